@@ -1,0 +1,58 @@
+# Set-up needs python3 >= 3.11, make and git; no root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCE ?= simulated
+export PYTHONDONTWRITEBYTECODE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test check lint format types bench lock golden clean
+
+help:  ## what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(BIN)/uv: requirements-uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Control Tower needs Python 3.11 or later; set PYTHON=python3.11 (or later)."; exit 1; }
+	@test -x $(BIN)/python || { echo "== making $(VENV)"; $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: install it (Debian: apt install python3-venv)."; exit 1; }; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
+
+$(VENV)/.run: $(BIN)/uv requirements.txt pyproject.toml
+	@echo "== installing the locked packages (about a minute the first time)"
+	@UV_LINK_MODE=copy $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	@UV_LINK_MODE=copy $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@touch $@
+
+setup: $(VENV)/.run  ## the environment that runs the product, in .venv
+setup-dev: $(VENV)/.dev  ## the same with the tools for tests and lint
+
+demo: setup  ## a shop's day through Airflow (ONCE=1, SOURCE=simulated|online-retail|<folder>)
+	@$(BIN)/python -m demo --source "$(SOURCE)" $(if $(ONCE),--once)
+
+test: setup-dev  ## all tests, on SQLite and PostgreSQL (FAST=1: the quick ones)
+	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow and not airflow") $(ARGS)
+
+lint: setup-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: setup-dev  ## put the code in form
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+types: setup-dev
+	@$(BIN)/mypy
+
+check: lint types test  ## what CI runs: lint, format, types, tests
+
+bench: setup-dev  ## how fast each stage is, beside the naive way
+	@$(BIN)/python -m bench
+
+lock: $(BIN)/uv  ## compile requirements*.in into the hashed locks
+	@for f in requirements-uv requirements requirements-dev; do \
+	  UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url -o $$f.txt $$f.in || exit 1; done
+
+clean:  ## remove the environment and the demo's homes
+	rm -rf $(VENV) .demo

@@ -1,0 +1,177 @@
+"""Settings: environment variables named CONTROLTOWER_*, and the shop's own file.
+
+A provider's credentials come from the environment or, inside Airflow, from the connections
+`sendgrid_default` and `fcm_default`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from controltower.errors import BadSettings
+
+INCLUDE = Path(__file__).resolve().parents[1]  # the folder that holds campaigns, templates and shops
+
+
+class Sender(BaseModel):
+    """Who the messages come from; the law wants name, contact and postal address in each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    email: str
+    contact: str = Field(description="telephone or address for questions, shown in every mail")
+    postal_address: str
+
+
+class FrequencyCap(BaseModel):
+    """At most `most` messages per customer in a rolling window; no channel means all together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    most: int = Field(ge=1)
+    days: int = Field(ge=1)
+    channel: str | None = None
+
+
+class Shop(BaseModel):
+    """The shop's own file, `shop.yaml` in the home."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    timezone: str = "UTC"
+    country: str = Field(default="KR", description="ISO 3166 country, where a customer's own is unknown")
+    currency: str = "KRW"
+    locale: str = "en"
+    sender: Sender
+    url: str = Field(description="the shop's web site")
+    global_holdout: float = Field(default=0.0, ge=0, le=0.5)
+    frequency_caps: list[FrequencyCap] = []
+    simulated: list[str] = Field(default=[], description="what in this shop's data is made up, shown wherever it shows")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Seoul") from None
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+class Settings(BaseSettings):
+    """Every CONTROLTOWER_* variable, with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTROLTOWER_", extra="ignore")
+
+    home: Path = Field(default=Path(".controltower"), description="the folder of one shop: lake, ledger, models")
+    database_url: SecretStr | None = Field(default=None, description="the ledger; by default SQLite in the home")
+    now: datetime | None = Field(default=None, description="start the clock here instead of at the wall clock")
+    speed: float = Field(default=1.0, ge=0, description="how many seconds the clock moves in one")
+    source: str | None = Field(default=None, description="where ingest_data reads, as in `ingest --source`")
+    shop: Path | None = Field(default=None, description="the shop's file; by default shop.yaml in the home")
+    campaigns: Path = INCLUDE / "campaigns"
+    templates: Path = INCLUDE / "templates"
+    public_url: str = Field(default="http://127.0.0.1:8090", description="where customers reach the public app")
+    secret_key: SecretStr | None = Field(default=None, description="signs links; by default a key kept in the home")
+    sendgrid_url: str = "https://api.sendgrid.com"
+    sendgrid_api_key: SecretStr | None = None
+    fcm_url: str = "https://fcm.googleapis.com"
+    fcm_credentials: Path | None = Field(default=None, description="a service account's JSON file")
+    memory: str = Field(default="1GB", description="DuckDB's memory limit")
+    threads: int = Field(default=2, ge=1, description="DuckDB's threads")
+
+    @field_validator("now")
+    @classmethod
+    def _zoned(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("needs a zone, as in 2026-06-15T07:00:00+09:00")
+        return value
+
+    @property
+    def ledger_url(self) -> str:
+        if self.database_url:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home.resolve() / 'ledger.db'}"
+
+    @property
+    def shop_file(self) -> Path:
+        return self.shop or self.home / "shop.yaml"
+
+    def signing_key(self) -> bytes:
+        """The secret that signs links and keys address hashes; made once per home where none is set."""
+        if self.secret_key:
+            return self.secret_key.get_secret_value().encode()
+        path = self.home / "secret.key"
+        self.home.mkdir(parents=True, exist_ok=True)
+        fresh = self.home / f".secret-{secrets.token_hex(4)}"
+        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(fd, "w") as f:
+            f.write(secrets.token_hex(32))
+        try:
+            os.link(fresh, path)  # fails where another process was first: then its key holds
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+        return path.read_text().encode()
+
+
+def load() -> Settings:
+    """The settings of this process, read afresh from the environment."""
+    try:
+        return Settings()
+    except ValidationError as e:
+        first = e.errors()[0]
+        name = "CONTROLTOWER_" + "_".join(str(p) for p in first["loc"]).upper()
+        raise BadSettings(f"{name} can't be used: {first['msg']}.") from None
+
+
+def load_shop(settings: Settings) -> Shop:
+    """The shop's file, validated."""
+    path = settings.shop_file
+    if not path.is_file():
+        raise BadSettings(
+            f"There is no shop file at {path}.",
+            "Run `controltower ingest --source ...` first, or set CONTROLTOWER_SHOP.",
+        )
+    return parse_shop(path)
+
+
+def parse_shop(path: Path) -> Shop:
+    try:
+        return Shop.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise BadSettings(f"{path.name}: {where}: {first['msg']}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise BadSettings(f"{path.name} is not valid YAML: {str(e).splitlines()[0]}.") from None
+
+
+def airflow_connection(name: str) -> dict[str, Any] | None:
+    """Host, password and extra of an Airflow connection; None outside Airflow or where there is none."""
+    if "AIRFLOW_CTX_DAG_ID" not in os.environ:
+        return None
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        found = Connection.get(name)
+    except AirflowRuntimeError:
+        return None
+    return {"host": found.host, "password": found.password, "extra": found.extra_dejson}
