@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Shop(BaseModel):
     url: str = Field(description="the shop's web site")
     global_holdout: float = Field(default=0.0, ge=0, le=0.5)
     frequency_caps: list[FrequencyCap] = []
-    simulated: list[str] = Field(default=[], description="what in this shop's data is made up, shown wherever it shows")
+    simulated: list[str] = Field(default=[], description="what in the data is made up, shown where it shows")
 
     @field_validator("timezone")
     @classmethod
@@ -83,6 +84,9 @@ class Settings(BaseSettings):
     now: datetime | None = Field(default=None, description="start the clock here instead of at the wall clock")
     speed: float = Field(default=1.0, ge=0, description="how many seconds the clock moves in one")
     source: str | None = Field(default=None, description="where ingest_data reads, as in `ingest --source`")
+    online_retail: Path | None = Field(
+        default=None, description="the UCI file, as .parquet or .xlsx, if not downloaded"
+    )
     shop: Path | None = Field(default=None, description="the shop's file; by default shop.yaml in the home")
     campaigns: Path = INCLUDE / "campaigns"
     templates: Path = INCLUDE / "templates"
@@ -93,6 +97,7 @@ class Settings(BaseSettings):
     fcm_url: str = "https://fcm.googleapis.com"
     fcm_credentials: Path | None = Field(default=None, description="a service account's JSON file")
     memory: str = Field(default="1GB", description="DuckDB's memory limit")
+    spill: str = Field(default="20GB", description="how much disk DuckDB may use beyond its memory")
     threads: int = Field(default=2, ge=1, description="DuckDB's threads")
 
     @field_validator("now")
@@ -117,18 +122,22 @@ class Settings(BaseSettings):
         if self.secret_key:
             return self.secret_key.get_secret_value().encode()
         path = self.home / "secret.key"
-        self.home.mkdir(parents=True, exist_ok=True)
-        fresh = self.home / f".secret-{secrets.token_hex(4)}"
-        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(fd, "w") as f:
-            f.write(secrets.token_hex(32))
-        try:
-            os.link(fresh, path)  # fails where another process was first: then its key holds
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
+        if not path.exists():
+            _write_once(path, secrets.token_hex(32))
         return path.read_text().encode()
+
+
+def _write_once(path: Path, text: str) -> None:
+    """A private file, whole from the start; where another process was first, its text holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as f:
+        f.write(text)
+    try:
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        fresh.unlink()
 
 
 def load() -> Settings:

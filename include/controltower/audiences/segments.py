@@ -1,0 +1,36 @@
+"""Segments: living rules over what is known and expected of customers."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+
+import ibis
+
+from controltower.audiences.rules import Rule
+from controltower.errors import BadSpec
+
+
+def select(customers: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
+    """The rows that fit every rule. `customers` has one row a customer: features and scores."""
+    for rule in rules:
+        if rule.column not in customers.columns:
+            known = ", ".join(sorted(customers.columns))
+            raise BadSpec(
+                f"The audience rule on {rule.column!r} names no feature or score.", f"Choose one of: {known}."
+            )
+        customers = customers.filter(_fits(customers[rule.column], rule))
+    return customers
+
+
+def _fits(column: ibis.Value, rule: Rule) -> ibis.Value:
+    conditions = []
+    if rule.is_in is not None:
+        conditions.append(column.cast("string").isin(rule.is_in))
+    if rule.at_least is not None:
+        conditions.append(column >= rule.at_least)
+    if rule.at_most is not None:
+        conditions.append(column <= rule.at_most)
+    fits = functools.reduce(operator.and_, conditions)
+    return fits | column.isnull() if rule.or_unknown else fits

@@ -1,0 +1,60 @@
+"""Who is held out and who gets which variant: by hash, so that it is the same each time and holdouts nest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+GLOBAL_HOLDOUT = "global_holdout"  # spans campaigns
+HOLDOUT = "holdout"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An assignment with its probability under the shares and weights in force."""
+
+    name: str
+    probability: float
+
+
+def unit(salt: str, subject_id: int) -> float:
+    """A subject's fixed place in [0, 1) for one purpose; another salt gives an independent place."""
+    digest = hashlib.blake2b(f"{salt}\0{subject_id}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) / (1 << 53)
+
+
+def assign(
+    campaign: str,
+    subject_id: int,
+    *,
+    holdout: float,
+    global_holdout: float,
+    weights: Mapping[str, float],
+    stored: str | None = None,
+) -> Arm:
+    """The arm of a subject: the global holdout, the campaign's, else a variant by weight.
+
+    A larger holdout keeps whom a smaller one held (nested). A variant, once assigned (`stored`), stays while it exists.
+    """
+    if unit(GLOBAL_HOLDOUT, subject_id) < global_holdout:
+        return Arm(GLOBAL_HOLDOUT, global_holdout)
+    if unit(f"{HOLDOUT}:{campaign}", subject_id) < holdout:
+        return Arm(HOLDOUT, (1 - global_holdout) * holdout)
+    treated = (1 - global_holdout) * (1 - holdout)
+    total = sum(weights.values())
+    name = (
+        stored
+        if stored and stored in weights
+        else _pick(unit(f"variant:{campaign}", subject_id), list(weights.items()))
+    )
+    return Arm(name, treated * weights[name] / total)
+
+
+def _pick(place: float, weights: Sequence[tuple[str, float]]) -> str:
+    total, below = sum(w for _, w in weights), 0.0
+    for name, weight in weights:
+        below += weight / total
+        if place < below:
+            return name
+    return weights[-1][0]

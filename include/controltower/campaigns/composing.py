@@ -1,0 +1,111 @@
+"""Composing a campaign's message for one customer: the spec's words, the template, the products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from controltower.campaigns.specs import Spec, Variant
+from controltower.content import links, reasons, templates
+from controltower.content.message import Context, Email, Product, Push
+from controltower.data.lake import Reading
+from controltower.errors import BadSpec
+from controltower.profiles.contacts import Contact
+from controltower.settings import Settings, Shop
+
+
+@dataclass(frozen=True)
+class CatalogueItem:
+    """What a message shows of a product."""
+
+    product_id: str
+    title: str
+    price: Decimal
+    currency: str
+    url: str | None
+    image_url: str | None
+
+
+def catalogue(reading: Reading, product_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+    """The products given, as of the reading."""
+    products = reading.table("products")
+    rows = reading.arrow(
+        products.filter(products.product_id.isin(list(product_ids))).select(
+            "product_id", "title", "price", "currency", "url", "image_url"
+        )
+    )
+    return {row["product_id"]: CatalogueItem(**row) for row in rows.to_pylist()}
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Everything that the messages of one run share."""
+
+    settings: Settings
+    shop: Shop
+    spec: Spec
+    template: templates.Template
+
+    @classmethod
+    def of(cls, settings: Settings, shop: Shop, spec: Spec) -> Composer:
+        return cls(settings, shop, spec, templates.load(settings.templates, spec.template))
+
+    def email(self, context: Context, variant: str) -> Email:
+        words = self._variant(variant)
+        return self.template.email(
+            context,
+            subject=in_language(words.subject, context.locale, self.shop),
+            preheader=in_language(words.preheader, context.locale, self.shop) if words.preheader else "",
+        )
+
+    def push(self, context: Context, variant: str) -> Push:
+        words = self._variant(variant)
+        return self.template.push(
+            context,
+            title=in_language(words.push_title, context.locale, self.shop),
+            body=in_language(words.push_body, context.locale, self.shop),
+        )
+
+    def context(
+        self,
+        contact: Contact,
+        products: Sequence[Mapping[str, Any]],
+        items: Mapping[str, CatalogueItem],
+        message_id: str,
+    ) -> Context:
+        """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out."""
+        shown = tuple(
+            Product(
+                item.product_id, item.title, item.price, item.currency, item.url, item.image_url,
+                reasons.word(pick["reason"], pick["value"], contact.locale or self.shop.locale),
+            )
+            for pick in products
+            if (item := items.get(pick["product_id"]))
+        )  # fmt: skip
+        return Context(
+            shop=self.shop,
+            customer=contact.attributes,
+            locale=contact.locale,
+            products=shown,
+            message_id=message_id,
+            unsubscribe_url=links.unsubscribe_url(self.settings, message_id),
+            preferences_url=links.preferences_url(self.settings, message_id),
+            advertisement=contact.country == "KR",
+        )
+
+    def _variant(self, name: str) -> Variant:
+        for variant in self.spec.variants:
+            if variant.name == name:
+                return variant
+        raise BadSpec(f"{self.spec.name} has no variant {name!r}.")
+
+
+def in_language(words: Mapping[str, str], locale: str, shop: Shop) -> str:
+    """The customer's language, else the shop's, else English, else the first that there is."""
+    for tag in (locale, shop.locale, "en"):
+        for key in (tag, tag.split("-")[0]):
+            if key in words:
+                return words[key]
+    return next(iter(words.values()))

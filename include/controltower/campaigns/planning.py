@@ -1,0 +1,135 @@
+"""Deciding what a run does about each member of its audience: a function of values, without reading or writing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from controltower.campaigns import timing
+from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign
+from controltower.campaigns.specs import Spec
+from controltower.ledger.plans import Decision
+from controltower.settings import Shop
+
+POLICY_VERSION = "1"  # raise it when the meaning of a decision changes
+PROVIDERS = {"email": "sendgrid", "push": "fcm"}
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A product for a message: why it was chosen, and by what."""
+
+    product_id: str
+    algorithm: str
+    reason_code: str | None = None
+    reason_value: str | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A customer of the audience with all that deciding needs, the highest score first."""
+
+    customer_id: str
+    subject_id: int
+    reachable: frozenset[str]  # channels with an address or a device
+    zone: ZoneInfo
+    country: str
+    send_hour: int
+    picks: tuple[Pick, ...]
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """What the ledger says of customers, each as a set of customer ids by channel."""
+
+    granted: Mapping[str, AbstractSet[str]]
+    night: Mapping[str, AbstractSet[str]]
+    suppressed: Mapping[str, AbstractSet[str]]
+    capped: Mapping[str, AbstractSet[str]]
+    stored_arms: Mapping[int, str] = field(default_factory=dict)
+    already_sent: AbstractSet[int] = frozenset()
+
+
+def decide(
+    members: Sequence[Member], spec: Spec, shop: Shop, permissions: Permissions, now: datetime
+) -> list[Decision]:
+    """One decision a member, in the audience's order.
+
+    Whoever can't be written to leaves before arms are assigned, so that held-out and treated customers are alike.
+    """
+    return [_decide(member, spec, shop, permissions, now) for member in members]
+
+
+def _decide(member: Member, spec: Spec, shop: Shop, permissions: Permissions, now: datetime) -> Decision:
+    refused = {c: r for c in spec.channels if (r := _refusal(member, c, permissions))}
+    open_channels = [c for c in spec.channels if c not in refused]
+    picks = member.picks[: spec.recommend.products]
+    choices = {
+        "channels": open_channels,
+        "refused": refused,
+        "products": [
+            {"product_id": p.product_id, "algorithm": p.algorithm, "reason": p.reason_code, "value": p.reason_value}
+            for p in picks
+        ],
+    }
+
+    def end(outcome: str, reason: str, probability: float = 1.0, arm: str | None = None) -> Decision:
+        return Decision(
+            member.customer_id, member.subject_id, outcome, probability, reason=reason, arm=arm, choices=choices
+        )
+
+    if member.subject_id in permissions.already_sent:
+        return end("not_sent", "already_sent")
+    if not open_channels:
+        return end("not_sent", refused[spec.channels[-1]])
+    if len(picks) < spec.recommend.minimum:
+        return end("not_sent", "too_few_products")
+    channel = open_channels[0]
+    slot = timing.due_at(
+        now,
+        hour=member.send_hour,
+        window=spec.window,
+        zone=member.zone,
+        avoid_night_in_korea=timing.night_rule_applies(channel, member.country)
+        and member.customer_id not in permissions.night[channel],
+    )
+    if slot is None:
+        return end("not_sent", "no_hour_in_window")
+    arm = assign(
+        spec.name,
+        member.subject_id,
+        holdout=spec.holdout,
+        global_holdout=shop.global_holdout,
+        weights={v.name: v.weight for v in spec.variants},
+        stored=permissions.stored_arms.get(member.subject_id),
+    )
+    if arm.name in (HOLDOUT, GLOBAL_HOLDOUT):
+        return end("holdout", arm.name, arm.probability, arm.name)
+    due_at, hours = slot
+    return Decision(
+        member.customer_id,
+        member.subject_id,
+        "message",
+        arm.probability,
+        arm=arm.name,
+        channel=channel,
+        due_at=due_at,
+        algorithm=picks[0].algorithm if picks else None,
+        choices=choices | {"hours": hours, "best_hour": member.send_hour},
+    )
+
+
+def _refusal(member: Member, channel: str, permissions: Permissions) -> str | None:
+    """Why a customer may not be written to on a channel; the first reason in a fixed order."""
+    if member.customer_id not in permissions.granted[channel]:
+        return "no_consent"
+    if member.customer_id in permissions.suppressed[channel]:
+        return "suppressed"
+    if channel not in member.reachable:
+        return "no_address" if channel == "email" else "no_device"
+    if member.customer_id in permissions.capped[channel]:
+        return "frequency_cap"
+    return None

@@ -1,0 +1,172 @@
+"""Campaign specs: YAML files, reviewed like code, validated here.
+
+Light to import: the DAG file for campaigns reads every spec each time it is parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import time
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from controltower.audiences.rules import Rule
+from controltower.errors import BadSpec
+
+Channel = Literal["email", "push"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Audience(_Part):
+    """Who the campaign is for: every rule must fit; the highest `order_by` comes first."""
+
+    rules: list[Rule] = Field(min_length=1)
+    order_by: str = "propensity_28d"
+    at_most: int | None = Field(default=None, ge=1, description="most customers, the highest score first")
+
+
+class Window(_Part):
+    """When a message may arrive, in the customer's local time, and for how long it is worth sending."""
+
+    start: time = time(8)
+    end: time = time(21)
+    hours: int = Field(default=24, ge=1, le=72, description="each is due within so many hours after planning")
+    expires_hours: int = Field(
+        default=24, ge=1, le=168, description="dropped when it is later than its due time by this"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Window:
+        if self.start >= self.end:
+            raise ValueError("the window's start must be before its end")
+        return self
+
+
+class Variant(_Part):
+    """A creative: its subject line (e-mail) and title (push), as Jinja text by language."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")
+    weight: float = Field(default=1.0, gt=0)
+    subject: dict[str, str] = Field(min_length=1)
+    preheader: dict[str, str] = {}
+    push_title: dict[str, str] = {}
+    push_body: dict[str, str] = {}
+
+
+class Recommend(_Part):
+    """The products in each message."""
+
+    placement: str = "for_you"
+    products: int = Field(default=6, ge=1, le=12)
+    minimum: int = Field(default=1, ge=0, description="with fewer, no message: reason `too_few_products`")
+
+
+class Spec(_Part):
+    """A campaign: an intent with its audience, its arms and its words."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")
+    title: str
+    description: str
+    owner: str
+    purpose: Literal["marketing"] = "marketing"
+    schedule: str = Field(default="after_scores", description="`after_scores`, or a cron line in the shop's zone")
+    template: str = Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")
+    channels: list[Channel] = Field(
+        min_length=1, description="in order of preference; a message takes the first allowed"
+    )
+    audience: Audience
+    holdout: float = Field(default=0.1, ge=0, le=0.9, description="share withheld to measure the campaign's worth")
+    variants: list[Variant] = Field(min_length=1)
+    recommend: Recommend = Recommend()
+    window: Window = Window()
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron_or_asset(cls, value: str) -> str:
+        if value != "after_scores" and not re.fullmatch(r"[\d*/,\-]+( [\d*/,\-A-Za-z#]+){4}", value):
+            raise ValueError(f"{value!r} is neither `after_scores` nor a cron line such as `0 9 * * 1`")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Spec:
+        names = [v.name for v in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError("two variants have the same name")
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError("a channel is named twice")
+        for variant in self.variants:
+            if "push" in self.channels and not (variant.push_title and variant.push_body):
+                raise ValueError(f"variant {variant.name} needs push_title and push_body: the campaign uses push")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Changes with anything that the spec says."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class BrokenSpec:
+    """A spec file that can't be used, and why: it becomes one DAG that shows the error."""
+
+    name: str
+    error: str
+
+
+def load_specs(folder: Path) -> list[Spec | BrokenSpec]:
+    """Every spec of a folder by file name; a broken one doesn't keep the others from loading."""
+    if not folder.is_dir():
+        raise BadSpec(f"There is no folder of campaign specs at {folder}.", "Set CONTROLTOWER_CAMPAIGNS.")
+    found: list[Spec | BrokenSpec] = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix in {".yaml", ".yml"}):
+        try:
+            found.append(read_spec(path))
+        except BadSpec as e:
+            found.append(BrokenSpec(re.sub(r"[^a-z0-9_]", "_", path.stem.lower()), str(e)))
+    return found
+
+
+def read_spec(path: Path) -> Spec:
+    """One spec, validated; BadSpec names the file, the place in it and what is wrong."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise BadSpec(f"{path.name} is not valid YAML: {' '.join(str(e).split())}.") from None
+    if not isinstance(raw, dict):
+        raise BadSpec(f"{path.name} holds no campaign spec.", "See include/campaigns for an example.")
+    spec = validate(raw, path.name)
+    if spec.name != path.stem:
+        raise BadSpec(f"{path.name}: name is {spec.name!r}.", f"Call it {path.stem!r}, like the file.")
+    return spec
+
+
+def validate(raw: dict[str, Any], source: str) -> Spec:
+    """A spec from plain values."""
+    try:
+        return Spec.model_validate(raw)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or "the spec"
+        more = f" ({e.error_count() - 1} more)" if e.error_count() > 1 else ""
+        raise BadSpec(f"{source}: {where}: {first['msg']}{more}.") from None
+
+
+def find_spec(folder: Path, name: str) -> Spec:
+    """The campaign of that name."""
+    known = []
+    for spec in load_specs(folder):
+        known.append(spec.name)
+        if spec.name == name:
+            if isinstance(spec, BrokenSpec):
+                raise BadSpec(spec.error)
+            return spec
+    raise BadSpec(f"There is no campaign {name!r}.", f"Known: {', '.join(known) or 'none'}.")

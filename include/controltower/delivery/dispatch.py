@@ -1,0 +1,276 @@
+"""Sending what is due: claim a batch, check each message once more, note the requests, send, note the results."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from controltower import clock
+from controltower.campaigns import specs
+from controltower.campaigns.composing import Composer, catalogue
+from controltower.data.lake import Reading
+from controltower.delivery.policy import Facts, refusal, without_suppressed_devices
+from controltower.delivery.providers import fcm, sendgrid
+from controltower.delivery.providers.base import Provider, Result
+from controltower.errors import BadSettings, BadSpec, ProviderDown
+from controltower.ledger import caps, consents, plans, suppressions, work
+from controltower.ledger.database import begin, reading
+from controltower.profiles.contacts import Contact, contacts
+from controltower.settings import Settings, Shop
+
+log = logging.getLogger(__name__)
+
+PROVIDERS: dict[str, Callable[[Settings], Provider]] = {"email": sendgrid.SendGrid, "push": fcm.Fcm}
+_AT_ONCE = 8  # calls in flight; as many are unknown if the worker dies
+_PAUSE = 30.0  # seconds before a provider in trouble is tried again, doubled with each attempt
+_LONGEST_PAUSE = 3600.0
+
+
+@dataclass(frozen=True)
+class Send:
+    """One call to a provider: one message, to one device where it is a push."""
+
+    seq: int
+    payload: Mapping[str, Any]
+    device_id: str | None = None
+
+
+@dataclass
+class Report:
+    """What one dispatch did; `trouble` says per channel why it stopped."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    deferred: int = 0
+    batches: int = 0
+    trouble: dict[str, str] = field(default_factory=dict)
+
+
+class Dispatcher:
+    """Sends what is due until nothing is, or each channel is in trouble."""
+
+    def __init__(self, settings: Settings, shop: Shop, lake: Reading) -> None:
+        self.settings = settings
+        self.shop = shop
+        self.lake = lake
+        self.report = Report()
+        self._providers: dict[str, Provider] = {}
+        self._composers: dict[int, Composer] = {}
+
+    def run(self) -> Report:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            try:
+                while claimed := self._claim():
+                    self._dispatch(*claimed, pool)
+            finally:
+                for provider in self._providers.values():
+                    provider.close()
+        return self.report
+
+    def _claim(self) -> tuple[work.Batch, str] | None:
+        channels = [c for c in PROVIDERS if c not in self.report.trouble]
+        with begin(self.settings) as ledger:
+            return work.claim(ledger, self._now(), channels) if channels else None
+
+    def _dispatch(self, batch: work.Batch, token: str, pool: ThreadPoolExecutor) -> None:
+        self.report.batches += 1
+        retry_in = 0.0
+        try:
+            provider = self._provider(batch.channel)
+            sends = self._prepare(batch, token)
+            retry_in = self._send(batch, token, provider, sends, pool)
+        except BadSettings as e:
+            self.report.trouble[batch.channel] = str(e)
+        except BadSpec as e:
+            self.report.trouble[f"run {batch.run_id}"] = str(e)
+            retry_in = _LONGEST_PAUSE
+        except work.LeaseLost:
+            log.warning("batch %d was taken over by another worker", batch.batch_id)
+            return
+        with begin(self.settings) as ledger:
+            done = work.release(ledger, batch, token, self._now(), retry_in=retry_in)
+        log.info(
+            "batch %d of %d messages: %s", batch.batch_id, len(batch.messages), "done" if done else "to be resumed"
+        )
+
+    def _prepare(self, batch: work.Batch, token: str) -> list[Send]:
+        """Check and compose what is still open in a batch; refused messages get their outcome here."""
+        now = self._now()
+        unsettled = batch.unsettled
+        customers = [m.customer_id for m in unsettled]
+        composer = self._composer(batch.run_id)
+        who = contacts(self.lake, self.shop, customers)
+        hashes = {
+            c.customer_id: suppressions.address_hash(self.settings.signing_key(), c.email)
+            for c in who.values()
+            if c.email
+        }
+        with reading(self.settings) as ledger:
+            picks = plans.picks(ledger, batch.run_id, customers)
+            facts = gather(ledger, self.shop, composer.spec.purpose, batch.channel, who, hashes, now)
+        items = catalogue(self.lake, sorted({p["product_id"] for ps in picks.values() for p in ps}))
+        sends: list[Send] = []
+        dropped: list[tuple[int, str, str]] = []
+        deferred: dict[datetime, list[int]] = {}
+        for message in unsettled:
+            contact = who.get(message.customer_id)
+            if contact is not None:
+                contact = without_suppressed_devices(contact, facts)
+            refused = refusal(
+                contact, batch.channel, hashes.get(message.customer_id), facts,
+                now=now, due_at=batch.due_at, expires_in=timedelta(hours=composer.spec.window.expires_hours),
+            )  # fmt: skip
+            if refused and refused.until:
+                deferred.setdefault(refused.until, []).append(message.seq)
+                continue
+            if refused or contact is None:
+                dropped.append((message.seq, "not_sent", refused.reason if refused else "customer_gone"))
+                continue
+            try:
+                sends.extend(_compose(composer, batch, message, contact, picks[message.customer_id], items))
+            except BadSpec as e:
+                log.warning("message %s can't be composed: %s", message.message_id, e.what)
+                dropped.append((message.seq, "rejected", "not_composed"))
+        self.report.refused.update(reason for _, _, reason in dropped)
+        self.report.deferred += sum(len(s) for s in deferred.values())
+        with begin(self.settings) as ledger:
+            work.drop(ledger, batch, token, dropped, now)
+            for until, seqs in deferred.items():
+                work.defer(ledger, batch, token, seqs, until)
+        return sends
+
+    def _send(
+        self, batch: work.Batch, token: str, provider: Provider, sends: Sequence[Send], pool: ThreadPoolExecutor
+    ) -> float:
+        """Send in small groups, each written down before and after. Returns the pause wanted before what is left."""
+        for group in _groups(sends, _AT_ONCE):
+            with begin(self.settings) as ledger:
+                members = [([s.seq], s.device_id) for s in group]
+                ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
+            results = list(pool.map(provider.post, (s.payload for s in group)))
+            with begin(self.settings) as ledger:
+                work.close_requests(
+                    ledger, batch, token, [_row(i, r) for i, r in zip(ids, results, strict=True)], self._now()
+                )
+            self.report.requests.update(r.state for r in results)
+            stop = next((r.stop for r in results if r.stop), None)
+            if stop:
+                self.report.trouble[batch.channel] = stop
+            if stop or all(r.state in ("retry", "unknown") for r in results):
+                self.report.trouble.setdefault(batch.channel, f"{provider.name}: {results[0].reason}")
+                asked = [r.retry_in for r in results if r.retry_in]
+                return max(asked) if asked else min(_PAUSE * 2**batch.attempts, _LONGEST_PAUSE)
+        return _PAUSE
+
+    def _provider(self, channel: str) -> Provider:
+        if channel not in self._providers:
+            self._providers[channel] = PROVIDERS[channel](self.settings)
+        return self._providers[channel]
+
+    def _composer(self, run_id: int) -> Composer:
+        if run_id not in self._composers:
+            with reading(self.settings) as ledger:
+                run = plans.run(ledger, run_id)
+            composer = Composer.of(self.settings, self.shop, specs.validate(dict(run.spec), f"run {run_id}"))
+            if composer.template.content_hash != run.content_hash:
+                raise BadSpec(
+                    f"The template {run.spec['template']!r} has changed since run {run_id} was planned.",
+                    f"Plan {run.campaign} again: a new version takes the place of what is unsent.",
+                )
+            self._composers[run_id] = composer
+        return self._composers[run_id]
+
+    def _now(self) -> datetime:
+        return clock.now(self.settings)
+
+
+def gather(
+    ledger: sa.Connection,
+    shop: Shop,
+    purpose: str,
+    channel: str,
+    who: Mapping[str, Contact],
+    hashes: Mapping[str, str],
+    now: datetime,
+) -> Facts:
+    """What the ledger says at this moment of the customers of a batch."""
+    customers = list(who)
+    devices = [d.device_id for c in who.values() for d in c.devices]
+    capped: set[str] = set()
+    for cap in shop.frequency_caps:
+        if cap.channel in (None, channel):
+            since = now - timedelta(days=cap.days)
+            sent = caps.counts(ledger, since, customers=customers, channel=cap.channel, with_pending=False)
+            capped.update(customer for customer, n in sent.items() if n >= cap.most)
+    return Facts(
+        granted=consents.granted(ledger, channel, purpose, now, customers),
+        night=consents.granted(ledger, channel, "night_marketing", now, customers),
+        suppressed_customers=suppressions.held(ledger, "customer", channel, purpose, now, customers),
+        suppressed_addresses=suppressions.held(ledger, "address", channel, purpose, now, list(hashes.values())),
+        suppressed_devices=suppressions.held(ledger, "device", channel, purpose, now, devices),
+        capped=capped,
+    )
+
+
+def _compose(
+    composer: Composer,
+    batch: work.Batch,
+    message: work.Message,
+    contact: Contact,
+    picks: Sequence[Mapping[str, Any]],
+    items: Mapping[str, Any],
+) -> Iterator[Send]:
+    context = composer.context(contact, picks, items, message.message_id)
+    campaign = composer.spec.name
+    if batch.channel == "email":
+        email = composer.email(context, message.variant)
+        assert contact.email is not None  # policy refuses those without
+        yield Send(
+            message.seq,
+            sendgrid.payload(
+                email, to=contact.email, shop=composer.shop, message_id=message.message_id,
+                campaign=campaign, variant=message.variant,
+            ),
+        )  # fmt: skip
+        return
+    push = composer.push(context, message.variant)
+    tried = batch.attempted.get(message.seq, {})
+    for device in contact.devices:
+        if device.device_id not in tried or tried[device.device_id].state == "retry":
+            ttl = timedelta(hours=composer.spec.window.expires_hours)
+            yield Send(
+                message.seq,
+                fcm.payload(push, token=device.push_token, campaign=campaign, ttl=ttl),
+                device.device_id,
+            )
+
+
+def _row(request_id: int, result: Result) -> dict[str, Any]:
+    return {
+        "request_id": request_id,
+        "state": result.state,
+        "reason": result.reason,
+        "http_status": result.http_status,
+        "provider_message_id": result.provider_message_id,
+    }
+
+
+def _groups(sends: Sequence[Send], size: int) -> Iterator[Sequence[Send]]:
+    for start in range(0, len(sends), size):
+        yield sends[start : start + size]
+
+
+def raise_trouble(report: Report) -> None:
+    """One error for the channels that couldn't be served."""
+    if report.trouble:
+        what = "; ".join(f"{channel}: {why}" for channel, why in report.trouble.items())
+        raise ProviderDown(
+            f"Not everything that is due could be sent: {what}", "The rest is sent by the next dispatch."
+        )

@@ -1,0 +1,69 @@
+"""The last check before a message leaves: may it still, now? A function of values."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from controltower.campaigns import timing
+from controltower.profiles.contacts import Contact
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What holds at this moment for the customers of one batch, as sets of customer ids, address hashes, devices."""
+
+    granted: AbstractSet[str]
+    night: AbstractSet[str]
+    suppressed_customers: AbstractSet[str]
+    suppressed_addresses: AbstractSet[str]
+    suppressed_devices: AbstractSet[str]
+    capped: AbstractSet[str]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a message may not leave now; with `until` it is deferred, else it is dropped."""
+
+    reason: str
+    until: datetime | None = None
+
+
+def without_suppressed_devices(contact: Contact, facts: Facts) -> Contact:
+    return replace(contact, devices=tuple(d for d in contact.devices if d.device_id not in facts.suppressed_devices))
+
+
+def refusal(
+    contact: Contact | None,
+    channel: str,
+    address_hash: str | None,
+    facts: Facts,
+    *,
+    now: datetime,
+    due_at: datetime,
+    expires_in: timedelta,
+) -> Refusal | None:
+    """The first reason that holds, in a fixed order; None: it may leave."""
+    if now > due_at + expires_in:
+        return Refusal("expired")
+    if contact is None:
+        return Refusal("customer_gone")
+    if contact.customer_id not in facts.granted:
+        return Refusal("no_consent")
+    if contact.customer_id in facts.suppressed_customers:
+        return Refusal("suppressed")
+    if channel == "email" and address_hash in facts.suppressed_addresses:
+        return Refusal("suppressed")
+    if channel not in contact.channels:
+        return Refusal("no_address" if channel == "email" else "no_device")
+    if contact.customer_id in facts.capped:
+        return Refusal("frequency_cap")
+    if (
+        timing.night_rule_applies(channel, contact.country)
+        and timing.is_night_in_korea(now)
+        and contact.customer_id not in facts.night
+    ):
+        morning = timing.end_of_night(now)
+        return Refusal("expired") if morning > due_at + expires_in else Refusal("night", until=morning)
+    return None

@@ -1,0 +1,125 @@
+"""Firebase Cloud Messaging, HTTP v1. https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
+
+firebase-admin builds and checks the message; we post it ourselves, because its client retries without telling.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from threading import Lock
+from typing import Any
+
+import google.auth.transport.requests
+import httpx
+from firebase_admin import messaging
+from firebase_admin._messaging_encoder import MessageEncoder
+from google.auth.exceptions import GoogleAuthError
+from google.oauth2 import service_account
+
+from controltower.content.message import Push
+from controltower.content.push import fit
+from controltower.delivery.providers.base import TIMEOUT, Result, retry_after, send
+from controltower.errors import BadSettings
+from controltower.settings import Settings, airflow_connection
+
+_SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
+
+
+class Fcm:
+    """One shared client and one OAuth token, refreshed when it runs out."""
+
+    name = "fcm"
+    channel = "push"
+
+    def __init__(self, settings: Settings) -> None:
+        account = _service_account(settings)
+        try:
+            self._credentials = service_account.Credentials.from_service_account_info(account, scopes=[_SCOPE])
+        except (ValueError, KeyError):
+            raise BadSettings("FCM's service account file is not valid.", "Download it again from Firebase.") from None
+        self._url = f"{settings.fcm_url.rstrip('/')}/v1/projects/{account['project_id']}/messages:send"
+        self._client = httpx.Client(timeout=TIMEOUT)
+        self._refreshing = Lock()
+
+    def post(self, payload: Mapping[str, Any]) -> Result:
+        try:
+            token = self._token()
+        except GoogleAuthError as e:
+            stop = f"FCM's access token can't be had ({type(e).__name__}). Check CONTROLTOWER_FCM_CREDENTIALS."
+            return Result("retry", "no_token", stop=stop)
+        answer = send(self._client, self._url, payload, {"Authorization": f"Bearer {token}"})
+        return answer if isinstance(answer, Result) else read_answer(answer)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _token(self) -> str:
+        with self._refreshing:
+            if not self._credentials.valid:
+                self._credentials.refresh(google.auth.transport.requests.Request())
+            return str(self._credentials.token)
+
+
+def _service_account(settings: Settings) -> dict[str, Any]:
+    if settings.fcm_credentials is None:
+        connection = airflow_connection("fcm_default") or {}
+        account: dict[str, Any] | None = connection.get("extra")
+        if not account:
+            raise BadSettings(
+                "There are no FCM credentials.",
+                "Set CONTROLTOWER_FCM_CREDENTIALS to a service account's JSON file, or fill the extra of Airflow's"
+                " connection fcm_default with it.",
+            )
+        return account
+    try:
+        account = json.loads(settings.fcm_credentials.read_text())
+    except (OSError, ValueError):
+        raise BadSettings(
+            f"CONTROLTOWER_FCM_CREDENTIALS can't be read: {settings.fcm_credentials}.",
+            "It must be a service account's JSON file.",
+        ) from None
+    return account
+
+
+def payload(push: Push, *, token: str, campaign: str, ttl: timedelta) -> dict[str, Any]:
+    """The request for one device, within FCM's 4096 bytes. The collapse key keeps a repeat from showing twice."""
+    message_id = push.data["message_id"]
+    message = messaging.Message(
+        token=token,
+        notification=messaging.Notification(title=push.title, body=push.body, image=push.image_url),
+        data=push.data,
+        android=messaging.AndroidConfig(collapse_key=message_id, ttl=ttl),
+        apns=messaging.APNSConfig(headers={"apns-collapse-id": message_id}),
+        fcm_options=messaging.FCMOptions(analytics_label=campaign[:50]),
+    )
+    encoded: dict[str, Any] = json.loads(json.dumps(message, cls=MessageEncoder))
+    return fit({"message": encoded})
+
+
+def read_answer(answer: httpx.Response) -> Result:
+    """What FCM's answer means. https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode"""
+    status = answer.status_code
+    if status == 200:
+        return Result("sent", None, status, answer.json().get("name"))
+    code = _error_code(answer)
+    if code in ("UNREGISTERED", "SENDER_ID_MISMATCH", "INVALID_ARGUMENT"):
+        return Result("rejected", code.lower(), status)
+    if status in (401, 403):
+        stop = f"FCM refuses our credentials ({code}). Check CONTROLTOWER_FCM_CREDENTIALS and the project's id."
+        return Result("retry", "unauthorized", status, stop=stop)
+    if status in (429, 503):
+        return Result("retry", code.lower(), status, retry_in=retry_after(answer))
+    if status in (400, 404):
+        return Result("rejected", code.lower(), status)
+    return Result("unknown", f"http_{status}", status)
+
+
+def _error_code(answer: httpx.Response) -> str:
+    try:
+        error = answer.json()["error"]
+        details = [d["errorCode"] for d in error.get("details", []) if "errorCode" in d]
+        return str(details[0] if details else error["status"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP_{answer.status_code}"

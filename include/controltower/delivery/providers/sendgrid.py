@@ -1,0 +1,97 @@
+"""SendGrid's v3 mail/send. https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from sendgrid.helpers import mail
+
+from controltower.content.message import Email
+from controltower.delivery.providers.base import TIMEOUT, Result, retry_after, send
+from controltower.errors import BadSettings
+from controltower.settings import Settings, Shop, airflow_connection
+
+_REJECTED = {400, 404, 405, 406, 413, 415}
+
+
+class SendGrid:
+    """One shared client; the ledger retries, nothing else does."""
+
+    name = "sendgrid"
+    channel = "email"
+
+    def __init__(self, settings: Settings) -> None:
+        connection = airflow_connection("sendgrid_default") or {}
+        key = settings.sendgrid_api_key.get_secret_value() if settings.sendgrid_api_key else connection.get("password")
+        if not key:
+            raise BadSettings(
+                "There is no SendGrid API key.",
+                "Set CONTROLTOWER_SENDGRID_API_KEY, or the password of Airflow's connection sendgrid_default.",
+            )
+        base = settings.sendgrid_url if settings.sendgrid_api_key else connection.get("host") or settings.sendgrid_url
+        self._url = f"{base.rstrip('/')}/v3/mail/send"
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._client = httpx.Client(timeout=TIMEOUT)
+
+    def post(self, payload: Mapping[str, Any]) -> Result:
+        answer = send(self._client, self._url, payload, self._headers)
+        return answer if isinstance(answer, Result) else read_answer(answer)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def payload(email: Email, *, to: str, shop: Shop, message_id: str, campaign: str, variant: str) -> dict[str, Any]:
+    """The request for one mail, built by SendGrid's own helpers. SendGrid's click tracking is off: links are ours."""
+    message = mail.Mail(from_email=mail.Email(shop.sender.email, shop.sender.name), subject=email.subject)
+    person = mail.Personalization()
+    person.add_to(mail.To(to))
+    person.add_custom_arg(mail.CustomArg("message_id", message_id))
+    for name, value in email.headers.items():
+        person.add_header(mail.Header(name, value))
+    message.add_personalization(person)
+    message.add_content(mail.Content("text/plain", email.text))
+    message.add_content(mail.Content("text/html", email.html))
+    message.add_category(mail.Category(campaign))
+    message.add_category(mail.Category(f"{campaign}.{variant}"))
+    message.tracking_settings = mail.TrackingSettings(click_tracking=mail.ClickTracking(False, False))
+    body: dict[str, Any] = message.get()
+    return body
+
+
+def read_answer(answer: httpx.Response) -> Result:
+    """What SendGrid's answer means for the request. A 5xx may come after it took the mail: unknown."""
+    status = answer.status_code
+    if status in (200, 202):
+        return Result("sent", None, status, answer.headers.get("X-Message-Id"))
+    if status in (401, 403):
+        stop = f"SendGrid refuses our API key or sender ({status}). Check the key and the sender's verification."
+        return Result("retry", "unauthorized", status, stop=stop)
+    if status == 429:
+        return Result("retry", "rate_limited", status, retry_in=retry_after(answer) or _until_reset(answer))
+    if status == 503:
+        return Result("retry", "unavailable", status, retry_in=retry_after(answer))
+    if status in _REJECTED:
+        return Result("rejected", _first_field(answer), status)
+    return Result("unknown", f"http_{status}", status)
+
+
+def _until_reset(answer: httpx.Response) -> float | None:
+    """Seconds until the limit's reset, by the provider's own clock."""
+    try:
+        now = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        return max(float(answer.headers["X-RateLimit-Reset"]) - now, 1.0)
+    except (KeyError, ValueError):
+        return None
+
+
+def _first_field(answer: httpx.Response) -> str:
+    """The field that SendGrid found fault with; never its message, which may quote an address."""
+    try:
+        field = answer.json()["errors"][0]["field"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        field = None
+    return f"invalid:{field}" if field else "invalid"

@@ -1,0 +1,272 @@
+"""Planning, previewing and rehearsing campaigns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from controltower import clock, settings
+from controltower.campaigns import form as trigger_form
+from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
+from controltower.errors import BadSettings
+from controltower.settings import Settings, Shop
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from controltower.campaigns.planning import Member, Permissions
+    from controltower.data.lake import Reading
+    from controltower.ledger.plans import Run
+
+log = logging.getLogger(__name__)
+
+
+def list_campaigns() -> list[dict[str, Any]]:
+    """Every spec: name, title, schedule, channels, and the error of a broken one."""
+    return [
+        {"name": s.name, "error": s.error}
+        if isinstance(s, BrokenSpec)
+        else {"name": s.name, "title": s.title, "schedule": s.schedule, "channels": list(s.channels), "error": None}
+        for s in load_specs(settings.load().campaigns)
+    ]
+
+
+def plan_campaign(
+    campaign: str,
+    occasion: str | None = None,
+    form: Mapping[str, Any] | None = None,
+    trigger_id: str | None = None,
+    replan: bool = False,
+) -> dict[str, Any]:
+    """Plan today's occurrence and freeze it; planning it again returns the frozen one. Another day is rehearsed only.
+
+    `occasion` is a date (default: today in the shop's zone), `form` what the trigger form changes in the spec,
+    `trigger_id` Airflow's run id. An edited spec makes a new version, which leaves out who was already sent to.
+    `replan` plans afresh while nothing was dispatched; later it adds none and cancels what is unsent.
+    """
+    from controltower.campaigns.composing import Composer
+    from controltower.campaigns.planning import POLICY_VERSION, decide
+    from controltower.ledger import plans
+    from controltower.ledger.database import begin, reading
+
+    conf = settings.load()
+    spec = trigger_form.apply(find_spec(conf.campaigns, campaign), form)
+    shop = settings.load_shop(conf)
+    day = _day(occasion) if occasion else clock.today(conf, shop)
+    if day != clock.today(conf, shop):
+        return _rehearse(conf, shop, spec, day)
+    template = Composer.of(conf, shop, spec).template
+    occurrence = day.isoformat()
+
+    def frozen(run: Run | None) -> bool:
+        if run is None or replan:
+            return False
+        return (run.spec_hash, run.content_hash) == (spec.hash, template.content_hash)
+
+    with reading(conf) as ledger:
+        previous = plans.current(ledger, campaign, occurrence)
+    if previous and frozen(previous):
+        return _report(conf, previous.run_id, note="planned before: nothing added")
+    now = clock.now(conf)
+    members, policy = gather(conf, shop, spec, now)
+    with begin(conf) as ledger:
+        occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, now)
+        previous = plans.current(ledger, campaign, occurrence)
+        if previous and frozen(previous):  # somebody else planned it meanwhile
+            run_id, note = previous.run_id, "planned before: nothing added"
+        elif previous and replan and plans.dispatched(ledger, occurrence_id):
+            cancelled = plans.cancel_unsent(ledger, previous, reason="replanned", now=now, superseded=False)
+            run_id, note = previous.run_id, f"already dispatched: {cancelled} unsent messages cancelled, none added"
+        else:
+            if previous:
+                plans.cancel_unsent(ledger, previous, reason="superseded", now=now, superseded=True)
+            members = with_subjects(ledger, members, now)
+            run_id = plans.freeze(
+                ledger,
+                occurrence_id=occurrence_id,
+                campaign=campaign,
+                as_of=now,
+                now=now,
+                spec=spec.model_dump(mode="json"),
+                spec_hash=spec.hash,
+                content_hash=template.content_hash,
+                policy=policy | {"global_holdout": shop.global_holdout},
+                policy_version=POLICY_VERSION,
+                triggered_by=trigger_id,
+                plan=decide(members, spec, shop, permissions(ledger, shop, spec, now, occurrence_id), now),
+            )
+            note = f"version {previous.version + 1} of this occurrence" if previous else "planned"
+    return _report(conf, run_id, note=note)
+
+
+def preview_campaign(campaign: str, customers: int = 3, as_of: str | None = None) -> dict[str, Any]:
+    """What the campaign would do now, with the rendered messages of its first customers. Writes nothing."""
+    from controltower.campaigns.composing import Composer, catalogue
+    from controltower.data.lake import Lake
+    from controltower.profiles.contacts import contacts
+
+    conf = settings.load()
+    spec = find_spec(conf.campaigns, campaign)
+    shop = settings.load_shop(conf)
+    moment = clock.parse(as_of, shop) if as_of else clock.now(conf)
+    composer = Composer.of(conf, shop, spec)
+    plan = _decide_only(conf, shop, spec, moment)
+    chosen = [d for d in plan if d.outcome == "message"][:customers]
+    with Lake(conf).read(moment) as lake:
+        who = contacts(lake, shop, [d.customer_id for d in chosen])
+        items = catalogue(lake, sorted({p["product_id"] for d in chosen for p in d.choices["products"]}))
+    samples = []
+    for d in chosen:
+        context = composer.context(who[d.customer_id], d.choices["products"], items, "0" * 32)
+        variant = d.arm or spec.variants[0].name
+        sample = {"customer_id": d.customer_id, "variant": variant, "channel": d.channel, "due_at": _iso(d.due_at)}
+        if d.channel == "email":
+            email = composer.email(context, variant)
+            samples.append(sample | {"subject": email.subject, "html": email.html, "text": email.text})
+        else:
+            push = composer.push(context, variant)
+            samples.append(sample | {"title": push.title, "body": push.body})
+    return _counted(spec, plan) | {"samples": samples}
+
+
+def _rehearse(conf: Settings, shop: Shop, spec: Spec, day: date) -> dict[str, Any]:
+    """Decide as of that day's first moment, and send nothing."""
+    log.info("%s on %s is not today's: it is rehearsed, nothing is sent", spec.name, day)
+    plan = _decide_only(conf, shop, spec, clock.start_of(day, shop))
+    return _counted(spec, plan) | {"occurrence": day.isoformat(), "rehearsed": True}
+
+
+def _decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> list[Any]:
+    from controltower.campaigns.planning import decide
+    from controltower.ledger.database import rehearsal
+
+    members, _ = gather(conf, shop, spec, moment)
+    with rehearsal(conf) as ledger:
+        members = with_subjects(ledger, members, moment)
+        return decide(members, spec, shop, permissions(ledger, shop, spec, moment, None), moment)
+
+
+def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[list[Member], dict[str, Any]]:
+    """The audience as of a moment, the highest score first, and the policy's part that all its members share."""
+    from controltower.audiences.segments import select
+    from controltower.campaigns.planning import Member
+    from controltower.data.lake import Lake
+    from controltower.profiles.contacts import contacts
+
+    with Lake(conf).read(as_of) as lake:
+        features, scores = lake.derived("features"), lake.derived("scores")
+        known = features.drop("as_of").join(scores.drop("as_of"), "customer_id", how="left")
+        audience = select(known, spec.audience.rules)
+        if spec.audience.order_by not in audience.columns:
+            raise BadSettings(f"{spec.name}: order_by names no feature or score: {spec.audience.order_by!r}.")
+        ordered = audience.order_by(
+            audience[spec.audience.order_by].desc(nulls_first=False), audience.customer_id
+        ).select("customer_id", "send_hour", "model_version")
+        if spec.audience.at_most:
+            ordered = ordered.limit(spec.audience.at_most)
+        rows = lake.arrow(ordered).to_pylist()
+        picks = _picks(lake, spec, [r["customer_id"] for r in rows])
+        who = contacts(lake, shop, [r["customer_id"] for r in rows])
+    members = [
+        Member(
+            customer_id=r["customer_id"],
+            subject_id=0,
+            reachable=contact.channels if (contact := who.get(r["customer_id"])) else frozenset(),
+            zone=contact.zone if contact else shop.zone,
+            country=contact.country if contact else shop.country,
+            send_hour=10 if r["send_hour"] is None else int(r["send_hour"]),
+            picks=picks.get(r["customer_id"], ()),
+        )
+        for r in rows
+    ]
+    policy = {
+        "holdout": spec.holdout,
+        "variants": {v.name: v.weight for v in spec.variants},
+        "channels": list(spec.channels),
+        "models": sorted({r["model_version"] for r in rows if r["model_version"]}),
+    }
+    return members, policy
+
+
+def _picks(lake: Reading, spec: Spec, customers: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    from controltower.campaigns.planning import Pick
+
+    recommendations = lake.derived("recommendations")
+    wanted = recommendations.filter(
+        recommendations.placement == spec.recommend.placement,
+        recommendations["rank"] <= spec.recommend.products,
+        recommendations.customer_id.isin(list(customers)),
+    ).order_by("customer_id", "rank")
+    picks: dict[str, list[Pick]] = {}
+    for r in lake.arrow(wanted).to_pylist():
+        picks.setdefault(r["customer_id"], []).append(
+            Pick(r["product_id"], r["algorithm"], r["reason_code"], r["reason_value"])
+        )
+    return {customer: tuple(chosen) for customer, chosen in picks.items()}
+
+
+def with_subjects(ledger: sa.Connection, members: Sequence[Member], now: datetime) -> list[Member]:
+    from controltower.ledger import plans
+
+    subjects = plans.subject_ids(ledger, [m.customer_id for m in members], now)
+    return [replace(m, subject_id=subjects[m.customer_id]) for m in members]
+
+
+def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, occurrence_id: int | None) -> Permissions:
+    """What the ledger says of everybody, by channel of the spec."""
+    from controltower.campaigns.planning import Permissions
+    from controltower.ledger import caps, consents, plans, suppressions
+
+    capped: dict[str, set[str]] = {c: set() for c in spec.channels}
+    for cap in shop.frequency_caps:
+        since = now - timedelta(days=cap.days)
+        sent = caps.counts(ledger, since, channel=cap.channel, but_occurrence=occurrence_id)
+        full = {customer for customer, n in sent.items() if n >= cap.most}
+        for channel in spec.channels if cap.channel is None else {cap.channel} & set(spec.channels):
+            capped[channel] |= full
+    return Permissions(
+        granted={c: consents.granted(ledger, c, spec.purpose, now) for c in spec.channels},
+        night={c: consents.granted(ledger, c, "night_marketing", now) for c in spec.channels},
+        suppressed={c: suppressions.held(ledger, "customer", c, spec.purpose, now) for c in spec.channels},
+        capped=capped,
+        stored_arms=plans.stored_arms(ledger, spec.name),
+        already_sent=plans.messaged(ledger, occurrence_id) if occurrence_id else frozenset(),
+    )
+
+
+def _report(conf: Settings, run_id: int, note: str) -> dict[str, Any]:
+    from controltower.ledger import reports
+    from controltower.ledger.database import reading
+
+    with reading(conf) as ledger:
+        report = reports.totals(ledger, run_id)[0].as_dict()
+    log.info("%s %s, run %d: %s", report["campaign"], report["occurrence"], run_id, note)
+    return report | {"note": note, "rehearsed": False}
+
+
+def _counted(spec: Spec, plan: Sequence[Any]) -> dict[str, Any]:
+    not_sent: dict[str, int] = {}
+    for d in plan:
+        if d.outcome == "not_sent":
+            not_sent[d.reason] = not_sent.get(d.reason, 0) + 1
+    return {
+        "campaign": spec.name,
+        "audience": len(plan),
+        "messages": sum(d.outcome == "message" for d in plan),
+        "held_out": sum(d.outcome == "holdout" for d in plan),
+        "not_sent": not_sent,
+    }
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadSettings(f"The occasion {text!r} is not a date.", "Write it as 2026-06-15.") from None
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

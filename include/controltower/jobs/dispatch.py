@@ -1,0 +1,34 @@
+"""Sending what is due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controltower import clock, settings
+
+
+def dispatch_messages() -> dict[str, Any]:
+    """Send every message that is due by the home's clock, through the providers. Raises where one can't be used.
+
+    Returns counts of requests by state, of messages refused by reason, and what still waits.
+    """
+    from controltower.data.lake import Lake
+    from controltower.delivery.dispatch import Dispatcher, raise_trouble
+    from controltower.ledger import reports
+    from controltower.ledger.database import reading
+
+    conf = settings.load()
+    shop = settings.load_shop(conf)
+    with Lake(conf).read(clock.now(conf)) as lake:
+        report = Dispatcher(conf, shop, lake).run()
+    with reading(conf) as ledger:
+        pending, next_due = reports.waiting(ledger)
+    raise_trouble(report)
+    return {
+        "batches": report.batches,
+        "requests": dict(report.requests),
+        "refused": dict(report.refused),
+        "deferred": report.deferred,
+        "pending": pending,
+        "next_due": next_due.isoformat() if next_due else None,
+    }

@@ -1,0 +1,84 @@
+"""Looking a home over: what works and what doesn't, with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from controltower import clock, settings
+from controltower.campaigns.specs import BrokenSpec, Spec, load_specs
+from controltower.errors import ControlTowerError
+
+
+def examine() -> list[dict[str, Any]]:
+    """One finding a part: name, ok, text."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("settings", _settings),
+        ("clock", _clock),
+        ("shop file", _shop),
+        ("ledger", _ledger),
+        ("lake", _lake),
+        ("campaigns", _campaigns),
+        ("email", lambda: _provider("email")),
+        ("push", lambda: _provider("push")),
+    ]
+    return [_try(name, check) for name, check in checks]
+
+
+def _try(name: str, check: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"name": name, "ok": True, "text": check()}
+    except ControlTowerError as e:
+        return {"name": name, "ok": False, "text": str(e)}
+
+
+def _settings() -> str:
+    return f"home {settings.load().home}"
+
+
+def _clock() -> str:
+    return clock.now(settings.load()).isoformat(timespec="seconds")
+
+
+def _shop() -> str:
+    shop = settings.load_shop(settings.load())
+    return f"{shop.name}, {shop.timezone}, {shop.currency}"
+
+
+def _ledger() -> str:
+    from controltower.ledger.database import migrate, opened
+
+    engine = opened(settings.load())
+    return f"{engine.dialect.name}, revision {migrate(settings.load())}"
+
+
+def _lake() -> str:
+    from controltower.data.contract import CORE
+    from controltower.data.lake import Lake
+
+    conf = settings.load()
+    lake = Lake(conf)
+    return ", ".join(f"{name} {len(lake.intervals(name))}" for name in CORE) + " intervals"
+
+
+def _campaigns() -> str:
+    from controltower.content import templates
+
+    conf = settings.load()
+    shop = settings.load_shop(conf)
+    specs = load_specs(conf.campaigns)
+    broken = [s.error for s in specs if isinstance(s, BrokenSpec)]
+    if broken:
+        raise ControlTowerError("; ".join(broken))
+    for spec in specs:
+        assert isinstance(spec, Spec)
+        templates.check(templates.load(conf.templates, spec.template), shop)
+    return f"{len(specs)} specs, their templates render"
+
+
+def _provider(channel: str) -> str:
+    from controltower.delivery.dispatch import PROVIDERS
+
+    provider = PROVIDERS[channel](settings.load())
+    provider.close()
+    return f"{provider.name} has credentials"

@@ -1,0 +1,66 @@
+"""Results as tables, and into files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controltower import clock, settings
+from controltower.errors import ControlTowerError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def derived(table: str, as_of: str) -> pa.Table:
+    """`features`, `scores` or `recommendations` as of a moment."""
+    from controltower.data.lake import Lake
+
+    conf = settings.load()
+    with Lake(conf).read(clock.parse(as_of, settings.load_shop(conf))) as lake:
+        return lake.arrow(lake.derived(table).order_by("customer_id"))
+
+
+def decisions(run_id: int) -> pa.Table:
+    """A run's frozen audience: who gets what, and who gets nothing and why."""
+    import pyarrow as pa
+    import sqlalchemy as sa
+
+    from controltower.ledger import tables
+    from controltower.ledger.database import reading
+
+    d = tables.decisions.c
+    columns = (d.customer_id, d.outcome, d.reason, d.arm, d.probability, d.channel, d.due_at, d.algorithm)
+    with reading(settings.load()) as ledger:
+        rows = ledger.execute(sa.select(*columns).where(d.run_id == run_id).order_by(d.customer_id)).mappings().all()
+    schema = pa.schema(
+        [
+            (c.name, {"probability": pa.float64(), "due_at": pa.timestamp("us", "UTC")}.get(c.name, pa.string()))
+            for c in columns
+        ]
+    )
+    return pa.Table.from_pylist([dict(r) for r in rows], schema=schema)
+
+
+def write(table: pa.Table, out: Path) -> None:
+    """Write a table as .csv, .parquet or .json (a list of objects); whole or not at all."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    if out.suffix not in {".csv", ".parquet", ".json"}:
+        raise ControlTowerError(f"{out.name} has no known form.", "Use a name that ends in .csv, .parquet or .json.")
+    if not out.parent.is_dir():
+        raise ControlTowerError(f"There is no folder {out.parent}.", "Make it first.")
+    fresh = out.with_name(f".{out.name}-{os.getpid()}")
+    try:
+        if out.suffix == ".csv":
+            pyarrow.csv.write_csv(table, fresh)
+        elif out.suffix == ".parquet":
+            pyarrow.parquet.write_table(table, fresh)
+        else:
+            fresh.write_text(json.dumps(table.to_pylist(), ensure_ascii=False, default=str), encoding="utf-8")
+        fresh.replace(out)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""What a home holds, in figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controltower import clock, settings
+
+
+def summarise() -> dict[str, Any]:
+    """The shop's customers, each campaign run from the ledger, the models in service. Counts only."""
+    from controltower.data.lake import Lake
+    from controltower.ledger import reports
+    from controltower.ledger.database import reading
+    from controltower.models import registry
+
+    conf = settings.load()
+    shop = settings.load_shop(conf)
+    with Lake(conf).read(clock.now(conf)) as lake:
+        customers = int(lake.frame(lake.table("customers").count().as_table()).iloc[0, 0])
+    with reading(conf) as ledger:
+        runs = [t.as_dict() for t in reversed(reports.totals(ledger))]
+        pending, next_due = reports.waiting(ledger)
+    last = [r for r in runs if r["state"] != "superseded"]  # a newer version counts the same audience again
+    return {
+        "shop": shop.name,
+        "simulated": shop.simulated,
+        "customers": customers,
+        "runs": runs,
+        "audience": sum(r["audience"] for r in last),
+        "held_out": sum(r["held_out"] for r in last),
+        "not_sent": _added(r["not_sent"] for r in last),
+        "accepted": _added(r["accepted"] for r in runs),
+        "rejected": _added(r["rejected"] for r in runs),
+        "unknown": sum(r["unknown"] for r in runs),
+        "pending": pending,
+        "next_due": next_due.isoformat() if next_due else None,
+        "accounted": all(r["accounted"] for r in runs),
+        "models": registry.in_service(conf),
+    }
+
+
+def _added(counts: Any) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for count in counts:
+        for name, n in count.items():
+            total[name] = total.get(name, 0) + n
+    return dict(sorted(total.items()))

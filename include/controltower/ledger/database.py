@@ -1,0 +1,136 @@
+"""Opening the ledger: SQLite (WAL) in the home, or the PostgreSQL that CONTROLTOWER_DATABASE_URL names."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from controltower.errors import BadSettings
+from controltower.settings import Settings
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 0x636F6E74  # PostgreSQL advisory lock
+
+
+@lru_cache(maxsize=8)
+def _engine(url: str) -> sa.Engine:
+    try:
+        engine = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError):
+        raise BadSettings(
+            "CONTROLTOWER_DATABASE_URL is not a database URL.", "Write postgresql+psycopg://user@host/database."
+        ) from None
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver would begin late and deadlock on upgrade
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=60000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def begin(settings: Settings) -> Iterator[sa.Connection]:
+    """A transaction on the ledger, made and brought up to date on first use."""
+    engine = opened(settings)
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[sa.Connection]:
+    """One consistent look at the ledger; it doesn't wait for writers."""
+    with opened(settings).connect().execution_options(reading=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def rehearsal(settings: Settings) -> Iterator[sa.Connection]:
+    """A transaction that is always rolled back."""
+    with opened(settings).connect() as connection, connection.begin() as transaction:
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
+
+
+def opened(settings: Settings) -> sa.Engine:
+    """The engine of this home's ledger; a fresh database gets its tables, an older one an error with the remedy."""
+    url = settings.ledger_url
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    engine = _engine(url)
+    head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    current = _revision(engine)
+    if current is None:
+        migrate(settings)
+    elif current != head:
+        raise BadSettings(
+            f"The ledger is at revision {current}, this version needs {head}.", "Run `controltower migrate`."
+        )
+    return engine
+
+
+def _revision(engine: sa.Engine) -> str | None:
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except sa.exc.OperationalError as e:
+        reason = str(e.orig).splitlines()[0] if e.orig else "no answer"
+        raise BadSettings(
+            f"The ledger's database can't be opened: {reason}.",
+            "Check CONTROLTOWER_DATABASE_URL and CONTROLTOWER_HOME.",
+        ) from None
+
+
+def migrate(settings: Settings) -> str:
+    """Bring the ledger to this version's tables; safe when several processes do it at once. Returns the revision."""
+    engine = _engine(settings.ledger_url)
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    if engine.dialect.name == "sqlite":
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with (settings.home / ".migrate.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _upgrade(engine, config)
+    else:
+        with engine.connect() as guard:
+            guard.execute(sa.select(sa.func.pg_advisory_lock(_MIGRATION_LOCK)))
+            try:
+                _upgrade(engine, config)
+            finally:
+                guard.execute(sa.select(sa.func.pg_advisory_unlock(_MIGRATION_LOCK)))
+    return str(_revision(engine))
+
+
+def _upgrade(engine: sa.Engine, config: Config) -> None:
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def epoch(connection: sa.Connection) -> float:
+    """The database's own clock, in epoch seconds: leases and retry delays are counted by it."""
+    if connection.dialect.name == "sqlite":
+        text = "select (julianday('now') - 2440587.5) * 86400.0"
+    else:
+        text = "select extract(epoch from clock_timestamp())::float8"
+    return float(connection.execute(sa.text(text)).scalar_one())

@@ -1,0 +1,262 @@
+"""Campaign runs and their frozen plans: an occurrence, its versions, the decisions and the messages."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy as sa
+
+from controltower.ledger import work
+from controltower.ledger.database import epoch
+from controltower.ledger.insert import insert_new
+from controltower.ledger.tables import (
+    arms,
+    batches,
+    campaign_runs,
+    decisions,
+    messages,
+    occurrences,
+    requests,
+    subjects,
+)
+
+BATCH_SIZE = 1000
+_NUMBERING_LOCK = 0x736571
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a run does about one member of its audience."""
+
+    customer_id: str
+    subject_id: int
+    outcome: str  # message | holdout | not_sent
+    probability: float
+    reason: str | None = None
+    arm: str | None = None
+    channel: str | None = None
+    due_at: datetime | None = None
+    algorithm: str | None = None
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A version of an occurrence, as it stands in the ledger."""
+
+    run_id: int
+    occurrence_id: int
+    campaign: str
+    occurrence: str
+    version: int
+    state: str
+    as_of: datetime
+    spec_hash: str
+    content_hash: str
+    spec: Mapping[str, Any]
+
+
+_RUN = sa.select(
+    *(campaign_runs.c[n] for n in ("run_id", "occurrence_id", "version", "state", "as_of", "spec_hash")),
+    campaign_runs.c.content_hash,
+    campaign_runs.c.spec,
+    occurrences.c.campaign,
+    occurrences.c.occurrence,
+).join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
+
+
+def current(connection: sa.Connection, campaign: str, occurrence: str) -> Run | None:
+    """The newest version of an occurrence; None where it was never planned."""
+    row = connection.execute(
+        _RUN.where(occurrences.c.campaign == campaign, occurrences.c.occurrence == occurrence)
+        .order_by(campaign_runs.c.version.desc())
+        .limit(1)
+    ).one_or_none()
+    return Run(**row._mapping) if row else None
+
+
+def run(connection: sa.Connection, run_id: int) -> Run:
+    return Run(**connection.execute(_RUN.where(campaign_runs.c.run_id == run_id)).one()._mapping)
+
+
+def subject_ids(connection: sa.Connection, customers: Sequence[str], now: datetime) -> dict[str, int]:
+    """Each customer's subject, made at first sight from the customer id, so that a rebuilt ledger has the same."""
+    found: dict[str, int] = {}
+    for start in range(0, len(customers), 1000):
+        chunk = customers[start : start + 1000]
+        rows = connection.execute(
+            sa.select(subjects.c.customer_id, subjects.c.subject_id).where(subjects.c.customer_id.in_(chunk))
+        )
+        found.update(rows.tuples().all())
+        new = [c for c in chunk if c not in found]
+        fresh = {c: int.from_bytes(hashlib.blake2b(c.encode(), digest_size=8).digest()) >> 1 for c in new}
+        insert_new(
+            connection, subjects, [{"customer_id": c, "subject_id": s, "created_at": now} for c, s in fresh.items()]
+        )
+        found.update(fresh)
+    return found
+
+
+def stored_arms(connection: sa.Connection, campaign: str) -> dict[int, str]:
+    """The variant that each subject of a campaign was first assigned to."""
+    rows = connection.execute(sa.select(arms.c.subject_id, arms.c.arm).where(arms.c.campaign == campaign))
+    return dict(rows.tuples().all())
+
+
+def messaged(connection: sa.Connection, occurrence_id: int) -> set[int]:
+    """The subjects with a live message in an occurrence."""
+    live = sa.select(messages.c.subject_id).where(messages.c.occurrence_id == occurrence_id, ~messages.c.superseded)
+    return set(connection.execute(live).scalars())
+
+
+def picks(connection: sa.Connection, run_id: int, customers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The products that a run chose for the customers given."""
+    rows = connection.execute(
+        sa.select(decisions.c.customer_id, decisions.c.choices).where(
+            decisions.c.run_id == run_id, decisions.c.customer_id.in_(customers)
+        )
+    )
+    return {customer: choices["products"] for customer, choices in rows}
+
+
+def lock_occurrence(connection: sa.Connection, campaign: str, occurrence: str, now: datetime) -> int:
+    """The occurrence's id, made if new; no other transaction plans it until this one ends."""
+    insert_new(connection, occurrences, [{"campaign": campaign, "occurrence": occurrence, "created_at": now}])
+    return int(
+        connection.execute(
+            sa.select(occurrences.c.occurrence_id)
+            .where(occurrences.c.campaign == campaign, occurrences.c.occurrence == occurrence)
+            .with_for_update()
+        ).scalar_one()
+    )
+
+
+def freeze(
+    connection: sa.Connection,
+    *,
+    occurrence_id: int,
+    campaign: str,
+    as_of: datetime,
+    now: datetime,
+    spec: Mapping[str, Any],
+    spec_hash: str,
+    content_hash: str,
+    policy: Mapping[str, Any],
+    policy_version: str,
+    triggered_by: str | None,
+    plan: Sequence[Decision],
+) -> int:
+    """Write a new version with its decisions, arms, messages and batches. Returns its run id."""
+    last = sa.select(sa.func.coalesce(sa.func.max(campaign_runs.c.version), 0))
+    version = connection.execute(last.where(campaign_runs.c.occurrence_id == occurrence_id)).scalar_one() + 1
+    run_id = connection.execute(
+        sa.insert(campaign_runs)
+        .values(
+            occurrence_id=occurrence_id, version=version, state="planned", as_of=as_of, planned_at=now,
+            spec=dict(spec), spec_hash=spec_hash, content_hash=content_hash, policy=dict(policy),
+            policy_version=policy_version, triggered_by=triggered_by,
+        )
+        .returning(campaign_runs.c.run_id)
+    ).scalar_one()  # fmt: skip
+    insert_new(
+        connection,
+        decisions,
+        [
+            {
+                "run_id": run_id, "subject_id": d.subject_id, "customer_id": d.customer_id, "outcome": d.outcome,
+                "reason": d.reason, "arm": d.arm, "probability": d.probability, "channel": d.channel,
+                "due_at": d.due_at, "algorithm": d.algorithm, "choices": dict(d.choices),
+            }
+            for d in plan
+        ],
+    )  # fmt: skip
+    insert_new(
+        connection,
+        arms,
+        [
+            {"campaign": campaign, "subject_id": d.subject_id, "arm": d.arm, "assigned_at": now}
+            for d in plan
+            if d.outcome == "message"
+        ],
+    )
+    _write_messages(connection, run_id, occurrence_id, [d for d in plan if d.outcome == "message"])
+    return int(run_id)
+
+
+def _write_messages(connection: sa.Connection, run_id: int, occurrence_id: int, plan: Iterable[Decision]) -> None:
+    def slot(d: Decision) -> tuple[datetime, str]:
+        assert d.due_at is not None and d.channel is not None
+        return d.due_at, d.channel
+
+    if connection.dialect.name == "postgresql":  # two plans at once take their numbers one after the other
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_NUMBERING_LOCK)))
+    seq = connection.execute(sa.select(sa.func.coalesce(sa.func.max(messages.c.seq), 0))).scalar_one()
+    for (due_at, channel), group in groupby(sorted(plan, key=lambda d: (*slot(d), d.customer_id)), key=slot):
+        members_of_slot = list(group)
+        for start in range(0, len(members_of_slot), BATCH_SIZE):
+            chunk = members_of_slot[start : start + BATCH_SIZE]
+            batch_id = connection.execute(
+                sa.insert(batches)
+                .values(
+                    run_id=run_id, channel=channel, due_at=due_at, first_seq=seq + 1, size=len(chunk), state="pending"
+                )
+                .returning(batches.c.batch_id)
+            ).scalar_one()
+            connection.execute(
+                sa.insert(messages),
+                [
+                    {
+                        "seq": seq + 1 + n, "message_id": uuid.uuid4().hex, "occurrence_id": occurrence_id,
+                        "run_id": run_id, "batch_id": batch_id, "subject_id": d.subject_id,
+                        "customer_id": d.customer_id, "step": 1, "channel": channel, "variant": d.arm,
+                    }
+                    for n, d in enumerate(chunk)
+                ],
+            )  # fmt: skip
+            seq += len(chunk)
+
+
+def dispatched(connection: sa.Connection, occurrence_id: int) -> bool:
+    """Whether a request was ever opened for any version of an occurrence."""
+    of_occurrence = sa.select(messages.c.batch_id).where(messages.c.occurrence_id == occurrence_id)
+    return connection.execute(sa.select(sa.exists().where(requests.c.batch_id.in_(of_occurrence)))).scalar_one()
+
+
+def cancel_unsent(connection: sa.Connection, previous: Run, *, reason: str, now: datetime, superseded: bool) -> int:
+    """Cancel what no worker holds and nothing was sent of. `superseded` frees the customers for the next version.
+
+    Returns how many messages were cancelled; those that a worker holds at this moment go out.
+    """
+    b = batches.c
+    free = (
+        sa.select(b.batch_id)
+        .where(b.run_id == previous.run_id, b.state == "pending")
+        .where(sa.or_(b.lease_token.is_(None), b.lease_until < epoch(connection)))
+        .with_for_update(skip_locked=True)
+    )
+    cancelled = 0
+    for batch_id in connection.execute(free).scalars().all():
+        work.recover(connection, batch_id, now)
+        batch = work.read(connection, batch_id)
+        unsent = [m.seq for m in batch.unsettled]
+        for seq in unsent:
+            work.write_outcome(connection, seq, "cancelled", reason, now)
+        if superseded:
+            connection.execute(sa.update(messages).where(messages.c.seq.in_(unsent)).values(superseded=True))
+        state = {"state": "done", "done_at": now} if batch.touched else {"state": "cancelled"}
+        connection.execute(
+            sa.update(batches).where(b.batch_id == batch_id).values(lease_token=None, lease_until=None, **state)
+        )
+        cancelled += len(unsent)
+    connection.execute(
+        sa.update(campaign_runs)
+        .where(campaign_runs.c.run_id == previous.run_id)
+        .values(state="superseded" if superseded else "cancelled")
+    )
+    return cancelled

@@ -1,0 +1,282 @@
+"""Our own database: the tables of the ledger. What each state means is in docs/ledger.md.
+
+A message row is narrow and isn't updated: its state is its last outcome's, else its batch's. Work is claimed by batch,
+under a lease; a request row is committed before each call to a provider, so that a call cut short by a crash is known
+to be `unknown` and isn't repeated blindly.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """A UTC time: `timestamptz` on PostgreSQL, naive UTC on SQLite; zone-aware in Python."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the ledger takes zone-aware times only")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, _: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite counts up by itself only in a column declared INTEGER.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _id(name: str) -> Column[Any]:
+    return Column(name, Id, primary_key=True, autoincrement=True)
+
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("customer_id", String, primary_key=True),
+    Column("subject_id", BigInteger, nullable=False, index=True),
+    Column("created_at", Moment, nullable=False),
+    comment="who a customer is for experiments; several customer ids share one subject after a merge",
+)
+
+arms = Table(
+    "arms",
+    metadata,
+    Column("campaign", String, primary_key=True),
+    Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("arm", String, nullable=False),
+    Column("assigned_at", Moment, nullable=False),
+    comment="the variant of a subject in a campaign, kept from its first assignment on",
+)
+
+occurrences = Table(
+    "occurrences",
+    metadata,
+    _id("occurrence_id"),
+    Column("campaign", String, nullable=False),
+    Column("occurrence", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("campaign", "occurrence"),
+    comment="which time a campaign happens",
+)
+
+campaign_runs = Table(
+    "campaign_runs",
+    metadata,
+    _id("run_id"),
+    Column("occurrence_id", Id, ForeignKey("occurrences.occurrence_id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("as_of", Moment, nullable=False),
+    Column("planned_at", Moment, nullable=False),
+    Column("spec_hash", String, nullable=False),
+    Column("content_hash", String, nullable=False),
+    Column("policy_version", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column(
+        "policy", JSON, nullable=False, comment="arms with their shares, channels, models: the candidates all share"
+    ),
+    Column("triggered_by", String, comment="Airflow's run id; never part of a key"),
+    UniqueConstraint("occurrence_id", "version"),
+    CheckConstraint("state in ('planned', 'superseded', 'cancelled')", name="state"),
+    comment="a version of an occurrence with its frozen plan",
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("run_id", Id, ForeignKey("campaign_runs.run_id"), primary_key=True),
+    Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("customer_id", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("reason", String),
+    Column("arm", String),
+    Column("probability", Float, nullable=False, comment="of what was finally done, by the policy of the run"),
+    Column("channel", String),
+    Column("due_at", Moment),
+    Column("algorithm", String),
+    Column("choices", JSON, nullable=False, comment="the candidates and what was picked: channels, hour, products"),
+    CheckConstraint("outcome in ('message', 'holdout', 'not_sent')", name="outcome"),
+    CheckConstraint("(outcome = 'message') = (reason is null)", name="reason"),
+    Index(None, "customer_id"),
+    comment="the frozen audience: one row a member, with what was chosen or why nothing was",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id("batch_id"),
+    Column("run_id", Id, ForeignKey("campaign_runs.run_id"), nullable=False, index=True),
+    Column("channel", String, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", Float, nullable=False, server_default="0", comment="epoch seconds, the database's clock"),
+    Column("lease_token", String),
+    Column("lease_until", Float, comment="epoch seconds, the database's clock"),
+    Column("done_at", Moment),
+    CheckConstraint("state in ('pending', 'done', 'cancelled')", name="state"),
+    CheckConstraint("(lease_token is null) = (lease_until is null)", name="lease"),
+    CheckConstraint("lease_token is null or state = 'pending'", name="lease_pending"),
+    CheckConstraint("(done_at is not null) = (state = 'done')", name="done"),
+    Index(
+        "ix_batches_pending",
+        "due_at",
+        "batch_id",
+        postgresql_where=sa.text("state = 'pending'"),
+        sqlite_where=sa.text("state = 'pending'"),
+    ),
+    comment="up to 1000 messages of one run, channel and due time: what a worker claims",
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("message_id", Uuid(as_uuid=False), nullable=False, unique=True),
+    Column("occurrence_id", Id, ForeignKey("occurrences.occurrence_id"), nullable=False),
+    Column("run_id", Id, nullable=False, index=True),
+    Column("batch_id", Id, ForeignKey("batches.batch_id"), nullable=False, index=True),
+    Column("subject_id", BigInteger, nullable=False),
+    Column("customer_id", String, nullable=False, index=True),
+    Column("step", SmallInteger, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("variant", String, nullable=False),
+    Column("superseded", Boolean, nullable=False, server_default=sa.false(), comment="a newer version took its place"),
+    Index(
+        "uq_messages_live",
+        "occurrence_id",
+        "subject_id",
+        "step",
+        unique=True,
+        postgresql_where=sa.text("not superseded"),
+        sqlite_where=sa.text("not superseded"),
+    ),
+    comment="one intended send; at most one per campaign, occurrence, subject and step is live",
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    _id("request_id"),
+    Column("batch_id", Id, ForeignKey("batches.batch_id"), nullable=False, index=True),
+    Column("lease_token", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("device_id", String, comment="a push goes to one device"),
+    Column("members", LargeBinary, nullable=False, comment="bit n: the message with seq = first_seq + n"),
+    Column("state", String, nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("closed_at", Moment),
+    Column("http_status", Integer),
+    Column("reason", String),
+    Column("provider_message_id", String),
+    CheckConstraint("state in ('open', 'sent', 'retry', 'rejected', 'unknown')", name="state"),
+    CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
+    comment="one call to a provider, committed before it is made",
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    _id("outcome_id"),
+    Column("seq", BigInteger, ForeignKey("messages.seq"), nullable=False, index=True),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("request_id", Id, ForeignKey("requests.request_id")),
+    Column("at", Moment, nullable=False),
+    CheckConstraint("state in ('accepted', 'not_sent', 'rejected', 'unknown', 'cancelled')", name="state"),
+    comment="exceptions only, append-only: the last one of a message holds",
+)
+
+delivery_events = Table(
+    "delivery_events",
+    metadata,
+    _id("event_id"),
+    Column("provider", String, nullable=False),
+    Column("provider_event_id", String, nullable=False),
+    Column("message_id", Uuid(as_uuid=False), index=True),
+    Column("event", String, nullable=False),
+    Column("occurred_at", Moment, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Column("detail", JSON),
+    UniqueConstraint("provider", "provider_event_id"),
+    comment="what a provider told of a message, normalised",
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    _id("consent_id"),
+    Column("customer_id", String, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("recorded_at", Moment, nullable=False),
+    Column("granted", Boolean, nullable=False),
+    Column("source", String, nullable=False),
+    Column("site", String),
+    Column("legal_basis", String),
+    Column("text_version", String),
+    Column("expires_at", Moment),
+    Column("proof", String),
+    UniqueConstraint("customer_id", "channel", "purpose", "recorded_at", "granted", "source"),
+    comment="append-only; the latest recorded_at holds, a withdrawal wins a tie",
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    _id("suppression_id"),
+    Column("kind", String, nullable=False),
+    Column("value", String, nullable=False, comment="keyed hash of an address, or a customer or device id"),
+    Column("channel", String, comment="none: all"),
+    Column("purpose", String, comment="none: all"),
+    Column("site", String, comment="none: all"),
+    Column("reason", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("until", Moment),
+    CheckConstraint("kind in ('address', 'customer', 'device')", name="kind"),
+    Index(None, "kind", "value"),
+    comment="stored reasons not to send",
+)
