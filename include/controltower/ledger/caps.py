@@ -28,8 +28,13 @@ def counts(
     `but_occurrence` leaves one occurrence out: a message doesn't stand in its own way, nor in its next version's.
     """
     m, b, o = messages.c, batches.c, outcomes.c
-    last = sa.select(sa.func.max(o.outcome_id)).where(o.seq == m.seq).scalar_subquery()
-    never_left = sa.exists().where(o.outcome_id == last, o.state.in_(_NEVER_LEFT))
+    earlier = outcomes.alias()
+    last = sa.select(sa.func.max(earlier.c.outcome_id)).where(earlier.c.seq == m.seq).correlate(messages)
+    never_left = (
+        sa.exists()
+        .where(o.seq == m.seq, o.outcome_id == last.scalar_subquery(), o.state.in_(_NEVER_LEFT))
+        .correlate(messages)
+    )
     left = sa.and_(b.state == "done", b.done_at > since)
     wanted = sa.or_(left, b.state == "pending") if with_pending else left
     rows = (

@@ -203,7 +203,7 @@ def upgrade() -> None:
         sa.Column(
             "superseded",
             sa.Boolean(),
-            server_default=sa.text("0"),
+            server_default=sa.false(),
             nullable=False,
             comment="a newer version took its place",
         ),

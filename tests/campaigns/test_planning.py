@@ -1,0 +1,84 @@
+"""Deciding: every member has a place, and nobody without permission gets a message."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from controltower.campaigns import timing
+from controltower.campaigns.planning import Member, Permissions, Pick, decide
+from controltower.campaigns.specs import Spec, find_spec
+from controltower.settings import INCLUDE, Shop, parse_shop
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime.fromisoformat("2026-06-15T06:30+09:00")
+SHOP: Shop = parse_shop(INCLUDE / "shops" / "simulated.yaml")
+SPEC: Spec = find_spec(INCLUDE / "campaigns", "picked_for_you")
+PICKS = tuple(Pick(f"p{n}", "als") for n in range(8))
+IDS = [f"c{n}" for n in range(12)]
+SOME = st.sets(st.sampled_from(IDS))
+
+
+def member(customer: str, country: str = "KR", reachable: set[str] | None = None, picks: int = 8) -> Member:
+    return Member(
+        customer, int(customer[1:]), frozenset({"email", "push"} if reachable is None else reachable), SHOP.zone,
+        country, 22, PICKS[:picks],
+    )  # fmt: skip
+
+
+def permissions(**sets: dict[str, set[str]]) -> Permissions:
+    nobody: dict[str, set[str]] = {"email": set(), "push": set()}
+    everybody = {"email": set(IDS), "push": set(IDS)}
+    return Permissions(**({"granted": everybody, "night": nobody, "suppressed": nobody, "capped": nobody} | sets))  # type: ignore[arg-type]
+
+
+@given(SOME, SOME, SOME, SOME, SOME, SOME)
+def test_every_member_has_a_place_and_every_message_its_permissions(
+    email: set[str], push: set[str], suppressed: set[str], capped: set[str], night: set[str], sent: set[str]
+) -> None:
+    rights = permissions(
+        granted={"email": email, "push": push},
+        suppressed={"email": suppressed, "push": suppressed},
+        capped={"email": capped, "push": set()},
+        night={"email": set(), "push": night},
+    )
+    rights = Permissions(**{**vars(rights), "already_sent": {int(c[1:]) for c in sent}})
+    decisions = decide([member(c) for c in IDS], SPEC, SHOP, rights, NOW)
+    assert [d.customer_id for d in decisions] == IDS
+    for d in decisions:
+        assert 0 < d.probability <= 1
+        assert (d.outcome == "message") == (d.reason is None)
+        if d.outcome == "not_sent":
+            continue
+        assert d.customer_id not in suppressed | sent
+        if d.outcome == "message":
+            assert d.channel and d.due_at
+            assert d.customer_id in rights.granted[d.channel]
+            assert d.customer_id not in rights.capped[d.channel]
+            if d.channel == "push" and timing.is_night_in_korea(d.due_at):
+                assert d.customer_id in night
+
+
+def one(m: Member, rights: Permissions, spec: Spec = SPEC) -> tuple[str, str | None]:
+    spec = spec.model_copy(update={"holdout": 0.0})
+    shop = SHOP.model_copy(update={"global_holdout": 0.0})
+    (d,) = decide([m], spec, shop, rights, NOW)
+    return d.outcome, d.reason or d.channel
+
+
+def test_each_refusal_has_its_reason_and_the_next_channel_takes_over() -> None:
+    nobody: set[str] = set()
+    assert one(member("c1"), permissions()) == ("message", "push")
+    assert one(member("c1"), permissions(granted={"push": nobody, "email": {"c1"}})) == ("message", "email")
+    assert one(member("c1"), permissions(granted={"push": nobody, "email": nobody})) == ("not_sent", "no_consent")
+    both = {"push": {"c1"}, "email": {"c1"}}
+    assert one(member("c1"), permissions(suppressed=both)) == ("not_sent", "suppressed")
+    assert one(member("c1"), permissions(capped=both)) == ("not_sent", "frequency_cap")
+    assert one(member("c1", reachable=set()), permissions()) == ("not_sent", "no_address")
+    assert one(member("c1", reachable={"email"}), permissions()) == ("message", "email")
+    assert one(member("c1", picks=2), permissions()) == ("not_sent", "too_few_products")
+
+
+def test_planning_twice_decides_the_same() -> None:
+    members = [member(c) for c in IDS]
+    assert decide(members, SPEC, SHOP, permissions(), NOW) == decide(members, SPEC, SHOP, permissions(), NOW)

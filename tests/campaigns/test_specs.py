@@ -1,0 +1,99 @@
+"""Specs: the good ones load, each bad one names its file, place and fault, and keeps no other from loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from controltower.campaigns.form import apply
+from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
+from controltower.errors import BadSpec
+from controltower.settings import INCLUDE
+
+GOOD = {
+    "name": "spring", "title": "Spring", "description": "All of them.", "owner": "marketing", "template": "win_back",
+    "channels": ["push", "email"],
+    "audience": {"rules": [{"column": "orders_total", "at_least": 1}]},
+    "variants": [
+        {"name": n, "subject": {"en": n}, "push_title": {"en": n}, "push_body": {"en": n}} for n in ("a", "b")
+    ],
+}  # fmt: skip
+
+
+def write(folder: Path, file: str = "spring", /, **changes: object) -> Path:
+    path = folder / f"{file}.yaml"
+    path.write_text(yaml.safe_dump(GOOD | changes))
+    return path
+
+
+def test_the_campaigns_that_we_ship_are_valid() -> None:
+    specs = load_specs(INCLUDE / "campaigns")
+    assert [s.name for s in specs] == ["picked_for_you", "win_back"]
+    assert all(isinstance(s, Spec) and s.holdout > 0 and len(s.variants) == 2 for s in specs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"holdout": 1.5}, "holdout"),
+        ({"chanels": ["email"]}, "chanels"),
+        ({"channels": ["pigeon"]}, "channels.0"),
+        ({"channels": ["email", "email"]}, "named twice"),
+        ({"name": "summer"}, "Call it 'spring'"),
+        ({"schedule": "sometimes"}, "neither `after_scores` nor a cron line"),
+        ({"audience": {"rules": [{"column": "x"}]}}, "at_least, at_most or is_in"),
+        ({"audience": {"rules": []}}, "audience.rules"),
+        ({"variants": [GOOD["variants"][0]] * 2}, "same name"),  # type: ignore[index]
+        ({"variants": [{"name": "a", "subject": {"en": "x"}}]}, "push_title"),
+        ({"window": {"start": "21:00", "end": "08:00"}}, "before its end"),
+    ],
+)
+def test_a_bad_spec_names_the_place_and_the_fault(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    write(tmp_path, **changes)
+    write(tmp_path, "other", name="other")
+    broken, good = sorted(load_specs(tmp_path), key=lambda s: s.name != "spring")
+    assert isinstance(broken, BrokenSpec)
+    assert isinstance(good, Spec)
+    assert says in broken.error
+    assert "spring.yaml" in broken.error
+    with pytest.raises(BadSpec, match=r"spring\.yaml"):
+        find_spec(tmp_path, "spring")
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "- 1", "\x00", "name: !!python/object:os.system x"])
+def test_what_is_no_spec_at_all_is_broken_not_a_crash(tmp_path: Path, text: str) -> None:
+    (tmp_path / "odd-name.yaml").write_text(text)
+    (only,) = load_specs(tmp_path)
+    assert isinstance(only, BrokenSpec)
+    assert only.name == "odd_name"
+
+
+def test_unknown_campaign_and_missing_folder_say_what_there_is(tmp_path: Path) -> None:
+    write(tmp_path)
+    with pytest.raises(BadSpec, match="Known: spring"):
+        find_spec(tmp_path, "summer")
+    with pytest.raises(BadSpec, match="CONTROLTOWER_CAMPAIGNS"):
+        load_specs(tmp_path / "none")
+
+
+def test_the_form_changes_one_occasion_and_its_hash(tmp_path: Path) -> None:
+    write(tmp_path)
+    spec = find_spec(tmp_path, "spring")
+    assert apply(spec, None).hash == apply(spec, {"holdout": None, "variants": []}).hash == spec.hash
+    changed = apply(
+        spec, {"holdout": 0.3, "variants": ["b"], "channels": ["email"], "window_start": "10:00", "at_most": 5}
+    )
+    assert (changed.holdout, [v.name for v in changed.variants], changed.channels) == (0.3, ["b"], ["email"])
+    assert (changed.window.start.hour, changed.audience.at_most) == (10, 5)
+    assert changed.hash != spec.hash
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"holdout": 2}, {"variants": ["z"]}, {"channels": ["sms"]}, {"window_start": "23:00"}, {"at_most": 0}, {"x": 1}],
+)
+def test_a_form_that_does_not_fit_is_refused(tmp_path: Path, form: dict[str, object]) -> None:
+    write(tmp_path)
+    with pytest.raises(BadSpec):
+        apply(find_spec(tmp_path, "spring"), form)

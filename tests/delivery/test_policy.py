@@ -1,0 +1,66 @@
+"""The last check: each reason in its turn, and the law's night defers a push."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from controltower.delivery.policy import Facts, Refusal, refusal, without_suppressed_devices
+from controltower.profiles.contacts import Contact, Device
+
+NOON = datetime.fromisoformat("2026-06-15T12:00+09:00")
+EVENING = datetime.fromisoformat("2026-06-15T21:00+09:00")
+MORNING = datetime.fromisoformat("2026-06-16T08:00+09:00")
+DAY = timedelta(hours=24)
+CONTACT = Contact("c", "c@shop.example", "ko-KR", "KR", ZoneInfo("Asia/Seoul"), {}, (Device("d", "token", "ios"),))
+NONE: frozenset[str] = frozenset()
+FACTS = Facts(frozenset("c"), NONE, NONE, NONE, NONE, NONE)
+
+
+def judge(contact: Contact | None = CONTACT, channel: str = "email", now: datetime = NOON,
+          due_at: datetime = NOON, **facts: frozenset[str]) -> Refusal | None:  # fmt: skip
+    return refusal(contact, channel, "hash", replace(FACTS, **facts), now=now, due_at=due_at, expires_in=DAY)
+
+
+def test_who_may_be_written_to_is() -> None:
+    assert judge() is None
+    assert judge(channel="push") is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"now": NOON + DAY + timedelta(seconds=1)}, "expired"),
+        ({"contact": None}, "customer_gone"),
+        ({"granted": NONE}, "no_consent"),
+        ({"suppressed_customers": frozenset("c")}, "suppressed"),
+        ({"suppressed_addresses": frozenset({"hash"})}, "suppressed"),
+        ({"contact": replace(CONTACT, email=None)}, "no_address"),
+        ({"contact": replace(CONTACT, devices=()), "channel": "push"}, "no_device"),
+        ({"capped": frozenset("c")}, "frequency_cap"),
+    ],
+)
+def test_each_refusal_drops_with_its_reason(keys: dict[str, object], reason: str) -> None:
+    assert judge(**keys) == Refusal(reason)  # type: ignore[arg-type]
+
+
+def test_an_address_suppression_does_not_hold_for_push() -> None:
+    assert judge(channel="push", suppressed_addresses=frozenset({"hash"})) is None
+
+
+def test_a_push_in_koreas_night_waits_for_the_morning_unless_there_is_consent_for_it() -> None:
+    assert judge(channel="push", now=EVENING, due_at=EVENING) == Refusal("night", until=MORNING)
+    assert judge(channel="push", now=EVENING, due_at=EVENING, night=frozenset("c")) is None
+    assert judge(channel="email", now=EVENING, due_at=EVENING) is None
+    assert judge(replace(CONTACT, country="US"), "push", now=EVENING, due_at=EVENING) is None
+    long_due = EVENING - DAY + timedelta(hours=1)
+    assert judge(channel="push", now=EVENING, due_at=long_due) == Refusal("expired")
+
+
+def test_a_suppressed_device_is_left_out() -> None:
+    facts = replace(FACTS, suppressed_devices=frozenset("d"))
+    assert without_suppressed_devices(CONTACT, facts).devices == ()
+    assert "token" not in repr(CONTACT)
+    assert "shop.example" not in repr(CONTACT)

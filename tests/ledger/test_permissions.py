@@ -1,0 +1,96 @@
+"""Consents, suppressions and caps as the ledger tells them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pyarrow as pa
+import pytest
+from controltower.ledger import caps, consents, suppressions, work
+from controltower.ledger.database import begin
+from controltower.settings import Settings
+
+from .conftest import DUE, LATER, NOW, message, write_plan
+
+DAY = timedelta(days=1)
+
+
+def consent(customer: str, granted: bool, days_ago: float, **more: object) -> dict[str, object]:
+    return {
+        "customer_id": customer, "channel": "email", "purpose": "marketing", "recorded_at": NOW - days_ago * DAY,
+        "granted": granted, "source": "form", **more,
+    }  # fmt: skip
+
+
+def holders(settings: Settings, **keys: object) -> set[str]:
+    with begin(settings) as ledger:
+        return consents.granted(ledger, "email", "marketing", NOW, **keys)  # type: ignore[arg-type]
+
+
+def test_the_latest_consent_holds_and_a_withdrawal_wins_a_tie(ledger_settings: Settings) -> None:
+    rows = [
+        consent("yes", True, 5),
+        consent("withdrew", True, 5), consent("withdrew", False, 4),
+        consent("came_back", False, 5), consent("came_back", True, 4),
+        consent("tie", True, 3), consent("tie", False, 3),
+        consent("expired", True, 5, expires_at=NOW - DAY),
+        consent("later", True, -1),
+    ]  # fmt: skip
+    with begin(ledger_settings) as ledger:
+        assert consents.record(ledger, rows) == len(rows)
+    assert holders(ledger_settings) == {"yes", "came_back"}
+    assert holders(ledger_settings, customers=["yes", "nobody"]) == {"yes"}
+
+
+def test_importing_consents_twice_adds_nothing(ledger_settings: Settings) -> None:
+    table = pa.Table.from_pylist([consent("a", True, 5), consent("b", False, 2)])
+    assert consents.append(ledger_settings, table) == 2
+    assert consents.append(ledger_settings, table) == 0
+    assert holders(ledger_settings) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "held"),
+    [
+        ({}, True),
+        ({"channel": "email"}, True),
+        ({"channel": "push"}, False),
+        ({"purpose": "marketing"}, True),
+        ({"purpose": "third_party_ads"}, False),
+        ({"until": NOW + DAY}, True),
+        ({"until": NOW}, False),
+    ],
+)
+def test_a_suppression_holds_for_its_channel_purpose_and_time(
+    ledger_settings: Settings, keys: dict[str, object], held: bool
+) -> None:
+    with begin(ledger_settings) as ledger:
+        suppressions.add(ledger, "customer", "c", reason="objected", source="test", now=NOW - DAY, **keys)  # type: ignore[arg-type]
+        assert suppressions.held(ledger, "customer", "email", "marketing", NOW) == ({"c"} if held else set())
+        assert suppressions.held(ledger, "address", "email", "marketing", NOW) == set()
+
+
+def test_an_address_is_kept_as_a_keyed_hash_without_regard_to_case() -> None:
+    assert suppressions.address_hash(b"k", " Ann@Shop.example") == suppressions.address_hash(b"k", "ann@shop.EXAMPLE")
+    assert suppressions.address_hash(b"k", "ann@shop.example") != suppressions.address_hash(b"l", "ann@shop.example")
+    assert "ann" not in suppressions.address_hash(b"k", "ann@shop.example")
+
+
+def test_caps_count_what_left_and_what_is_planned_but_not_what_never_left(ledger_settings: Settings) -> None:
+    write_plan(ledger_settings, [message(0), message(1), message(2, due_at=LATER)])
+    with begin(ledger_settings) as ledger:
+        claimed = work.claim(ledger, DUE, ["email"])
+        assert claimed
+        batch, token = claimed
+        sent, refused = (m.seq for m in batch.messages)
+        (request,) = work.open_requests(ledger, batch, token, "sendgrid", [([sent], None)], DUE)
+        work.close_requests(ledger, batch, token, [{"request_id": request, "state": "sent"}], DUE)
+        work.drop(ledger, batch, token, [(refused, "not_sent", "expired")], DUE)
+        work.release(ledger, batch, token, DUE)
+    with begin(ledger_settings) as ledger:
+        assert caps.counts(ledger, NOW) == {"c0": 1, "c2": 1}
+        assert caps.counts(ledger, NOW, with_pending=False) == {"c0": 1}
+        assert caps.counts(ledger, DUE, with_pending=False) == {}
+        assert caps.counts(ledger, NOW, channel="push") == {}
+        assert caps.counts(ledger, NOW, customers=["c2"]) == {"c2": 1}
+        assert caps.counts(ledger, NOW, but_occurrence=1) == {}

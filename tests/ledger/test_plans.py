@@ -1,0 +1,107 @@
+"""Frozen plans, versions and replanning: the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from controltower.ledger import plans, reports, tables, work
+from controltower.ledger.database import begin, migrate, opened
+from controltower.settings import Settings
+
+from .conftest import DUE, LATER, NOW, message, write_plan
+
+AFTER = DUE + timedelta(minutes=1)
+
+
+def test_the_migrations_make_the_tables_that_the_code_declares(ledger_settings: Settings) -> None:
+    with opened(ledger_settings).connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), tables.metadata)
+    assert differences == []
+
+
+def test_migrating_twice_and_at_once_is_harmless(ledger_settings: Settings) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        revisions = list(pool.map(lambda _: migrate(ledger_settings), range(4)))
+    assert set(revisions) == {"0001"}
+
+
+def test_a_customer_is_messaged_once_per_occurrence_and_step(
+    ledger_settings: Settings, planned: Callable[..., int]
+) -> None:
+    planned()
+    with pytest.raises(sa.exc.IntegrityError):
+        write_plan(ledger_settings, [message(0)])
+    write_plan(ledger_settings, [message(0)], occurrence="2026-06-16")
+
+
+def test_a_new_version_replaces_what_is_unsent_and_leaves_out_the_rest(ledger_settings: Settings) -> None:
+    first = write_plan(ledger_settings, [message(0), message(1), message(2, due_at=LATER)])
+    with begin(ledger_settings) as ledger:
+        claimed = work.claim(ledger, AFTER, ["email"])
+        assert claimed
+        batch, token = claimed
+        (request,) = work.open_requests(ledger, batch, token, "sendgrid", [([batch.messages[0].seq], None)], AFTER)
+        work.close_requests(ledger, batch, token, [{"request_id": request, "state": "sent"}], AFTER)
+        work.release(ledger, batch, token, AFTER)
+    with begin(ledger_settings) as ledger:
+        run = plans.run(ledger, first)
+        assert plans.dispatched(ledger, run.occurrence_id)
+        assert plans.cancel_unsent(ledger, run, reason="superseded", now=AFTER, superseded=True) == 2
+        assert plans.messaged(ledger, run.occurrence_id) == {0}
+    second = write_plan(ledger_settings, [message(1), message(2)])
+    with begin(ledger_settings) as ledger:
+        newest = plans.current(ledger, "spring", "2026-06-15")
+        old, new = reports.totals(ledger, first)[0], reports.totals(ledger, second)[0]
+    assert newest and (newest.run_id, newest.version) == (second, 2)
+    assert (old.state, old.accepted, old.cancelled) == ("superseded", {"sendgrid": 1}, 2)
+    assert new.pending == 2
+    assert old.accounted and new.accounted
+
+
+def test_a_batch_in_a_workers_hands_isnt_cancelled(ledger_settings: Settings, planned: Callable[..., int]) -> None:
+    run_id = planned()
+    with begin(ledger_settings) as ledger:
+        assert work.claim(ledger, AFTER, ["email"])
+    with begin(ledger_settings) as ledger:
+        run = plans.run(ledger, run_id)
+        assert plans.cancel_unsent(ledger, run, reason="superseded", now=AFTER, superseded=True) == 0
+        assert plans.messaged(ledger, run.occurrence_id) == {0, 1, 2}
+
+
+def test_plans_of_two_campaigns_at_once_get_numbers_of_their_own(ledger_settings: Settings) -> None:
+    opened(ledger_settings)
+
+    def plan(n: int) -> int:
+        return write_plan(ledger_settings, [message(i) for i in range(50)], campaign=f"campaign_{n}")
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(plan, range(4)))
+    with begin(ledger_settings) as ledger:
+        seqs = ledger.execute(sa.select(tables.messages.c.seq)).scalars().all()
+    assert len(set(runs)) == 4
+    assert sorted(seqs) == list(range(1, 201))
+
+
+def test_a_subject_is_made_from_the_first_customer_id_and_stays(ledger_settings: Settings) -> None:
+    with begin(ledger_settings) as ledger:
+        first = plans.subject_ids(ledger, ["a", "b"], NOW)
+        ledger.execute(  # b turns out to be a
+            sa.update(tables.subjects).where(tables.subjects.c.customer_id == "b").values(subject_id=first["a"])
+        )
+        assert plans.subject_ids(ledger, ["b", "a", "c"], NOW) == {
+            "a": first["a"], "b": first["a"], "c": plans.subject_ids(ledger, ["c"], NOW)["c"],
+        }  # fmt: skip
+
+
+def test_arms_are_kept_from_the_first_assignment(ledger_settings: Settings, planned: Callable[..., int]) -> None:
+    planned()
+    changed = plans.Decision(**{**vars(message(0)), "arm": "b"})
+    write_plan(ledger_settings, [changed], occurrence="2026-06-16")
+    with begin(ledger_settings) as ledger:
+        assert plans.stored_arms(ledger, "spring") == {0: "a", 1: "a", 2: "a"}
