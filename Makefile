@@ -36,6 +36,9 @@ demo: setup  ## a shop's day through Airflow (ONCE=1, SOURCE=simulated|online-re
 test: setup-dev  ## all tests, on SQLite and PostgreSQL (FAST=1: the quick ones)
 	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow and not airflow") $(ARGS)
 
+golden: setup-dev  ## keep what is rendered and requested now as tests/golden (look at the difference)
+	@GOLDEN=write $(BIN)/python -m pytest -k golden
+
 lint: setup-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 

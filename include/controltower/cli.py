@@ -7,12 +7,15 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from controltower import clock, settings
 from controltower.errors import ControlTowerError
+
+if TYPE_CHECKING:
+    from controltower.sandbox.credentials import Credentials
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Open marketing automation."
@@ -197,7 +200,13 @@ def sandbox(
     """A local SendGrid and FCM with an inbox page; runs until Ctrl-C."""
     from controltower.sandbox.serve import serve
 
-    serve(settings.load(), host, port)
+    def announce(url: str, made: Credentials) -> None:
+        print(f"sandbox: {url} (Ctrl-C ends it). To send to it:")
+        print(f"  export CONTROLTOWER_SENDGRID_URL={url} CONTROLTOWER_FCM_URL={url}")
+        print(f"  export CONTROLTOWER_SENDGRID_API_KEY=$(cat {made.service_account_path.with_name('sendgrid.key')})")
+        print(f"  export CONTROLTOWER_FCM_CREDENTIALS={made.service_account_path}", flush=True)
+
+    serve(settings.load(), host, port, announce)
 
 
 @app.command()

@@ -8,7 +8,7 @@ start on. Leases and retry delays don't come from here: they use the database's 
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -65,9 +65,14 @@ def set_clock(settings: Settings, moment: datetime, speed: float = 1.0) -> None:
     """Let this home's clock show `moment` now and move at `speed` from here on, in every process."""
     path = settings.home / "clock.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".clock-{os.getpid()}")
+    fresh = path.with_name(f".clock-{secrets.token_hex(4)}")
     fresh.write_text(json.dumps({"now": moment.astimezone(UTC).isoformat(), "wall": time.time(), "speed": speed}))
     fresh.replace(path)
+
+
+def is_set(settings: Settings) -> bool:
+    """Whether this home's time is not the wall clock's."""
+    return settings.now is not None or _kept(settings) is not None
 
 
 def _kept(settings: Settings) -> Anchor | None:

@@ -57,7 +57,7 @@ class Composer:
         return self.template.email(
             context,
             subject=in_language(words.subject, context.locale, self.shop),
-            preheader=in_language(words.preheader, context.locale, self.shop) if words.preheader else "",
+            preheader=in_language(words.preheader, context.locale, self.shop),
         )
 
     def push(self, context: Context, variant: str) -> Push:
@@ -76,10 +76,11 @@ class Composer:
         message_id: str,
     ) -> Context:
         """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out."""
+        language = self.template.locales.chain(contact.locale, self.shop.locale)[0]
         shown = tuple(
             Product(
                 item.product_id, item.title, item.price, item.currency, item.url, item.image_url,
-                reasons.word(pick["reason"], pick["value"], contact.locale or self.shop.locale),
+                reasons.word(pick["reason"], pick["value"], language),
             )
             for pick in products
             if (item := items.get(pick["product_id"]))
@@ -95,6 +96,19 @@ class Composer:
             advertisement=contact.country == "KR",
         )
 
+    def check(self) -> list[str]:
+        """Render every variant in every language for sample customers: what a marketer should know, as sentences.
+
+        Raises BadSpec where one can't be rendered.
+        """
+        emails, pushes = [], []
+        for v in self.spec.variants:
+            if "email" in self.spec.channels:
+                emails += [(v.subject[tag], in_language(v.preheader, tag, self.shop)) for tag in v.subject]
+            if "push" in self.spec.channels:
+                pushes += [(v.push_title[tag], in_language(v.push_body, tag, self.shop)) for tag in v.push_title]
+        return templates.check(self.template, self.shop, emails, pushes)
+
     def _variant(self, name: str) -> Variant:
         for variant in self.spec.variants:
             if variant.name == name:
@@ -108,4 +122,4 @@ def in_language(words: Mapping[str, str], locale: str, shop: Shop) -> str:
         for key in (tag, tag.split("-")[0]):
             if key in words:
                 return words[key]
-    return next(iter(words.values()))
+    return next(iter(words.values()), "")

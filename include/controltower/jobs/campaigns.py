@@ -58,7 +58,10 @@ def plan_campaign(
     day = _day(occasion) if occasion else clock.today(conf, shop)
     if day != clock.today(conf, shop):
         return _rehearse(conf, shop, spec, day)
-    template = Composer.of(conf, shop, spec).template
+    composer = Composer.of(conf, shop, spec)
+    for warning in composer.check():
+        log.warning("%s: %s", spec.name, warning)
+    template = composer.template
     occurrence = day.isoformat()
 
     def frozen(run: Run | None) -> bool:

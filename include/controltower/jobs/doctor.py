@@ -62,7 +62,7 @@ def _lake() -> str:
 
 
 def _campaigns() -> str:
-    from controltower.content import templates
+    from controltower.campaigns.composing import Composer
 
     conf = settings.load()
     shop = settings.load_shop(conf)
@@ -70,10 +70,11 @@ def _campaigns() -> str:
     broken = [s.error for s in specs if isinstance(s, BrokenSpec)]
     if broken:
         raise ControlTowerError("; ".join(broken))
+    warnings: list[str] = []
     for spec in specs:
         assert isinstance(spec, Spec)
-        templates.check(templates.load(conf.templates, spec.template), shop)
-    return f"{len(specs)} specs, their templates render"
+        warnings += [f"{spec.name}: {w}" for w in Composer.of(conf, shop, spec).check()]
+    return "; ".join([f"{len(specs)} specs, their templates render", *warnings])
 
 
 def _provider(channel: str) -> str:

@@ -7,6 +7,7 @@ to be `unknown` and isn't repeated blindly.
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,6 +60,19 @@ class Moment(sa.types.TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class MessageId(sa.types.TypeDecorator[str]):
+    """128 bits, written as 32 hexadecimal digits; `uuid` on PostgreSQL."""
+
+    impl = Uuid(as_uuid=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _: sa.Dialect) -> uuid.UUID | None:
+        return None if value is None else uuid.UUID(value)
+
+    def process_result_value(self, value: uuid.UUID | None, _: sa.Dialect) -> str | None:
+        return None if value is None else value.hex
 
 
 # SQLite counts up by itself only in a column declared INTEGER.
@@ -174,7 +188,7 @@ messages = Table(
     "messages",
     metadata,
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("message_id", Uuid(as_uuid=False), nullable=False, unique=True),
+    Column("message_id", MessageId, nullable=False, unique=True),
     Column("occurrence_id", Id, ForeignKey("occurrences.occurrence_id"), nullable=False),
     Column("run_id", Id, nullable=False, index=True),
     Column("batch_id", Id, ForeignKey("batches.batch_id"), nullable=False, index=True),
@@ -235,7 +249,7 @@ delivery_events = Table(
     _id("event_id"),
     Column("provider", String, nullable=False),
     Column("provider_event_id", String, nullable=False),
-    Column("message_id", Uuid(as_uuid=False), index=True),
+    Column("message_id", MessageId, index=True),
     Column("event", String, nullable=False),
     Column("occurred_at", Moment, nullable=False),
     Column("received_at", Moment, nullable=False),

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from controltower.ledger.tables import Moment
+from controltower.ledger.tables import MessageId, Moment
 
 revision = "0001"
 down_revision = None
@@ -52,7 +52,7 @@ def upgrade() -> None:
         sa.Column("event_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("provider_event_id", sa.String(), nullable=False),
-        sa.Column("message_id", sa.Uuid(as_uuid=False), nullable=True),
+        sa.Column("message_id", MessageId(), nullable=True),
         sa.Column("event", sa.String(), nullable=False),
         sa.Column("occurred_at", Moment(), nullable=False),
         sa.Column("received_at", Moment(), nullable=False),
@@ -191,7 +191,7 @@ def upgrade() -> None:
     op.create_table(
         "messages",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
-        sa.Column("message_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("message_id", MessageId(), nullable=False),
         sa.Column("occurrence_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("batch_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -1,0 +1,85 @@
+"""Jinja as templates get it: sandboxed, strict about unknown names, and telling file and line of what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from jinja2 import StrictUndefined, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from controltower.content.text import shorten
+from controltower.content.values import NAMES, ShownProduct
+from controltower.errors import BadSpec
+
+Places = Mapping[int, str]  # line of the compiled text -> file:line of the source
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, without its long way round for our own products: that took a third of a mail's time."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if type(obj) is ShownProduct and not attr.startswith("_"):
+            return True
+        return super().is_safe_attribute(obj, attr, value)
+
+
+def environment(autoescape: bool, loader: jinja2.BaseLoader | None = None) -> jinja2.Environment:
+    env = _Sandbox(
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        loader=loader,
+        trim_blocks=not autoescape,
+        lstrip_blocks=not autoescape,
+    )
+    env.globals.clear()
+    del env.filters["safe"]  # a customer's or a catalogue's text is never markup
+    env.filters["shorten"] = lambda text, most: shorten(str(text), most)
+    return env
+
+
+def compiled(env: jinja2.Environment, source: str, path: str) -> jinja2.Template:
+    """Compiled under its own name, so that an error's traceback tells the line."""
+    code = env.compile(source, path, path)
+    return jinja2.Template.from_code(env, code, env.globals)
+
+
+def check_names(env: jinja2.Environment, source: str, path: str, places: Places | None) -> None:
+    """BadSpec for a syntax error or a name that templates don't know."""
+    try:
+        tree = env.parse(source, path)
+        env.compile(tree, path, path)  # unknown filters show here
+        unknown = meta.find_undeclared_variables(tree) - NAMES
+    except jinja2.TemplateSyntaxError as e:
+        where = (places or {}).get(e.lineno, f"{path}:{e.lineno}")
+        raise BadSpec(f"{where}: {str(e.message).rstrip('.')}.", "Correct the template.") from None
+    for node in tree.find_all(nodes.Name):
+        if node.name in unknown:
+            where = (places or {}).get(node.lineno, f"{path}:{node.lineno}")
+            raise BadSpec(f"{where}: {node.name!r} is unknown.", f"Templates may use {', '.join(sorted(NAMES))}.")
+
+
+def _place(error: BaseException, part: jinja2.Template, places: Places | None) -> str:
+    """File and line of the innermost template frame that an error passed."""
+    found = part.filename or "the template"
+    trace = error.__traceback__
+    while trace:
+        if "__jinja_exception__" in trace.tb_frame.f_globals:  # Jinja's stand-in for a line of a template
+            where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            found = (places or {}).get(trace.tb_lineno, where)
+        trace = trace.tb_next
+    return found
+
+
+def fill(part: jinja2.Template, values: dict[str, Any], places: Places | None = None) -> str:
+    """The template filled in. Errors tell file and line, and never a customer's data."""
+    try:
+        return part.render(values)
+    except BadSpec as e:
+        raise BadSpec(f"{_place(e, part, places)}: {e.what}", e.remedy) from None
+    except jinja2.TemplateError as e:  # an unknown variable, or what the sandbox forbids; its text names no values
+        raise BadSpec(f"{_place(e, part, places)}: {e.message}.", "See the names that templates may use.") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError) as e:
+        # The error's own text may hold a customer's data.
+        raise BadSpec(f"{_place(e, part, places)}: {type(e).__name__}.", "Check the filters used there.") from None

@@ -1,0 +1,72 @@
+"""What goes into a message and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from controltower.settings import Shop
+
+GMAIL_CLIPS_AT = 102 * 1024  # bytes of HTML; second-hand, see docs: Gmail hides what follows, the footer included
+
+
+@dataclass(frozen=True)
+class Product:
+    """A recommended product as the customer is to see it; `reason` is already worded, None where there is none."""
+
+    product_id: str
+    title: str
+    price: Decimal
+    currency: str
+    url: str | None
+    image_url: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a message may say to one customer.
+
+    `customer` holds contract columns (first_name, loyalty_tier, ...); absent ones read as empty. `locale` is the
+    customer's own BCP 47 tag, empty where unknown. `advertisement` asks for Korea's label.
+    """
+
+    shop: Shop
+    customer: Mapping[str, Any]
+    locale: str
+    products: tuple[Product, ...]
+    message_id: str
+    unsubscribe_url: str
+    preferences_url: str
+    advertisement: bool = False
+
+
+@dataclass(frozen=True)
+class Email:
+    subject: str
+    html: str
+    text: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the HTML part."""
+        return len(self.html.encode())
+
+    @property
+    def clipped(self) -> bool:
+        """Whether Gmail would cut the mail off and hide its footer."""
+        return self.size > GMAIL_CLIPS_AT
+
+
+@dataclass(frozen=True)
+class Push:
+    """A push message; every value of `data` is text, as FCM wants it. `url` opens on a tap."""
+
+    title: str
+    body: str
+    url: str
+    image_url: str | None
+    data: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,198 @@
+"""The dispatcher against a real sandbox: what is due leaves once, and every fault leaves a true ledger."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from controltower import clock
+from controltower.delivery import dispatch as dispatching
+from controltower.delivery.dispatch import raise_trouble
+from controltower.errors import ProviderDown
+from controltower.ledger import consents, suppressions, tables, work
+from controltower.ledger.database import begin
+
+from .conftest import CUSTOMERS, NOW, Desk
+
+N = len(CUSTOMERS)
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(("channel", "provider"), [("email", "sendgrid"), ("push", "fcm")])
+def test_what_is_due_leaves_once(desk: Desk, channel: str, provider: str) -> None:
+    desk.plan(channel)
+    assert desk.dispatch().requests == {"sent": N}
+    assert desk.dispatch().requests == {}
+    assert desk.totals().accepted == {provider: N}
+    caught = desk.caught()
+    assert (caught["mails"] + caught["pushes"], caught["message_ids"], caught["duplicates"]) == (N, N, 0)
+
+
+def test_nothing_leaves_before_it_is_due(desk: Desk) -> None:
+    desk.plan(due_at=NOW + HOUR)
+    assert desk.dispatch().batches == 0
+    report = desk.dispatch(NOW + HOUR)
+    assert (report.requests, report.refused, report.trouble) == ({"sent": N}, {}, {})
+
+
+def test_the_mail_is_the_customers_own(desk: Desk, messages: Callable[[str], list[dict[str, Any]]]) -> None:
+    desk.plan()
+    desk.dispatch()
+    with begin(desk.settings) as ledger:
+        message_id = ledger.execute(
+            sa.select(tables.messages.c.message_id).where(tables.messages.c.customer_id == "c3")
+        ).scalar_one()
+    (mail,) = messages(message_id)
+    assert "c3@customers.example" in str(mail)
+    assert "(광고) 민지님" in str(mail["content"])
+    assert "상품 0" in str(mail["content"])
+
+
+def test_what_changed_since_planning_is_heeded(desk: Desk) -> None:
+    desk.plan()
+    with begin(desk.settings) as ledger:
+        withdrawn = {"customer_id": "c0", "channel": "email", "purpose": "marketing", "recorded_at": NOW,
+                     "granted": False, "source": "page"}  # fmt: skip
+        consents.record(ledger, [withdrawn])
+        bounced = suppressions.address_hash(desk.settings.signing_key(), "C1@customers.example")
+        suppressions.add(ledger, "address", bounced, reason="bounced", source="sendgrid", now=NOW)
+        suppressions.add(ledger, "customer", "c2", reason="objected", source="desk", now=NOW)
+    desk.dispatch(NOW + timedelta(minutes=1))
+    totals = desk.totals()
+    assert totals.not_sent == {"no_consent": 1, "suppressed": 2}
+    assert totals.accepted == {"sendgrid": N - 3}
+
+
+def test_frequency_caps_hold_over_campaigns(desk: Desk) -> None:
+    for day in range(3):  # the shop allows two mails in seven days
+        desk.plan(due_at=NOW + timedelta(days=day))
+        desk.dispatch(NOW + timedelta(days=day))
+    assert desk.totals().not_sent == {"frequency_cap": N}
+    assert desk.caught()["mails"] == 2 * N
+
+
+def test_a_push_waits_out_koreas_night(desk: Desk) -> None:
+    desk.plan("push", due_at=NOW + 8 * HOUR)
+    assert desk.dispatch(NOW + 10 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 19 * HOUR).batches == 0
+    assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
+
+
+def test_too_late_is_dropped(desk: Desk) -> None:
+    desk.plan()
+    desk.dispatch(NOW + 25 * HOUR)
+    assert desk.totals().not_sent == {"expired": N}
+
+
+@pytest.mark.parametrize("kind", ["429", "503"])
+@pytest.mark.parametrize("channel", ["email", "push"])
+def test_a_provider_that_is_busy_gets_the_rest_later(desk: Desk, channel: str, kind: str) -> None:
+    desk.plan(channel)
+    desk.fault(kind, count=8, seconds=30)
+    report = desk.dispatch()
+    assert report.requests == {"retry": 8}
+    with pytest.raises(ProviderDown):
+        raise_trouble(report)
+    assert desk.dispatch().batches == 0  # the pause holds
+    desk.retry_now()
+    assert desk.dispatch().requests == {"sent": N}
+    assert desk.caught()["duplicates"] == 0
+    assert sum(desk.totals().accepted.values()) == N
+
+
+@pytest.mark.parametrize(("kind", "arrived"), [("500", 0), ("drop", 3)])
+def test_a_lost_answer_is_unknown_and_not_sent_again(desk: Desk, kind: str, arrived: int) -> None:
+    desk.plan()
+    desk.fault(kind, count=3, seconds=0)
+    desk.dispatch()
+    desk.retry_now()
+    desk.dispatch()
+    totals = desk.totals()
+    assert (totals.unknown, totals.accepted, totals.pending) == (3, {"sendgrid": N - 3}, 0)
+    caught = desk.caught()
+    assert (caught["mails"], caught["duplicates"]) == (N - 3 + arrived, 0)
+
+
+def test_refused_credentials_stop_the_channel_and_lose_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.plan()
+    monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", "SG.wrong")
+    desk.settings = dispatching.Settings()
+    report = desk.dispatch()
+    assert "API key" in report.trouble["email"]
+    assert desk.totals().pending == N
+    monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", desk.sandbox.api_key)
+    desk.settings = dispatching.Settings()
+    desk.retry_now()
+    assert desk.dispatch().requests == {"sent": N}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CONTROLTOWER_SENDGRID_URL", "http://127.0.0.1:9", "can't be reached"),
+        ("CONTROLTOWER_SENDGRID_API_KEY", None, "no SendGrid API key"),
+    ],
+)
+def test_a_dead_or_unset_provider_is_named_and_the_other_channel_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, says: str
+) -> None:
+    desk.plan()
+    desk.plan("push", due_at=NOW - timedelta(days=1) + 5 * HOUR)
+    monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    desk.settings = dispatching.Settings()
+    report = desk.dispatch()
+    assert says in report.trouble["email"]
+    assert report.requests["sent"] == N
+    assert desk.caught() == desk.caught() | {"mails": 0, "pushes": N}
+    with pytest.raises(ProviderDown, match=says):
+        raise_trouble(report)
+
+
+def test_two_dispatchers_at_once_send_each_message_once(desk: Desk) -> None:
+    desk.plan()
+    desk.plan("push", due_at=NOW - timedelta(days=1) + 5 * HOUR)
+    clock.set_clock(desk.settings, NOW, speed=0)
+    threads = [Thread(target=desk.dispatch, args=(None,)) for _ in range(2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    caught = desk.caught()
+    assert (caught["mails"], caught["pushes"], caught["duplicates"]) == (N, N, 0)
+
+
+def test_a_worker_killed_in_mid_send_leaves_unknowns_and_the_rest_goes_out(desk: Desk) -> None:
+    desk.plan()
+    with begin(desk.settings) as ledger:
+        claimed = work.claim(ledger, NOW, ["email"])
+        assert claimed
+        batch, token = claimed
+        work.open_requests(ledger, batch, token, "sendgrid", [([m.seq], None) for m in batch.messages[:2]], NOW)
+    assert desk.dispatch().batches == 0  # its lease holds
+    with begin(desk.settings) as ledger:
+        ledger.execute(sa.update(tables.batches).values(lease_until=0.0))
+    assert desk.dispatch().requests == {"sent": N - 2}
+    assert desk.totals().unknown == 2
+
+
+def test_a_template_edited_after_planning_holds_the_run_back(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.plan()
+    edited = tmp_path / "templates"
+    shutil.copytree(desk.settings.templates, edited)
+    with (edited / "email" / "picked_for_you.txt").open("a") as f:
+        f.write("edited\n")
+    monkeypatch.setenv("CONTROLTOWER_TEMPLATES", str(edited))
+    desk.settings = dispatching.Settings()
+    report = desk.dispatch()
+    assert "has changed since" in report.trouble[f"run {desk.run_id}"]
+    assert desk.totals().pending == N

