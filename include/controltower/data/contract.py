@@ -1,6 +1,6 @@
 """The tables that a shop hands over, and those that Control Tower derives: columns, types, keys.
 
-Column names used in more than one room are defined here only. The rules that rows must keep are in `gate.py`.
+Column names used in more than one room are defined here only. The rules that rows must keep are in `rules.py`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         fields = [pa.field(c.name, ARROW[c.type], nullable=not c.required) for c in self.columns]
-        return pa.schema(fields, metadata={"controltower.table": self.name, "controltower.schema": str(SCHEMA_VERSION)})
+        about = {"controltower.table": self.name, "controltower.schema": str(SCHEMA_VERSION)}
+        return pa.schema(fields, metadata=about)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -126,8 +127,9 @@ CONTRACT: dict[str, Table] = {
         _table(
             "events", "event", "event_id",
             "event_id:key* occurred_at:time* event_name* received_at:time visitor_id:key customer_id:key session_id:key"
-            " product_id:key order_id:key query results_count:integer list_id:key position:integer recommendation_id:key"
-            " click_id:key value:money quantity:number channel site store_id:key page_url referrer attributes:json",
+            " product_id:key order_id:key query results_count:integer list_id:key position:integer"
+            " recommendation_id:key click_id:key value:money quantity:number channel site store_id:key page_url"
+            " referrer attributes:json",
             known="received_at", happened="occurred_at", core=True,
         ),
         _table(
@@ -150,7 +152,8 @@ CONTRACT: dict[str, Table] = {
         ),
         _table(
             "collections", "version", "collection_id",
-            "collection_id:key* updated_at:time kind title* url image_url site starts_at:time ends_at:time attributes:json",
+            "collection_id:key* updated_at:time kind title* url image_url site starts_at:time ends_at:time"
+            " attributes:json",
             known="updated_at",
         ),
         _table(
@@ -165,8 +168,8 @@ CONTRACT: dict[str, Table] = {
         ),
         _table(
             "subscriptions", "version", "subscription_id",
-            "subscription_id:key* customer_id:key* product_id:key* updated_at:time every_days:integer next_at:time status"
-            " attributes:json",
+            "subscription_id:key* customer_id:key* product_id:key* updated_at:time every_days:integer next_at:time"
+            " status attributes:json",
             known="updated_at",
         ),
         _table(
@@ -205,6 +208,9 @@ CONTRACT: dict[str, Table] = {
 }  # fmt: skip
 
 CORE = tuple(name for name, table in CONTRACT.items() if table.core)
+
+# Columns that tell who a person is: quarantine masks their values, and no log or error quotes them.
+PERSONAL = frozenset("email phone first_name last_name birth_date push_token ad_id value proof attributes".split())
 
 EVENT_NAMES = frozenset(
     # GA4's recommended e-commerce events, and three of our own

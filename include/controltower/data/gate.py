@@ -1,0 +1,239 @@
+"""The gate: every row that enters the lake is checked here against the contract, vectorised in DuckDB.
+
+A table's rows become a temporary table `checked_<table>`: its columns as read, `_rule` (0 good, -1 outside the
+interval, else the number of the first rule that the row breaks), the raw `_value` that broke it, `_file`, `_line`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import pyarrow as pa
+
+from controltower.data.contract import CONTRACT, Table
+from controltower.data.manifest import Manifest, Part
+from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, read, rules
+from controltower.data.sql import listed, quoted, raw
+from controltower.data.staging import Group
+
+SKEW = timedelta(minutes=5)  # how far clocks may be apart
+LATE_WINDOW = timedelta(days=7)  # events are unique by event_id within the interval and this long around it
+
+_ORDERS = "_orders"  # temporary table: the orders that lines may point at, with their times
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The rows to take: known in [start, end). `key` names it in the lake; start None: all of history until end.
+
+    `known_at` says when a row counts as known that doesn't tell it: when it happened, or at its file's time.
+    """
+
+    key: str
+    start: datetime | None
+    end: datetime
+    zone: str
+    known_at: Literal["happened", "file"]
+    now: datetime
+
+
+@dataclass
+class Checked:
+    """What the gate found in a table, in rows. read = loaded + duplicates + quarantined + outside."""
+
+    table: Table
+    files: list[str]
+    read: int = 0
+    loaded: int = 0
+    duplicates: int = 0
+    outside: int = 0
+    untimed: int = 0  # loaded rows that don't say when they were known
+    broken: dict[int, int] = field(default_factory=dict)  # rule number -> rows
+    rules: list[Rule] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def quarantined(self) -> int:
+        return sum(self.broken.values()) + sum(len(g.bad_lines) for g in self.groups)
+
+
+class Gate:
+    """Checks the tables of one load, on one DuckDB connection, against each other and against the lake."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Path, manifest: Manifest, interval: Interval) -> None:
+        self.con, self.interval = con, interval
+        self._lake, self._manifest = lake, manifest
+        self._checked: set[str] = set()
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET enable_progress_bar = false")
+
+    def check(self, table: str, groups: list[Group]) -> Checked:
+        """Read a table's rows, tell good from bad, and find duplicates. Orders go before their lines."""
+        contract = CONTRACT[table]
+        result = Checked(contract, [f.name for g in groups for f in g.files], groups=groups)
+        result.rules = rules(contract, self.interval.end + SKEW)
+        if table == "order_lines":
+            self._gather_orders()
+        offset, selects = 0, []
+        for group in groups:
+            selects.append(self._select(contract, group, result.rules, offset))
+            offset += len(group.files)
+        self.con.execute(f"CREATE TEMP TABLE checked_{table} AS {' UNION ALL '.join(selects)}")
+        self._checked.add(table)
+        counts = dict(self.con.execute(f"SELECT _rule, count(*) FROM checked_{table} GROUP BY _rule").fetchall())
+        result.read = sum(counts.values()) + sum(len(g.bad_lines) for g in groups)
+        result.outside = counts.pop(-1, 0)
+        good = counts.pop(0, 0)
+        result.broken = counts
+        result.duplicates = self._find_duplicates(contract)
+        result.loaded = good - result.duplicates
+        untimed = f"SELECT count(*) FROM ({self._good(contract, '_untimed')}) WHERE _untimed"
+        result.untimed = self.con.execute(untimed).fetchall()[0][0]
+        return result
+
+    def rows(self, table: str) -> pa.RecordBatchReader:
+        """The rows to load, in the contract's columns, by date."""
+        contract = CONTRACT[table]
+        columns = ", ".join(quoted(c.name) for c in contract.columns)
+        order = f"CAST({quoted(contract.happened)} AS DATE), rowid" if contract.happened else "rowid"
+        return self.con.sql(f"{self._good(contract, columns)} ORDER BY {order}").to_arrow_reader(250_000)
+
+    def _good(self, contract: Table, columns: str) -> str:
+        name = contract.name
+        return (
+            f"SELECT {columns} FROM checked_{name} WHERE _rule = 0 AND rowid NOT IN (SELECT rid FROM duplicates_{name})"
+        )
+
+    def _select(self, contract: Table, group: Group, checks: list[Rule], offset: int) -> str:
+        """SQL of a group's rows: raw values -> values read -> when known, and the first rule broken."""
+        kinds = {c.name: group.raw.get(c.name, ("NULL", "VARCHAR")) for c in contract.columns}
+        raws = ", ".join(f"{cleaned(*kinds[c.name])} AS {raw(c.name)}" for c in contract.columns)
+        reads = ", ".join(
+            f"{read(c, kinds[c.name][1], self.interval.zone)} AS {quoted(c.name)}" for c in contract.columns
+        )
+        given = ", ".join(f"CAST({raw(name)} AS VARCHAR)" for name in group.raw)
+        file, line = group.place
+        not_blank = f"coalesce({given}) IS NOT NULL" if group.blank_rows else "true"
+        branches = " ".join(f"WHEN {rule.broken} THEN {n}" for n, rule in enumerate(checks, start=1))
+        values = " ".join(
+            f"WHEN {n} THEN CAST({raw(rule.column)} AS VARCHAR)" for n, rule in enumerate(checks, start=1)
+        )
+        columns = ", ".join(self._column(contract, c.name) for c in contract.columns)
+        return f"""
+            SELECT {columns}, {quoted(contract.known)} IS NULL AS _untimed, _rule, _file, _line,
+                   CASE WHEN _rule > 0 THEN CASE _rule {values} END END AS _value
+            FROM (SELECT *, CASE WHEN {self._outside(contract)} THEN -1 {branches} ELSE 0 END AS _rule
+                  FROM (SELECT *, {self._known(contract, group, offset)} AS _known
+                        FROM (SELECT *, {reads}, {moment(self.interval.end)} AS _end
+                              FROM (SELECT {raws}, CAST({group.extras} AS VARCHAR) AS _extras,
+                                           CAST({file} AS BIGINT) + {offset} AS _file, {line} AS _line
+                                    FROM {group.source})
+                              WHERE {not_blank})
+                        {self._with_orders(contract)}))"""
+
+    def _column(self, contract: Table, name: str) -> str:
+        """A column as it is stored: the gate fills in when the row was known, and that an order is placed."""
+        if name == contract.known and contract.kind != "log":
+            return f"_known AS {quoted(name)}"
+        if name == "attributes":
+            return "coalesce(CAST(json_merge_patch(_extras, attributes) AS VARCHAR), _extras, attributes) AS attributes"
+        if contract.name == "orders" and name == "status":
+            return "coalesce(status, 'placed') AS status"
+        return quoted(name)
+
+    def _known(self, contract: Table, group: Group, offset: int) -> str:
+        known = quoted(contract.known)
+        if contract.kind == "log":
+            return known
+        if self.interval.known_at == "happened":
+            when = KNOWN_WHEN.get(contract.name, EPOCH)
+        else:
+            times = [datetime.fromtimestamp(f.stat().st_mtime, UTC) for f in group.files]
+            when = f"[{', '.join(map(moment, times))}][_file - {offset} + 1]"
+        return f"CASE WHEN {raw(contract.known)} IS NULL THEN {when} ELSE {known} END"
+
+    def _outside(self, contract: Table) -> str:
+        """Known later (unless later than it can be: that breaks a rule), or earlier. A log's late rows are taken in."""
+        latest = max(self.interval.end, self.interval.now) + SKEW
+        outside = f"(_known >= {moment(self.interval.end)} AND _known <= {moment(latest)})"
+        if self.interval.known_at == "file" and contract.kind != "log":
+            outside += f" OR (_known > {moment(latest)} AND {raw(contract.known)} IS NULL)"
+        if self.interval.start and contract.kind != "log":
+            outside += f" OR _known < {moment(self.interval.start)}"
+        return outside
+
+    def _with_orders(self, contract: Table) -> str:
+        return f"LEFT JOIN {_ORDERS} ON order_id = _order_id" if contract.name == "order_lines" else ""
+
+    def _gather_orders(self) -> None:
+        """Orders of this load, whenever known, and those of the lake."""
+        sources = []
+        if "orders" in self._checked:
+            sources.append("SELECT order_id, ordered_at FROM checked_orders WHERE _rule <= 0")
+        files = self._files("orders")
+        if files:
+            sources.append(f"SELECT order_id, ordered_at FROM {files}")
+        orders = " UNION ALL ".join(sources) or f"SELECT '' AS order_id, {EPOCH} AS ordered_at WHERE false"
+        self.con.execute(
+            f"CREATE TEMP TABLE {_ORDERS} AS"
+            f" SELECT order_id AS _order_id, min(ordered_at) AS _ordered_at FROM ({orders}) GROUP BY order_id"
+        )
+
+    def _find_duplicates(self, contract: Table) -> int:
+        """Fill `duplicates_<table>` with rows that are there already, in this load or in the lake's other intervals.
+
+        Events and logs: by key. Versions: an exact repeat, or the same as the version before it.
+        """
+        name, keys = contract.name, ", ".join(map(quoted, contract.key))
+        content = ", ".join(quoted(c.name) for c in contract.columns if c.name != contract.known)
+        same = "0" if contract.kind != "version" else f"hash({content})"
+        shape = f"{keys}, {quoted(contract.known)} AS _at, hash({keys}) AS _key, {same} AS _same"
+        self.con.execute(
+            f"CREATE TEMP TABLE candidates AS SELECT {shape}, rowid AS rid FROM checked_{name} WHERE _rule = 0"
+        )
+        files = self._files(name)
+        if files:
+            self.con.execute(
+                f"INSERT INTO candidates SELECT {shape},"
+                f" (file_index::BIGINT << 32) + file_row_number - (1::BIGINT << 60) AS rid"  # older, and below 0
+                f" FROM {files} WHERE hash({keys}) IN (SELECT _key FROM candidates)"
+            )
+        if contract.kind == "version":
+            again = (
+                "row_number() OVER (PARTITION BY _key, _at, _same ORDER BY rid) > 1"
+                " OR coalesce(_same = lag(_same) OVER (PARTITION BY _key ORDER BY _at, rid), false)"
+            )
+        else:
+            again = f"row_number() OVER (PARTITION BY {keys} ORDER BY rid >= 0, _at, rid) > 1"
+        self.con.execute(f"""
+            CREATE TEMP TABLE duplicates_{name} AS
+            SELECT rid FROM (
+                SELECT rid, {again} AS again FROM candidates
+                WHERE _key IN (SELECT _key FROM candidates GROUP BY _key HAVING count(*) > 1)
+            ) WHERE again AND rid >= 0""")
+        self.con.execute("DROP TABLE candidates")
+        return int(self.con.execute(f"SELECT count(*) FROM duplicates_{name}").fetchall()[0][0])
+
+    def _files(self, table: str) -> str:
+        """What the lake will hold of a table besides this load, to select from; empty where that is nothing.
+
+        Of events only the dates within the late window.
+        """
+        replaced = self.interval.key if table in self._checked else None
+        parts = [p for p in self._manifest.parts(table, without=replaced) if p.rows]
+        if CONTRACT[table].kind == "event":
+            parts = self._late(CONTRACT[table], parts)
+        return f"read_parquet({listed([f'{self._lake}/{p.file}' for p in parts])})" if parts else ""
+
+    def _late(self, contract: Table, parts: list[Part]) -> list[Part]:
+        happened = quoted(str(contract.happened))
+        span = f"SELECT min({happened}), max({happened}) FROM checked_{contract.name} WHERE _rule = 0"
+        low, high = self.con.execute(span).fetchall()[0]
+        if low is None:
+            return []
+        first, last = (low - LATE_WINDOW).date().isoformat(), (high + LATE_WINDOW).date().isoformat()
+        return [p for p in parts if p.date is None or first <= p.date <= last]

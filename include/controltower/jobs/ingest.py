@@ -1,0 +1,153 @@
+"""Load a shop's data into the lake and the ledger's consents."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controltower import clock, settings
+from controltower.errors import BadSettings
+from controltower.settings import INCLUDE, Settings, Shop
+
+if TYPE_CHECKING:
+    from controltower.data.sources.base import Input, KnownAt, Source
+
+SIMULATION_SEED = 1
+
+
+def ingest_data(source: str | None = None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
+    """Load what became known in [start, end): dates or times in the shop's zone. `source`: `simulated`,
+    `online-retail` or a folder; by default CONTROLTOWER_SOURCE.
+
+    Without `start` all that was known before `end` (by default now): a new home's first load. Running an interval again
+    replaces its rows. Returns {source, interval, start, as_of, tables: {name: {files, read, loaded, duplicates,
+    quarantined, outside, broken, notes}}, consents, notes}. Raises BadSource, and then nothing was loaded.
+    """
+    from controltower.data.gate import Interval
+    from controltower.data.lake import Lake, interval_key
+    from controltower.data.load import load
+    from controltower.ledger import consents
+
+    conf = settings.load()
+    name = source or conf.source
+    if not name:
+        raise BadSettings("No source is given.", "Say --source simulated, online-retail or a folder.")
+    with _alone(conf):
+        found = _NAMED[name](conf) if name in _NAMED else _folder(name)
+        shop, is_new = _shop(conf, found)
+        now = clock.now(conf)
+        until = (clock.parse(end, shop) if end else now).replace(microsecond=0)
+        since = clock.parse(start, shop) if start else None
+        if since and since >= until:
+            raise BadSettings(f"The interval from {start} to {end or 'now'} is empty.", "Let it end after it starts.")
+        interval = Interval(
+            key=f"{interval_key(since) if since else '..'}/{interval_key(until)}",
+            start=since,
+            end=until,
+            zone=found.zone or shop.timezone,
+            known_at=found.known_at or ("file" if since else "happened"),
+            now=now,
+        )
+        new_home = not Lake(conf).intervals("quarantine")
+        recorded: list[int] = []
+        tables = load(conf, found, interval, lambda rows: recorded.append(consents.append(conf, rows)))
+        if is_new:
+            _keep_shop(conf, found)
+    notes = found.notes()
+    if since and new_home:
+        notes.append("this home holds no history before this interval: ingest once without a start")
+    return {
+        "source": found.name,
+        "interval": interval.key,
+        "start": since.isoformat() if since else None,
+        "as_of": until.isoformat(),
+        "tables": tables,
+        "consents": sum(recorded),
+        "notes": notes,
+    }
+
+
+@contextmanager
+def _alone(conf: Settings) -> Iterator[None]:
+    """One ingest at a time in a home: two would not see each other's rows, and load the same event twice."""
+    conf.home.mkdir(parents=True, exist_ok=True)
+    with (conf.home / "ingest.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _shop(conf: Settings, source: Source) -> tuple[Shop, bool]:
+    """The home's shop, or the one that its first source brings."""
+    if conf.shop or conf.shop_file.is_file():
+        return settings.load_shop(conf), False
+    return settings.parse_shop(source.shop_file), True
+
+
+def _keep_shop(conf: Settings, source: Source) -> None:
+    fresh = conf.shop_file.with_name(f".{conf.shop_file.name}-{uuid.uuid4().hex}")
+    fresh.write_bytes(source.shop_file.read_bytes())
+    fresh.replace(conf.shop_file)
+
+
+class _SimulatedShop:
+    """The simulated shop as a source: made once per end, in HOME/simulated, and read like any folder."""
+
+    name = "simulated"
+    shop_file = INCLUDE / "shops" / "simulated.yaml"
+    zone: str | None = None
+    known_at: KnownAt | None = None
+    bad_rows_limit = 0.05
+    encoding = "utf-8"
+
+    def __init__(self, conf: Settings) -> None:
+        self._root = conf.home / "simulated"
+
+    def tables(self, folder: Path, until: datetime) -> dict[str, Input]:
+        from controltower.data.sources.folder import FolderSource
+
+        return FolderSource(self._made(until)).tables(folder, until)
+
+    def notes(self) -> list[str]:
+        return ["the whole shop is simulated"]
+
+    def _made(self, until: datetime) -> Path:
+        """A shop made for this end or a later one holds all of it; else a new one, which goes on with the last."""
+        from controltower.simulation import shop
+        from controltower.simulation.parameters import Parameters
+
+        stamp = until.astimezone(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+        self._root.mkdir(exist_ok=True)
+        made = sorted(f for f in self._root.iterdir() if not f.name.startswith("."))
+        if made and made[-1].name >= stamp:
+            return made[-1]
+        for left in self._root.glob(".new-*"):
+            shutil.rmtree(left)
+        fresh = self._root / f".new-{uuid.uuid4().hex}"
+        if made:
+            shutil.copytree(made[-1] / shop.TRUTH, fresh / shop.TRUTH)  # it keeps the opening day
+        shop.generate(fresh, until=until, parameters=Parameters.load(), seed=SIMULATION_SEED)
+        fresh.rename(self._root / stamp)
+        for old in made:
+            shutil.rmtree(old)
+        return self._root / stamp
+
+
+def _online_retail(conf: Settings) -> Source:
+    from controltower.data.sources.online_retail import OnlineRetail
+
+    return OnlineRetail(conf)
+
+
+def _folder(name: str) -> Source:
+    from controltower.data.sources.folder import FolderSource
+
+    return FolderSource(Path(name))
+
+
+_NAMED: dict[str, Callable[[Settings], Source]] = {"simulated": _SimulatedShop, "online-retail": _online_retail}
