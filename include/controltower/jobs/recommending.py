@@ -1,0 +1,35 @@
+"""recommend: the best products of every customer, as of a date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controltower import settings
+from controltower.jobs.profiles import moment
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: str | None = None) -> pa.Table:
+    """k rows a customer, best first, with the columns of the derived table `recommendations`.
+
+    By the newest model trained as of a date not later than as_of, on the customers' history of as_of. repeat: whether
+    products bought before may come again (None: as the placement and the validation say).
+    """
+    from threadpoolctl import threadpool_limits
+
+    from controltower.data.lake import Lake
+    from controltower.errors import BadSettings
+    from controltower.models.recommend import serving
+    from controltower.models.registry import Registry
+
+    serving.check_placement(placement)
+    if k < 1:
+        raise BadSettings(f"{k} is no number of products.", "Ask for 1 or more with --k.")
+    config = settings.load()
+    shop = settings.load_shop(config)
+    at = moment(as_of, config, shop)
+    with threadpool_limits(limits=1), Lake(config).read(at) as reading:
+        rows, _ = serving.recommend(Registry(config.home / "models"), reading.table, at, shop, placement, k, repeat)
+    return rows

@@ -1,0 +1,105 @@
+"""score_customers: what the models expect of every customer, and what they recommend."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from controltower import clock, settings
+from controltower.jobs.profiles import moment, publish_features
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from controltower.data.lake import Lake
+    from controltower.models.registry import Registry
+    from controltower.settings import Shop
+
+log = logging.getLogger("controltower")
+
+K = 12  # recommendations stored a customer and placement
+
+
+def score_customers(as_of: str | None = None) -> dict[str, Any]:
+    """Publish `scores` and `recommendations` as of a date, by the newest models trained not later.
+
+    Features of that date are built first where they are missing. Raises NoData where no model was trained yet.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from controltower.data.lake import Lake, interval_key
+    from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
+    from controltower.models.recommend import serving  # noqa: F401
+    from controltower.models.registry import Registry
+
+    config = settings.load()
+    shop = settings.load_shop(config)
+    at = moment(as_of, config, shop)
+    lake, registry = Lake(config), Registry(config.home / "models")
+    if interval_key(at) not in lake.intervals("features"):
+        publish_features(lake, at, shop)
+    with threadpool_limits(limits=1):
+        scores, served = _scores(lake, registry, at, shop, clock.now(config))
+        log.info("scores: %d customers", scores.num_rows)
+        lists = _recommendations(lake, registry, at, shop, served)
+        log.info("recommendations: %d rows", lists.num_rows)
+    lake.publish("scores", interval_key(at), scores)
+    lake.publish("recommendations", interval_key(at), lists)
+    return {
+        "as_of": at.isoformat(),
+        "customers": scores.num_rows,
+        "recommendations": lists.num_rows,
+        "served": served,
+    }
+
+
+def _scores(
+    lake: Lake, registry: Registry, as_of: datetime, shop: Shop, now: datetime
+) -> tuple[pa.Table, dict[str, str]]:
+    """The rows of `scores`, and which model served for each."""
+    import numpy as np
+    import pyarrow as pa
+
+    from controltower.models import propensity, timing
+    from controltower.profiles.features import NAMES
+
+    with lake.read(as_of) as reading:
+        features = reading.derived("features")
+        frame: pd.DataFrame = reading.frame(features.select("customer_id", *NAMES).order_by("customer_id"))
+        hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
+    customers = frame["customer_id"].to_numpy(dtype=np.str_)
+    numbers = frame[list(NAMES)].astype(float)
+    columns: dict[str, Any] = {"customer_id": pa.array(customers, pa.string())}
+    columns["as_of"] = pa.array([as_of] * len(customers), pa.timestamp("us", tz="UTC"))
+    served, versions = {}, []
+    for horizon in propensity.HORIZONS:
+        name = f"propensity_{horizon}d"
+        model, card = registry.load(name, as_of, propensity.KINDS)
+        columns[name] = pa.array(model.predict(numbers), pa.float64())
+        served[name] = card.serves
+        versions.append(f"{name}@{card.version}")
+    sender, card = registry.load(timing.NAME, as_of, timing.KINDS)
+    best = sender.predict(customers, hours)
+    columns["send_hour"] = pa.array(best["send_hour"].to_numpy(), pa.int64())
+    columns["send_hour_weight"] = pa.array(best["send_hour_weight"].to_numpy(), pa.float64())
+    served[timing.NAME] = card.serves
+    versions.append(f"{timing.NAME}@{card.version}")
+    columns["model_version"] = pa.array([" ".join(versions)] * len(customers), pa.string())
+    columns["scored_at"] = pa.array([now] * len(customers), pa.timestamp("us", tz="UTC"))
+    return pa.table(columns), served
+
+
+def _recommendations(lake: Lake, registry: Registry, as_of: datetime, shop: Shop, served: dict[str, str]) -> pa.Table:
+    import pyarrow as pa
+
+    from controltower.models.recommend import serving
+
+    made = []
+    with lake.read(as_of) as reading:
+        for placement in serving.PLACEMENTS:
+            rows, card = serving.recommend(registry, reading.table, as_of, shop, placement, K)
+            made.append(rows)
+            served[placement] = card.serves
+    return pa.concat_tables(made)

@@ -1,0 +1,117 @@
+"""train_models: recommenders, propensities and the send hour, each against its baseline."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from controltower import clock, settings
+from controltower.jobs.profiles import moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from controltower.data.lake import Lake
+    from controltower.models.base import Outcome
+    from controltower.settings import Shop
+
+log = logging.getLogger("controltower")
+
+
+def train_models(as_of: str | None = None) -> dict[str, Any]:
+    """Train and publish all models as of a date. Returns per model: version, published, serves, metric, baseline."""
+    from threadpoolctl import threadpool_limits
+
+    from controltower.data.lake import Lake
+    from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
+    from controltower.models.recommend import choose  # noqa: F401
+    from controltower.models.registry import Card, Registry
+
+    config = settings.load()
+    shop = settings.load_shop(config)
+    at = moment(as_of, config, shop)
+    lake, registry = Lake(config), Registry(config.home / "models")
+    report: dict[str, Any] = {"as_of": at.isoformat(), "models": {}}
+    with threadpool_limits(limits=1):
+        for outcome in _outcomes(lake, at, shop):
+            card = registry.publish(
+                outcome.model,
+                Card(
+                    name=outcome.name,
+                    as_of=at,
+                    trained_at=clock.now(config),
+                    window=outcome.window,
+                    challenger=outcome.challenger,
+                    serves=outcome.model.name,
+                    published=outcome.published,
+                    why=outcome.why,
+                    metric=outcome.metric,
+                    metrics=outcome.metrics,
+                    baseline=outcome.baseline,
+                    baseline_metrics=outcome.baseline_metrics,
+                    rows=outcome.rows,
+                    seed=outcome.model.config.seed,
+                    details=outcome.details,
+                ),
+            )
+            log.info("%s: %s serves. %s", card.name, card.serves, card.why)
+            report["models"][card.name] = {
+                "version": card.version,
+                "published": card.published,
+                "serves": card.serves,
+                "metric": card.metric,
+                "value": card.metrics.get(card.metric),
+                "baseline": card.baseline,
+                "baseline_value": card.baseline_metrics.get(card.metric),
+                "metrics": card.metrics,
+                "baseline_metrics": card.baseline_metrics,
+                "why": card.why,
+            }
+    return report
+
+
+def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
+    from controltower.errors import NoData
+    from controltower.models import timing
+    from controltower.models.recommend import choose, interactions
+    from controltower.profiles.facts import gather
+
+    with lake.read(as_of) as reading:
+        history = interactions.read(reading.table, as_of, shop)
+        if not len(history.customer_ids):
+            raise NoData(
+                f"Nobody is known as of {as_of.isoformat()}.", "Load data first, or choose a later date with --as-of."
+            )
+        shown = interactions.catalogue_mask(reading.table, as_of, history.product_ids, in_stock=False)
+        hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
+        orders = gather(reading.table, as_of, shop).orders
+        purchases = reading.frame(orders.select("customer_id", "second"))
+    log.info("training recommenders on %d interactions", len(history))
+    outcomes = choose.train(history, shown)
+    log.info("training send hours on %d active hours", len(hours))
+    return [*outcomes, timing.train(hours, as_of), *_propensities(lake, as_of, shop, purchases)]
+
+
+def _propensities(lake: Lake, as_of: datetime, shop: Shop, purchases: pd.DataFrame) -> list[Outcome]:
+    from controltower.models import propensity
+
+    first = datetime.fromtimestamp(int(purchases["second"].min()), UTC) if len(purchases) else as_of
+    wanted = {h: propensity.snapshot_times(as_of, h, first) for h in propensity.HORIZONS}
+    frames = {}
+    for time in sorted({t for times in wanted.values() for t in times} | {as_of}):
+        frames[time] = numeric_features(lake, time, shop)
+        log.info("features of the past as of %s: %d customers", time.date(), len(frames[time]))
+    return [
+        propensity.train(h, as_of, [propensity.label(t, h, frames[t], purchases) for t in times], frames[as_of])
+        for h, times in wanted.items()
+    ]
+
+
+def numeric_features(lake: Lake, as_of: datetime, shop: Shop) -> pd.DataFrame:
+    """The features as of a date, computed afresh: index customer_id, float columns."""
+    from controltower.profiles.features import NAMES, features
+
+    with lake.read(as_of) as reading:
+        frame = reading.frame(features(reading.table, as_of, shop))
+    return frame.set_index("customer_id")[list(NAMES)].astype(float)

@@ -1,0 +1,166 @@
+"""The hour at which a customer is most likely active: own counts, shrunk to everyone's (empirical Bayes).
+
+An active hour is a local clock hour of a day with an event or a purchase; bursts within it count once. A customer's
+share of each hour is (own hours + strength x everyone's share) / (number of own hours + strength), so with few own
+hours everyone's habit decides. The hour whose three-hour window around it holds most wins; the clock is a circle.
+Night hours and quiet times are the campaigns' business.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Self
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+
+from controltower.models.base import Model, ModelConfig, Outcome, State
+from controltower.profiles.facts import Tables, gather
+from controltower.profiles.local_time import epoch, local_hour, seconds, with_local_seconds
+from controltower.settings import Shop
+
+NAME = "send_hour"
+LOOK_BACK_DAYS = 180
+SPLIT_DAYS = 28
+STRENGTHS = (2.0, 5.0, 10.0, 20.0, 50.0)
+FEWEST_CUSTOMERS = 50  # active on both sides of the split, in each half
+DAYTIME_HOUR = 10  # where nothing at all is known
+
+
+def active_hours(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
+    """customer_id, hour (0-23, local), second (epoch): one row per customer, day and hour of the last 180 days."""
+    since = as_of - timedelta(days=LOOK_BACK_DAYS)
+    events = tables("events")
+    events = events.filter(events.customer_id.notnull(), events.occurred_at <= as_of, events.occurred_at > since)
+    orders = gather(tables, as_of, shop).orders
+    acts = ibis.union(
+        events.select("customer_id", second=seconds(events.occurred_at)),
+        orders.filter(orders.second > epoch(since)).select("customer_id", "second"),
+    )
+    local = with_local_seconds(acts, tables("customers"), as_of, shop)
+    hourly = local.mutate(
+        hour=local_hour(local.local_second), clock_hour=(local.local_second - local.local_second % 3600)
+    )
+    return (
+        hourly.group_by("customer_id", "hour", "clock_hour")
+        .aggregate(second=hourly.second.min())
+        .select("customer_id", "hour", "second")
+        .order_by("customer_id", "second")
+    )
+
+
+class SendHour(Model):
+    """Learns from active hours (customer_id, hour), says the best local hour of customers."""
+
+    share: np.ndarray  # 24: everyone's share of active hours
+
+    def fit(self, hours: pd.DataFrame) -> Self:
+        counts = np.bincount(hours["hour"].to_numpy(int), minlength=24)[:24].astype(float)
+        smooth = (np.roll(counts, 1) + 2 * counts + np.roll(counts, -1)) / 4
+        self.share = smooth / smooth.sum() if smooth.sum() else np.zeros(24)
+        return self
+
+    def predict(self, customers: np.ndarray, hours: pd.DataFrame) -> pd.DataFrame:
+        """customer_id, send_hour (0-23), send_hour_weight (0-1: share of own evidence) of the customers asked for."""
+        counts = count_hours(customers, hours)
+        own = self._weight(counts.sum(axis=1))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        mixed = own[:, None] * shares + (1 - own[:, None]) * self.share
+        best = window_sums(mixed).argmax(axis=1) if self.share.any() else np.full(len(customers), DAYTIME_HOUR)
+        return pd.DataFrame({"customer_id": customers, "send_hour": best, "send_hour_weight": own})
+
+    @abstractmethod
+    def _weight(self, counts: np.ndarray) -> np.ndarray:
+        """The weight of own evidence by the number of own active hours."""
+
+    def _state(self) -> State:
+        return {"share": self.share}
+
+    def _restore(self, state: State) -> None:
+        self.share = state["share"]
+
+
+class OwnHour(SendHour):
+    """The customer's own hours, as far as there are enough of them."""
+
+    name: ClassVar[str] = "own_hour"
+
+    class Config(ModelConfig):
+        strength: float = 10.0  # everyone's habit weighs as much as this many own hours
+
+    config: Config
+
+    def _weight(self, counts: np.ndarray) -> np.ndarray:
+        return counts / (counts + self.config.strength)
+
+
+class BestHour(SendHour):
+    """Everyone's best hour: the baseline."""
+
+    name: ClassVar[str] = "best_hour"
+
+    def _weight(self, counts: np.ndarray) -> np.ndarray:
+        return np.zeros(len(counts))
+
+
+KINDS: tuple[type[SendHour], ...] = (OwnHour, BestHour)
+
+
+def count_hours(customers: np.ndarray, hours: pd.DataFrame) -> np.ndarray:
+    """customers x 24 active hours; rows of other customers are left out."""
+    row = pd.Index(customers).get_indexer(hours["customer_id"])
+    counts = np.zeros((len(customers), 24))
+    np.add.at(counts, (row[row >= 0], hours["hour"].to_numpy(int)[row >= 0]), 1)
+    return counts
+
+
+def window_sums(shares: np.ndarray) -> np.ndarray:
+    """Each hour's share together with those of the hours before and after, around the clock."""
+    return np.roll(shares, 1, axis=1) + shares + np.roll(shares, -1, axis=1)
+
+
+def hits(model: SendHour, past: pd.DataFrame, later: pd.DataFrame, customers: np.ndarray) -> float:
+    """The mean share of customers' later active hours that lie within an hour of the model's."""
+    chosen = model.predict(customers, past)["send_hour"].to_numpy(int)
+    counts = count_hours(customers, later)
+    shares = window_sums(counts / counts.sum(axis=1, keepdims=True))
+    return float(shares[np.arange(len(customers)), chosen].mean())
+
+
+def train(hours: pd.DataFrame, as_of: datetime) -> Outcome:
+    """The send-hour model. The strength is chosen on one half of the customers, and judged on the other half."""
+    start = epoch(as_of) - SPLIT_DAYS * 86_400
+    past, later = hours[hours["second"] < start], hours[hours["second"] >= start]
+    both = np.intersect1d(past["customer_id"].unique(), later["customer_id"].unique())
+    choosing, judging = both[::2], both[1::2]
+    strength, metrics, baseline_metrics, won = STRENGTHS[2], {}, {}, False
+    if len(judging) < FEWEST_CUSTOMERS:
+        why = f"Only {len(both)} customers were active before and after the time split: everyone's best hour serves."
+    else:
+        tried = {s: hits(OwnHour(OwnHour.Config(strength=s)).fit(past), past, later, choosing) for s in STRENGTHS}
+        strength = max(tried, key=lambda s: tried[s])
+        own = hits(OwnHour(OwnHour.Config(strength=strength)).fit(past), past, later, judging)
+        best = hits(BestHour().fit(past), past, later, judging)
+        metrics, baseline_metrics = {"hits_3h": round(own, 5)}, {"hits_3h": round(best, 5)}
+        won = own > best
+        compared = f"{own:.1%} of active hours within an hour of the chosen one, against {best:.1%}"
+        why = f"It beat everyone's best hour: {compared}." if won else f"It lost to everyone's best hour: {compared}."
+    model: SendHour = OwnHour(OwnHour.Config(strength=strength)) if won else BestHour()
+    first = hours["second"].min() if len(hours) else None
+    return Outcome(
+        name=NAME,
+        model=model.fit(hours),
+        challenger=OwnHour.name,
+        published=won,
+        why=why,
+        metric="hits_3h",
+        metrics=metrics,
+        baseline=BestHour.name,
+        baseline_metrics=baseline_metrics,
+        window=(datetime.fromtimestamp(int(first), UTC), as_of) if first is not None else None,
+        rows={"active_hours": len(hours), "customers": int(hours["customer_id"].nunique()), "tried": len(judging)},
+        details={"strength": strength},
+    )

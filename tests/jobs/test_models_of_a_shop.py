@@ -1,0 +1,125 @@
+"""Features, training, scoring and recommending as jobs, on one small shop."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from controltower.data.lake import Lake
+from controltower.errors import BadSettings, NoData
+from controltower.jobs.profiles import build_profiles
+from controltower.jobs.recommending import recommend
+from controltower.jobs.scoring import score_customers
+from controltower.jobs.training import train_models
+from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders, product
+
+AS_OF = T.isoformat()
+MODELS = {"recommend_repeat", "recommend_new", "send_hour", "propensity_7d", "propensity_28d"}
+
+
+@pytest.fixture
+def shop(home: Path) -> Lake:
+    (home / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
+    rng = random.Random(1)
+    made = [
+        order(
+            str(i), f"c{(c := rng.randrange(60)):02}", ago(rng.uniform(0, 40)),
+            *((f"p{(c % 3) * 5 + rng.randrange(5):02}", 1, 10) for _ in range(2)),
+        )
+        for i in range(400)
+    ]  # fmt: skip
+    goods: list[dict[str, Any]] = [product(f"p{i:02}", category="things") for i in range(18)]
+    goods[1]["in_stock"] = False
+    goods[17]["category"] = "service > postage"
+    goods[16]["available_from"] = ago(-3)
+    goods[15]["attributes"] = '{"recommend": false}'
+    return lake_with(
+        home,
+        {
+            "customers": [
+                {"customer_id": f"c{i:02}", "signed_up_at": ago(60), "updated_at": ago(60)} for i in range(65)
+            ],
+            "products": goods,
+            "events": [
+                event(str(i), f"c{rng.randrange(65):02}", ago(rng.uniform(0, 40)), "view_item", product_id="p03")
+                for i in range(300)
+            ],
+            **orders(*made),
+        },
+    )
+
+
+def derived(lake: Lake, name: str) -> pa.Table:
+    with lake.read(T) as reading:
+        return reading.arrow(reading.derived(name))
+
+
+def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
+    with pytest.raises(NoData, match="controltower train"):
+        recommend("for_you", as_of=AS_OF)
+    assert build_profiles(AS_OF)["customers"] == 65
+    trained = train_models(AS_OF)
+    assert set(trained["models"]) == MODELS
+    report = score_customers(AS_OF)
+    assert report["customers"] == 65
+    scores, lists = derived(shop, "scores"), derived(shop, "recommendations")
+    assert scores.column_names == [
+        "customer_id", "as_of", "propensity_7d", "propensity_28d", "send_hour", "send_hour_weight", "model_version",
+        "scored_at",
+    ]  # fmt: skip
+    values = scores.to_pydict()
+    assert all(0 <= p <= 1 for name in ("propensity_7d", "propensity_28d") for p in values[name])
+    assert all(hour in range(24) for hour in values["send_hour"])
+    assert {at.astimezone(UTC) for at in values["as_of"]} == {T}
+    _check_lists(lists)
+
+    assert train_models(AS_OF) == trained, "training again gives the same versions"
+    score_customers(AS_OF)
+    assert derived(shop, "scores").drop(["scored_at"]).equals(scores.drop(["scored_at"]))
+    assert derived(shop, "recommendations").equals(lists)
+    _later_recommendations(lists)
+
+
+def _check_lists(lists: pa.Table) -> None:
+    rows = lists.to_pylist()
+    assert {r["placement"] for r in rows} == {"for_you", "new_for_you"}
+    assert not {"p01", "p15", "p16", "p17"} & {r["product_id"] for r in rows}, "what may not be shown"
+    by_list: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for r in rows:
+        by_list.setdefault((r["customer_id"], r["placement"]), []).append(r)
+    for (_, placement), made in by_list.items():
+        assert [r["rank"] for r in made] == list(range(1, len(made) + 1))
+        assert len({r["product_id"] for r in made}) == len(made)
+        if placement == "for_you":
+            assert len(made) == 12
+        else:
+            assert "buy_again" not in {r["reason_code"] for r in made}
+    assert len({c for c, _ in by_list}) == 65, "customers without any order get recommendations too"
+    again = next(r for r in rows if r["reason_code"] == "buy_again")
+    assert again["reason_value"] == f"Title {again['product_id']}"
+
+
+def _later_recommendations(lists: pa.Table) -> None:
+    later = recommend("for_you", k=3, repeat=True, as_of=(T + timedelta(days=2)).isoformat())
+    assert later.schema == lists.schema
+    assert later.num_rows == 65 * 3
+    with pytest.raises(NoData, match="controltower train"):
+        recommend("for_you", as_of="2026-06-01")
+
+
+def test_a_home_without_customers_says_what_to_do(home: Path) -> None:
+    (home / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
+    with pytest.raises(NoData, match="Load data first"):
+        train_models(AS_OF)
+
+
+def test_bad_requests_are_told(shop: Lake) -> None:
+    with pytest.raises(BadSettings, match="for_you, new_for_you"):
+        recommend("nowhere", as_of=AS_OF)
+    with pytest.raises(BadSettings, match="--k"):
+        recommend("for_you", k=0, as_of=AS_OF)

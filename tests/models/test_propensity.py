@@ -1,0 +1,139 @@
+"""Propensity: better than recency, frequency and money where there is more to know; sensible where there is little."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from controltower.models import propensity
+from controltower.models.propensity import BaseRate, BoostedTrees, RfmLogistic, Snapshot, has_facts, label, train
+from controltower.profiles.features import NAMES
+from support.shop_tables import T
+
+EVERY = propensity.KINDS
+
+
+def people(rng: np.random.Generator, count: int) -> pd.DataFrame:
+    frame = pd.DataFrame(np.nan, index=[f"c{i}" for i in range(count)], columns=list(NAMES))
+    frame["days_since_last_order"] = rng.exponential(40, count)
+    frame["days_since_first_order"] = frame["days_since_last_order"] + rng.exponential(90, count)
+    frame["orders_total"] = rng.poisson(3, count) + 1.0
+    frame["revenue_total"] = frame["orders_total"] * rng.lognormal(3, 0.5, count)
+    frame["carts_7d"] = rng.binomial(1, 0.15, count).astype(float)
+    return frame
+
+
+def snapshots(horizon: int, informative: bool, count: int = 600, weeks: int = 10) -> list[Snapshot]:
+    rng = np.random.default_rng(3)
+    made = []
+    for week in range(weeks):
+        features = people(rng, count)
+        if informative:
+            odds = 3 * features["carts_7d"] - 2.5
+        else:
+            odds = 1.0 - 0.8 * np.log1p(features["days_since_last_order"])
+        bought = (rng.random(count) < 1 / (1 + np.exp(-odds))).astype(int).to_numpy()
+        made.append(Snapshot(T - timedelta(days=horizon + 7 * week), features, bought))
+    return made
+
+
+def test_trees_are_published_where_they_know_more() -> None:
+    made = snapshots(7, informative=True)
+    outcome = train(7, T, made, made[0].features)
+    assert outcome.published and isinstance(outcome.model, BoostedTrees)
+    assert outcome.metrics["average_precision"] > outcome.baseline_metrics["average_precision"]
+    assert "carts_7d" in outcome.model.columns and "views_7d" not in outcome.model.columns
+    p = outcome.model.predict(made[0].features)
+    assert p.mean() == pytest.approx(made[0].bought.mean(), abs=0.03), "calibrated"
+
+
+def test_the_logistic_serves_where_trees_know_no_more() -> None:
+    made = snapshots(7, informative=False, count=150)
+    outcome = train(7, T, made, made[0].features)
+    assert not outcome.published and isinstance(outcome.model, RfmLogistic)
+    assert "RFM logistic serves" in outcome.why
+
+
+def test_only_closed_label_windows_are_learned_from() -> None:
+    made = snapshots(28, informative=True)
+    still_open = Snapshot(T - timedelta(days=27), made[0].features, np.ones(600, dtype=int))
+    with_open, without = (train(28, T, s, made[0].features) for s in ([*made, still_open], made))
+    assert with_open.metrics == without.metrics and with_open.rows == without.rows
+    assert with_open.window is not None and with_open.window[1] <= T
+
+
+@pytest.mark.parametrize("horizon", propensity.HORIZONS)
+def test_snapshots_are_wanted_only_after_facts_and_before_the_window(horizon: int) -> None:
+    times = propensity.snapshot_times(T, horizon, T - timedelta(days=90))
+    assert times and max(times) == T - timedelta(days=horizon)
+    assert min(times) >= T - timedelta(days=76)
+    assert propensity.snapshot_times(T, horizon, T) == []
+
+
+def test_too_few_purchases_give_everyone_the_share() -> None:
+    made = [Snapshot(s.as_of, s.features, (np.arange(600) < 1).astype(int)) for s in snapshots(7, True)]
+    outcome = train(7, T, made, made[0].features)
+    assert isinstance(outcome.model, BaseRate) and not outcome.published
+    assert outcome.why.startswith("10 of 6000 rows in closed label windows bought: too few of one kind")
+    assert outcome.model.predict(made[0].features) == pytest.approx(1 / 600, rel=1e-3)
+
+
+def test_a_shop_that_opened_yesterday() -> None:
+    today = people(np.random.default_rng(1), 50)
+    outcome = train(28, T, [], today)
+    assert isinstance(outcome.model, BaseRate) and outcome.window is None
+    assert 0 < outcome.model.predict(today)[0] < 1
+    assert len(outcome.model.predict(today.iloc[:0])) == 0
+    nobody = train(28, T, [], today.iloc[:0])
+    assert nobody.model.predict(today.iloc[:0]).tolist() == []
+
+
+def test_one_closed_snapshot_is_no_time_split() -> None:
+    made = snapshots(7, informative=True, weeks=1)
+    outcome = train(7, T, made, made[0].features)
+    assert isinstance(outcome.model, RfmLogistic) and not outcome.published
+    assert "time split" in outcome.why
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.name)
+def test_saved_and_loaded_it_says_the_same(kind: type[propensity.Classifier], tmp_path: Path) -> None:
+    one = snapshots(7, informative=True)[0]
+    model = kind().fit(one.features, one.bought)
+    model.calibrate(model.raw(one.features), one.bought)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name)
+    assert (tmp_path / "a/state.npz").read_bytes() == (tmp_path / "b/state.npz").read_bytes()
+    again = kind.load(tmp_path / "a")
+    shuffled = one.features[one.features.columns[::-1]]
+    assert (again.predict(shuffled) == model.predict(one.features)).all()
+    assert again.config == model.config
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.name)
+def test_customers_of_whom_nothing_is_known(kind: type[propensity.Classifier]) -> None:
+    """They are not learned from, and get the lowest probability."""
+    one = snapshots(7, informative=True)[0]
+    unknown = pd.DataFrame(np.nan, index=["ghost"], columns=one.features.columns)
+    unknown[["orders_total", "revenue_total"]] = 0.0
+    both = pd.concat([one.features, unknown])
+    assert not has_facts(both)[-1]
+    made = label(one.as_of, 7, both, pd.DataFrame({"customer_id": ["ghost"], "second": [0]}))
+    assert "ghost" not in made.features.index
+    p = kind().fit(one.features, one.bought).predict(both)
+    assert p[-1] == p.min() and ((p >= 0) & (p <= 1)).all()
+
+
+def test_labels_are_purchases_after_the_snapshot_and_within_the_horizon() -> None:
+    features = people(np.random.default_rng(1), 4)
+    at: datetime = T
+    purchases = pd.DataFrame(
+        {
+            "customer_id": ["c0", "c1", "c2", "c3", "c3"],
+            "second": [int((at + timedelta(days=d)).timestamp()) for d in (0, 0.01, 7, 7.01, -1)],
+        }
+    )
+    assert label(at, 7, features, purchases).bought.tolist() == [0, 1, 1, 0]

@@ -1,0 +1,181 @@
+"""One suite that every recommender passes; a new subclass is found by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from controltower.models.recommend import choose
+from controltower.models.recommend.base import Recommender, top
+from controltower.models.recommend.interactions import ORDER, VIEW, Interactions, from_arrays
+from controltower.models.recommend.neighbours import Neighbours, days_of_activity
+from controltower.models.recommend.reasons import explain
+from controltower.profiles.local_time import DAY
+from models.conftest import GROUPS, NOW, PER_GROUP, planted
+
+
+def every(kind: type[Recommender]) -> Iterator[type[Recommender]]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from every(sub)
+
+
+EVERY = sorted(set(every(Recommender)), key=lambda kind: kind.name)
+each = pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.name)
+K = 6
+
+
+def test_all_can_be_loaded_by_name() -> None:
+    assert set(choose.KINDS) == set(EVERY)
+    assert len({kind.name for kind in EVERY}) == len(EVERY)
+
+
+@each
+@pytest.mark.parametrize("repeat", [True, False])
+def test_k_distinct_products_in_order(kind: type[Recommender], repeat: bool, interactions: Interactions) -> None:
+    people = interactions.customer_ids
+    ranking = kind().fit(interactions).recommend(interactions, people, K, repeat=repeat)
+    assert len(ranking.rank) == K * len(people)
+    assert ranking.rank.reshape(-1, K).tolist() == [list(range(1, K + 1))] * len(people)
+    assert (ranking.customer.reshape(-1, K) == np.arange(len(people))[:, None]).all()
+    assert all(len(set(row)) == K for row in ranking.product.reshape(-1, K).tolist())
+    assert (np.diff(ranking.score.reshape(-1, K), axis=1) <= 0).all()
+    if not repeat:
+        bought = np.asarray(interactions.ordered[ranking.customer, ranking.product]).ravel()
+        assert not bought.any()
+
+
+@each
+def test_filters_are_kept_even_if_fewer_remain(kind: type[Recommender], interactions: Interactions) -> None:
+    model = kind().fit(interactions)
+    allowed = np.zeros(len(interactions.product_ids), dtype=bool)
+    allowed[[2, 3, 11]] = True
+    ranking = model.recommend(interactions, interactions.customer_ids[:4], K, repeat=True, allowed=allowed)
+    assert ranking.rank.tolist() == [1, 2, 3] * 4
+    assert set(ranking.product.tolist()) == {2, 3, 11}
+    nothing = model.recommend(interactions, interactions.customer_ids[:4], K, repeat=True, allowed=allowed & False)
+    assert not len(nothing.rank)
+
+
+@each
+def test_the_unknown_get_popular_products(kind: type[Recommender], interactions: Interactions) -> None:
+    model = kind().fit(interactions)
+    ranking = model.recommend(interactions, np.array(["zz", "c001", "new"]), K, repeat=True)
+    lists = ranking.product.reshape(-1, K)
+    popular = top(model.popularity[None, :], K)[0]
+    assert (lists[0] == popular).all() and (lists[2] == popular).all()
+    assert set(ranking.part.reshape(-1, K)[0]) == {"popularity"}
+    assert len(model.recommend(interactions, np.array([], dtype=np.str_), K, repeat=True).rank) == 0
+
+
+@each
+def test_saved_and_loaded_it_says_the_same(kind: type[Recommender], interactions: Interactions, tmp_path: Path) -> None:
+    model = kind(kind.Config(seed=3)).fit(interactions)
+    model.save(tmp_path)
+    again = kind.load(tmp_path)
+    assert again.config == model.config
+    one, two = (m.recommend(interactions, interactions.customer_ids, K, repeat=True) for m in (model, again))
+    assert (one.product == two.product).all() and (one.score == two.score).all()
+
+
+@each
+def test_the_same_training_gives_the_same_bytes(
+    kind: type[Recommender], interactions: Interactions, tmp_path: Path
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        kind().fit(interactions).save(tmp_path / name)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert files
+    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+
+
+@each
+def test_ids_mean_nothing(kind: type[Recommender]) -> None:
+    """Other names for customers and products give the same figure, but for the draw of first factors and of ties."""
+
+    def figure(data: Interactions) -> float:
+        found = choose.split(data)
+        assert found is not None
+        ranking = kind().fit(found.history).recommend(found.history, data.customer_ids, K, repeat=True)
+        hits = np.asarray(found.future[ranking.customer, ranking.product]).ravel()
+        return float(hits.sum() / found.future.nnz)
+
+    plain = figure(planted(customers=300))
+    renamed = figure(planted(customers=300, rename=np.random.default_rng(4)))
+    assert renamed == pytest.approx(plain, abs=0.08)
+
+
+@each
+def test_a_history_over_other_products_is_refused(kind: type[Recommender], interactions: Interactions) -> None:
+    other = from_arrays(
+        interactions.customer_ids,
+        interactions.product_ids[1:],
+        *(np.zeros(0, dtype=t) for t in (str, str, int, int)),
+        0,
+    )
+    with pytest.raises(ValueError, match="product_ids"):
+        kind().fit(interactions).recommend(other, interactions.customer_ids, K, repeat=True)
+
+
+@each
+def test_no_interactions_at_all(kind: type[Recommender], interactions: Interactions) -> None:
+    empty = interactions.where(np.zeros(len(interactions), dtype=bool))
+    ranking = kind().fit(empty).recommend(empty, empty.customer_ids[:2], K, repeat=True)
+    assert ranking.product.tolist() == [0, 1, 2, 3, 4, 5] * 2
+
+
+@pytest.mark.parametrize("kind", [k for k in EVERY if k.name in ("als", "neighbours", "blend", "own_history")])
+def test_taste_is_found(kind: type[Recommender], interactions: Interactions) -> None:
+    repeat = kind.name == "own_history"
+    ranking = kind().fit(interactions).recommend(interactions, interactions.customer_ids, 1, repeat=repeat)
+    assert (ranking.product // PER_GROUP == ranking.customer % GROUPS).mean() > 0.9
+
+
+def test_neighbours_know_what_comes_next() -> None:
+    """Everyone buys a, then b, then c: after b comes c rather than a, and it is b that says so."""
+    people = np.array([f"c{i:02}" for i in range(40)])
+    who = np.repeat(people, 3)
+    when = NOW - np.tile([30, 20, 10], 40) * DAY
+    data = from_arrays(
+        people, np.array(["a", "b", "c"]), who, np.tile(["a", "b", "c"], 40), when, np.zeros(120, int), NOW
+    )
+    fresh = np.array(["new"])
+    history = from_arrays(
+        fresh, data.product_ids, fresh, np.array(["b"]), np.array([NOW - DAY]), np.array([ORDER]), NOW
+    )
+    model = Neighbours().fit(data)
+    ranking = model.recommend(history, fresh, 2, repeat=False)
+    assert model.product_ids[ranking.product].tolist() == ["c", "a"]
+    reasons = explain(model, history, fresh, ranking)
+    assert reasons.code.tolist() == ["because_you_bought"] * 2
+    assert model.product_ids[reasons.product].tolist() == ["b", "b"]
+
+
+def test_reasons_name_what_the_customer_did(interactions: Interactions) -> None:
+    person = interactions.customer_ids[:1]
+    history = from_arrays(
+        person, interactions.product_ids, np.repeat(person, 2), np.array(["p00", "p01"]),
+        np.array([NOW - DAY, NOW - DAY]), np.array([ORDER, VIEW]), NOW,
+    )  # fmt: skip
+    model = choose.Blend().fit(interactions)
+    ranking = model.recommend(history, person, 12, repeat=True)
+    code = dict(
+        zip(model.product_ids[ranking.product].tolist(), explain(model, history, person, ranking).code, strict=True)
+    )
+    assert code["p00"] == "buy_again"
+    assert code["p01"] == "because_you_viewed"
+    assert set(code.values()) <= {"buy_again", "because_you_viewed", "because_you_bought", "similar_taste", "popular"}
+
+
+def test_days_of_activity_start_at_each_customer() -> None:
+    people = np.array(["a", "b"])
+    when = np.array([1, 1, 5, 9, 9]) * DAY
+    data = from_arrays(people, np.array(["p"]), np.array(list("aaabb")), np.repeat("p", 5), when, np.zeros(5, int), NOW)
+    assert days_of_activity(data).tolist() == [0, 0, 1, 0, 0]
+
+
+def test_top_takes_equals_in_the_order_of_columns() -> None:
+    assert top(np.array([[1.0, 3, 3, 3, 2], [0, 0, 0, 0, 0]]), 3).tolist() == [[1, 2, 3], [0, 1, 2]]
