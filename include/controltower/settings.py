@@ -177,10 +177,10 @@ def airflow_connection(name: str) -> dict[str, Any] | None:
     if "AIRFLOW_CTX_DAG_ID" not in os.environ:
         return None
     from airflow.sdk import Connection
-    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
         found = Connection.get(name)
-    except AirflowRuntimeError:
+    except AirflowNotFoundException:
         return None
     return {"host": found.host, "password": found.password, "extra": found.extra_dejson}

@@ -119,9 +119,7 @@ def test_a_lost_answer_is_unknown_and_not_sent_again(desk: Desk, kind: str, arri
     assert (caught["mails"], caught["duplicates"]) == (N - 3 + arrived, 0)
 
 
-def test_refused_credentials_stop_the_channel_and_lose_nothing(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_credentials_stop_the_channel_and_lose_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.plan()
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", "SG.wrong")
     desk.settings = dispatching.Settings()

@@ -136,9 +136,10 @@ def preview_campaign(campaign: str, customers: int = 3, as_of: str | None = None
 
 
 def _rehearse(conf: Settings, shop: Shop, spec: Spec, day: date) -> dict[str, Any]:
-    """Decide as of that day's first moment, and send nothing."""
+    """Decide as of that day's last second, so with the scores that the day's own plan used, and send nothing."""
     log.info("%s on %s is not today's: it is rehearsed, nothing is sent", spec.name, day)
-    plan = _decide_only(conf, shop, spec, clock.start_of(day, shop))
+    end = clock.start_of(day + timedelta(days=1), shop) - timedelta(seconds=1)
+    plan = _decide_only(conf, shop, spec, end)
     return _counted(spec, plan) | {"occurrence": day.isoformat(), "rehearsed": True}
 
 

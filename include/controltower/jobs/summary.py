@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+
+if TYPE_CHECKING:
+    from controltower.data.lake import Lake
 
 
 def summarise() -> dict[str, Any]:
@@ -16,8 +20,8 @@ def summarise() -> dict[str, Any]:
 
     conf = settings.load()
     shop = settings.load_shop(conf)
-    with Lake(conf).read(clock.now(conf)) as lake:
-        customers = lake.arrow(lake.table("customers").select("customer_id")).num_rows
+    lake, now = Lake(conf), clock.now(conf)
+    customers = {moment: _customers(lake, moment) for moment in (None, now)}
     with reading(conf) as ledger:
         runs = [t.as_dict() for t in reversed(reports.totals(ledger))]
         pending, next_due = reports.waiting(ledger)
@@ -25,7 +29,8 @@ def summarise() -> dict[str, Any]:
     return {
         "shop": shop.name,
         "simulated": shop.simulated,
-        "customers": customers,
+        "customers": customers[None],
+        "customers_known_by_now": customers[now],
         "runs": runs,
         "audience": sum(r["audience"] for r in last),
         "held_out": sum(r["held_out"] for r in last),
@@ -38,6 +43,11 @@ def summarise() -> dict[str, Any]:
         "accounted": all(r["accounted"] for r in runs),
         "models": registry.in_service(conf),
     }
+
+
+def _customers(lake: Lake, as_of: datetime | None) -> int:
+    with lake.read(as_of) as reading:
+        return reading.arrow(reading.table("customers").select("customer_id")).num_rows
 
 
 def _added(counts: Any) -> dict[str, int]:
