@@ -25,12 +25,16 @@ def run(home: Path, *arguments: str, **environment: str) -> subprocess.Completed
     """Call the entry point in this process: importing everything anew for each command would cost minutes."""
     said, complained, code = io.StringIO(), io.StringIO(), 0
     given = {"CONTROLTOWER_HOME": str(home), "CONTROLTOWER_NOW": NOW} | environment
-    with mock.patch.dict(os.environ, given), mock.patch.object(sys, "argv", ["controltower", *arguments]):
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-            try:
-                cli.main()
-            except SystemExit as e:
-                code = e.code if isinstance(e.code, int) else 1
+    with (
+        mock.patch.dict(os.environ, given),
+        mock.patch.object(sys, "argv", ["controltower", *arguments]),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complained),
+    ):
+        try:
+            cli.main()
+        except SystemExit as e:
+            code = e.code if isinstance(e.code, int) else 1
     return subprocess.CompletedProcess(arguments, code, said.getvalue(), complained.getvalue())
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import httpx
+import json
+
 import pytest
 from controltower.delivery.providers import fcm, sendgrid
+from controltower.delivery.providers.base import Answer
 
 
 def sendgrid_says(status: int, headers: dict[str, str] | None = None, **body: object) -> sendgrid.Result:
-    return sendgrid.read_answer(httpx.Response(status, headers=headers, json=body))
+    return sendgrid.read_answer(
+        Answer(status, {k.lower(): v for k, v in (headers or {}).items()}, json.dumps(body).encode())
+    )
 
 
 def fcm_says(status: int, code: str = "", error_code: str = "") -> fcm.Result:
     details = [{"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": error_code}]
     error = {"code": status, "status": code, "details": details if error_code else []}
-    return fcm.read_answer(httpx.Response(status, json={"error": error}))
+    return fcm.read_answer(Answer(status, {}, json.dumps({"error": error}).encode()))
 
 
 def test_sendgrid_accepts_with_its_message_id() -> None:

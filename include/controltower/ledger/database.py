@@ -20,6 +20,7 @@ from controltower.settings import Settings
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x636F6E74  # PostgreSQL advisory lock
+_up_to_date: set[str] = set()  # URLs that this process has looked at
 
 
 @lru_cache(maxsize=8)
@@ -78,6 +79,13 @@ def opened(settings: Settings) -> sa.Engine:
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     engine = _engine(url)
+    if url not in _up_to_date:
+        _bring_up(settings, engine)
+        _up_to_date.add(url)
+    return engine
+
+
+def _bring_up(settings: Settings, engine: sa.Engine) -> None:
     head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
     current = _revision(engine)
     if current is None:
@@ -86,7 +94,6 @@ def opened(settings: Settings) -> sa.Engine:
         raise BadSettings(
             f"The ledger is at revision {current}, this version needs {head}.", "Run `controltower migrate`."
         )
-    return engine
 
 
 def _revision(engine: sa.Engine) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import httpx
-
-TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+import urllib3
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class Result:
     stop: str | None = None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a provider said; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
 class Provider(Protocol):
     """One way out. `post` never raises for what the provider or the network did. Several threads call it."""
 
@@ -37,24 +49,36 @@ class Provider(Protocol):
     def close(self) -> None: ...
 
 
-def send(
-    client: httpx.Client, url: str, payload: Mapping[str, Any], headers: Mapping[str, str]
-) -> httpx.Response | Result:
-    """POST once, without hidden retries: the answer, or what its absence means.
+class Client:
+    """One shared pool of kept connections, without hidden retries or redirects."""
 
-    Where the connection could not be made the body never left: retry. Where it broke later the provider may have
-    taken the message: unknown.
-    """
-    try:
-        return client.post(url, json=payload, headers=dict(headers))
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
-        where = httpx.URL(url).host
-        return Result("retry", f"no_connection:{type(e).__name__}", stop=f"{where} can't be reached. Is it up?")
-    except httpx.TransportError as e:
-        return Result("unknown", f"no_answer:{type(e).__name__}")
+    def __init__(self) -> None:
+        timeout = urllib3.Timeout(connect=5.0, read=20.0)
+        self._pool = urllib3.PoolManager(maxsize=32, timeout=timeout, retries=False)
+
+    def post(self, url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Answer | Result:
+        """POST once: the answer, or what its absence means.
+
+        Where the connection could not be made the body never left: retry. Where it broke later the provider may have
+        taken the message: unknown.
+        """
+        body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        try:
+            answer = self._pool.request(
+                "POST", url, body=body, headers={"Content-Type": "application/json", **headers}, redirect=False
+            )
+        except (NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
+            where = urllib3.util.parse_url(url).host
+            return Result("retry", f"no_connection:{type(e).__name__}", stop=f"{where} can't be reached. Is it up?")
+        except HTTPError as e:
+            return Result("unknown", f"no_answer:{type(e).__name__}")
+        return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.data)
+
+    def close(self) -> None:
+        self._pool.clear()
 
 
-def retry_after(response: httpx.Response) -> float | None:
+def retry_after(answer: Answer) -> float | None:
     """Seconds from a Retry-After header in its numeric form."""
-    value = response.headers.get("Retry-After", "")
+    value = answer.headers.get("retry-after", "")
     return float(value) if value.isdigit() else None

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import Any
 
 import google.auth.transport.requests
-import httpx
 from firebase_admin import messaging
 from firebase_admin._messaging_encoder import MessageEncoder
 from google.auth.exceptions import GoogleAuthError
@@ -20,7 +19,7 @@ from google.oauth2 import service_account
 
 from controltower.content.message import Push
 from controltower.content.push import fit
-from controltower.delivery.providers.base import TIMEOUT, Result, retry_after, send
+from controltower.delivery.providers.base import Answer, Client, Result, retry_after
 from controltower.errors import BadSettings
 from controltower.settings import Settings, airflow_connection
 
@@ -40,7 +39,7 @@ class Fcm:
         except (ValueError, KeyError):
             raise BadSettings("FCM's service account file is not valid.", "Download it again from Firebase.") from None
         self._url = f"{settings.fcm_url.rstrip('/')}/v1/projects/{account['project_id']}/messages:send"
-        self._client = httpx.Client(timeout=TIMEOUT)
+        self._client = Client()
         self._refreshing = Lock()
 
     def post(self, payload: Mapping[str, Any]) -> Result:
@@ -49,7 +48,7 @@ class Fcm:
         except GoogleAuthError as e:
             stop = f"FCM's access token can't be had ({type(e).__name__}). Check CONTROLTOWER_FCM_CREDENTIALS."
             return Result("retry", "no_token", stop=stop)
-        answer = send(self._client, self._url, payload, {"Authorization": f"Bearer {token}"})
+        answer = self._client.post(self._url, payload, {"Authorization": f"Bearer {token}"})
         return answer if isinstance(answer, Result) else read_answer(answer)
 
     def close(self) -> None:
@@ -98,9 +97,9 @@ def payload(push: Push, *, token: str, campaign: str, ttl: timedelta) -> dict[st
     return fit({"message": encoded})
 
 
-def read_answer(answer: httpx.Response) -> Result:
+def read_answer(answer: Answer) -> Result:
     """What FCM's answer means. https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode"""
-    status = answer.status_code
+    status = answer.status
     if status == 200:
         return Result("sent", None, status, answer.json().get("name"))
     code = _error_code(answer)
@@ -116,10 +115,10 @@ def read_answer(answer: httpx.Response) -> Result:
     return Result("unknown", f"http_{status}", status)
 
 
-def _error_code(answer: httpx.Response) -> str:
+def _error_code(answer: Answer) -> str:
     try:
         error = answer.json()["error"]
         details = [d["errorCode"] for d in error.get("details", []) if "errorCode" in d]
         return str(details[0] if details else error["status"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP_{answer.status_code}"
+        return f"HTTP_{answer.status}"

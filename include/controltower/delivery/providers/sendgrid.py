@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
 from sendgrid.helpers import mail
 
 from controltower.content.message import Email
-from controltower.delivery.providers.base import TIMEOUT, Result, retry_after, send
+from controltower.delivery.providers.base import Answer, Client, Result, retry_after
 from controltower.errors import BadSettings
 from controltower.settings import Settings, Shop, airflow_connection
 
@@ -34,10 +33,10 @@ class SendGrid:
         base = settings.sendgrid_url if settings.sendgrid_api_key else connection.get("host") or settings.sendgrid_url
         self._url = f"{base.rstrip('/')}/v3/mail/send"
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._client = httpx.Client(timeout=TIMEOUT)
+        self._client = Client()
 
     def post(self, payload: Mapping[str, Any]) -> Result:
-        answer = send(self._client, self._url, payload, self._headers)
+        answer = self._client.post(self._url, payload, self._headers)
         return answer if isinstance(answer, Result) else read_answer(answer)
 
     def close(self) -> None:
@@ -62,11 +61,11 @@ def payload(email: Email, *, to: str, shop: Shop, message_id: str, campaign: str
     return body
 
 
-def read_answer(answer: httpx.Response) -> Result:
+def read_answer(answer: Answer) -> Result:
     """What SendGrid's answer means for the request. A 5xx may come after it took the mail: unknown."""
-    status = answer.status_code
+    status = answer.status
     if status in (200, 202):
-        return Result("sent", None, status, answer.headers.get("X-Message-Id"))
+        return Result("sent", None, status, answer.headers.get("x-message-id"))
     if status in (401, 403):
         stop = f"SendGrid refuses our API key or sender ({status}). Check the key and the sender's verification."
         return Result("retry", "unauthorized", status, stop=stop)
@@ -79,16 +78,16 @@ def read_answer(answer: httpx.Response) -> Result:
     return Result("unknown", f"http_{status}", status)
 
 
-def _until_reset(answer: httpx.Response) -> float | None:
+def _until_reset(answer: Answer) -> float | None:
     """Seconds until the limit's reset, by the provider's own clock."""
     try:
-        now = parsedate_to_datetime(answer.headers["Date"]).timestamp()
-        return max(float(answer.headers["X-RateLimit-Reset"]) - now, 1.0)
+        now = parsedate_to_datetime(answer.headers["date"]).timestamp()
+        return max(float(answer.headers["x-ratelimit-reset"]) - now, 1.0)
     except (KeyError, ValueError):
         return None
 
 
-def _first_field(answer: httpx.Response) -> str:
+def _first_field(answer: Answer) -> str:
     """The field that SendGrid found fault with; never its message, which may quote an address."""
     try:
         field = answer.json()["errors"][0]["field"]

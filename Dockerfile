@@ -1,0 +1,14 @@
+# Airflow with Control Tower: `docker build -t control-tower .`
+# One image for every part: api-server, scheduler, dag-processor, workers; `python -m controltower.cli` is the command line.
+FROM apache/airflow:3.3.2-python3.11
+
+COPY --chown=airflow:root requirements.txt /opt/airflow/requirements.txt
+RUN pip install --no-cache-dir --require-hashes -r /opt/airflow/requirements.txt
+
+COPY --chown=airflow:root include /opt/airflow/include
+COPY --chown=airflow:root dags /opt/airflow/dags
+COPY --chown=airflow:root plugins /opt/airflow/plugins
+
+ENV PYTHONPATH=/opt/airflow/include \
+    OMP_NUM_THREADS=1 \
+    OPENBLAS_NUM_THREADS=1

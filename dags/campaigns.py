@@ -1,0 +1,52 @@
+"""Makes one DAG per campaign spec in include/campaigns, each with its own form, owner, schedule and history.
+
+A run freezes a plan in the ledger: who, which variant, which channel, when. dispatch_messages sends it. Triggering an
+occasion again, or clearing the task, finds that plan and sends nothing twice; an occasion of a past day only rehearses.
+A spec that can't be read becomes a DAG tagged `broken` that shows the error.
+
+**If it fails**, nothing of this run was planned: the plan is one transaction. The log says what to mend.
+"""
+
+from _defaults import DAG, SCORES, occasions, run, timed
+from _form import form
+from airflow.sdk import dag, task
+from airflow.sdk.exceptions import AirflowFailException
+from controltower import settings
+from controltower.campaigns.specs import BrokenSpec, Spec, load_specs
+from controltower.jobs import campaigns
+
+
+def usable(spec: Spec) -> None:
+    schedule = {"schedule": SCORES} if spec.schedule == "after_scores" else timed(spec.schedule)
+    about = f"**{spec.title}**: {spec.description}\n\n{__doc__}"
+
+    @dag(f"campaign_{spec.name}", **DAG, **schedule, params=form(spec), tags=["tier-1", "campaign"], doc_md=about)
+    def campaign() -> None:
+        @task(pool="lake", owner=spec.owner)
+        def plan(*, params=None, dag_run=None, triggering_asset_events=None) -> list[dict]:
+            asked = dict(params) if dag_run.run_type == "manual" else {}
+            days = occasions(triggering_asset_events, dag_run, asked.pop("occasion", None))
+            replan = asked.pop("replan", False)
+            return [run(campaigns.plan_campaign, spec.name, day, asked, dag_run.run_id, replan) for day in days]
+
+        plan()
+
+    campaign()
+
+
+def broken(spec: BrokenSpec) -> None:
+    tags = ["tier-1", "campaign", "broken"]
+
+    @dag(f"campaign_{spec.name}", **DAG, schedule=None, tags=tags, doc_md=f"**{spec.error}**\n\n{__doc__}")
+    def campaign() -> None:
+        @task
+        def show_error() -> None:
+            raise AirflowFailException(spec.error)
+
+        show_error()
+
+    campaign()
+
+
+for found in load_specs(settings.load().campaigns):
+    (usable if isinstance(found, Spec) else broken)(found)

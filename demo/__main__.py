@@ -1,0 +1,104 @@
+"""`python -m demo --source simulated|online-retail|FOLDER [--once]`: a shop's day through Airflow, with a summary."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import httpx
+from controltower import clock, settings
+from controltower.errors import ControlTowerError
+
+from demo import home, summary, tower
+from demo.day import SPEED, Day, Progress
+from demo.processes import DemoFailed, Processes, free_port, only_demo_of, stop_all
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(prog="demo", description=__doc__)
+    arguments.add_argument("--source", default="simulated", help="simulated, online-retail, or a contract folder")
+    arguments.add_argument("--homes", type=Path, default=tower.ROOT / ".demo", help="where the homes are")
+    arguments.add_argument("--once", action="store_true", help="end after the summary")
+    chosen = arguments.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    progress = Progress()
+    try:
+        plan = home.plan(chosen.source, chosen.homes.resolve(), os.environ)
+        with only_demo_of(plan.home):
+            return _run(plan, progress, once=chosen.once)
+    except (DemoFailed, ControlTowerError, httpx.HTTPError) as e:
+        print(f"\nThe demo failed: {e}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("\nThe demo was interrupted.", file=sys.stderr, flush=True)
+        return 130
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(plan: home.Plan, progress: Progress, once: bool) -> int:
+    if stale := stop_all(plan.home):
+        progress.say(f"ended {stale} processes of an earlier demo that was killed")
+    try:
+        return _day(plan, progress, once)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # nothing may keep the children from being stopped
+        if count := stop_all(plan.home):
+            with suppress(OSError):
+                progress.say(f"stopped {count} processes")
+
+
+def _day(plan: home.Plan, progress: Progress, once: bool) -> int:
+    folder = plan.home / "airflow"
+    airflow_port, sandbox_port = free_port(8080), free_port(8025)
+    inbox = f"http://127.0.0.1:{sandbox_port}"
+    plan.use(inbox)  # this process reads the same settings as its children
+    here = settings.load()
+    clock.set_clock(here, plan.starts)
+    progress.say(
+        f"{plan.source}: home {os.path.relpath(plan.home)}, the shop's clock shows {plan.starts:%Y-%m-%d %H:%M %Z}"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
+    processes = Processes(plan.home, plan.home / "logs", environment | tower.environment(folder, airflow_port))
+    shell = tower.write_shell(plan.home / "shell.sh", processes.environment)
+    controltower = str(Path(sys.executable).with_name("controltower"))
+    processes.start("sandbox", [controltower, "sandbox", "--port", str(sandbox_port)])
+    if tower.migrate(folder, processes):
+        progress.say("Airflow's own database is made")
+    elif left := tower.end_unfinished(folder):
+        progress.say(f"ended {left} unfinished runs of an earlier demo")
+    tower.start(processes)
+    api = tower.Api(f"http://127.0.0.1:{airflow_port}", tower.password(folder))
+    day = Day(here, api, processes, progress)
+    progress.wait("the sandbox", lambda: summary.inbox_counts(inbox), processes.check, patience=60)
+    day.prepare()
+    progress.say(f"Airflow is up at {api.url}, the inbox at {inbox}")
+    day.plan(plan.source, plan.starts.date().isoformat())
+    day.send(plan.speed or SPEED)
+    wrong = summary.report(inbox)
+    print(f"\n  Airflow  {api.url}  (log in as {tower.USER}, password {api.password})\n  Inbox    {inbox}")
+    print(f"  Shell    . {os.path.relpath(shell)}  (then `controltower` and `airflow` work on this home)\n", flush=True)
+    if wrong:
+        raise DemoFailed("the figures disagree:\n" + "\n".join(f"    {w}" for w in wrong))
+    progress.say("done")
+    if not once:
+        print("It stays up until Ctrl-C.", flush=True)
+        with suppress(KeyboardInterrupt):
+            while True:
+                processes.check()
+                time.sleep(1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

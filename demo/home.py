@@ -1,0 +1,99 @@
+"""Which home a demo works on, and the moment at which its day starts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+from controltower import clock, settings
+from controltower.data.sources.folder import FolderSource
+from controltower.errors import BadSettings, BadSource
+from controltower.sandbox import credentials
+from controltower.settings import INCLUDE, Shop, parse_shop
+
+DAYS = {"simulated": "2026-06-15", "online-retail": "2011-11-09"}
+HOUR = "T06:30"
+MOST_QUIET_DAYS = timedelta(days=60)
+READERS = {
+    ".csv": "read_csv('{}', all_varchar=true)",
+    ".jsonl": "read_json('{}')",
+    ".ndjson": "read_json('{}')",
+    ".parquet": "read_parquet('{}')",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A demo's source, its home, and when its day starts in the shop's zone; `speed` only where the user gave one."""
+
+    source: str
+    home: Path
+    starts: datetime
+    speed: float | None
+
+    def use(self, sandbox_url: str) -> None:
+        """Make this process, and so its children, work on the home and send to its sandbox only."""
+        for name in ("CONTROLTOWER_NOW", "CONTROLTOWER_SPEED"):  # the home's clock has them
+            os.environ.pop(name, None)
+        made = credentials.make(self.home / "sandbox", sandbox_url)
+        os.environ |= {
+            "CONTROLTOWER_HOME": str(self.home),
+            "CONTROLTOWER_SOURCE": self.source,
+            "CONTROLTOWER_SENDGRID_URL": sandbox_url,
+            "CONTROLTOWER_SENDGRID_API_KEY": made.api_key,
+            "CONTROLTOWER_FCM_URL": sandbox_url,
+            "CONTROLTOWER_FCM_CREDENTIALS": str(made.service_account_path),
+            "CONTROLTOWER_PUBLIC_URL": sandbox_url,
+        }
+
+
+def plan(source: str, homes: Path, environment: Mapping[str, str]) -> Plan:
+    """The plan of a source: `simulated`, `online-retail` or a folder. BadSettings where there is no such thing."""
+    given = settings.load()
+    name, folder = source, None
+    if source not in DAYS:
+        folder = Path(source).expanduser().resolve()
+        if not folder.is_dir():
+            raise BadSettings(f"There is no folder {source}.", "SOURCE is simulated, online-retail, or a folder.")
+        slug = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "shop"
+        name = f"{slug}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+    if folder is None:
+        shop = parse_shop(INCLUDE / "shops" / f"{source}.yaml")
+        day = DAYS[source]
+    else:
+        contract = FolderSource(folder)
+        shop = parse_shop(contract.shop_file)
+        newest = _newest(contract, shop).astimezone(shop.zone)
+        day = (newest.date() + timedelta(days=1)).isoformat()
+    starts = given.now or clock.parse(day + HOUR, shop)
+    speed = given.speed if "CONTROLTOWER_SPEED" in environment else None
+    return Plan(str(folder or source), homes / name, starts.astimezone(shop.zone), speed)
+
+
+def _newest(source: FolderSource, shop: Shop) -> datetime:
+    """The newest event or order of a contract folder; a lone day far after all others is a mistake in the data."""
+    newest: dict[date, str] = {}
+    tables = source.tables(source.path, datetime.max.replace(tzinfo=UTC))
+    for table, column in (("events", "occurred_at"), ("orders", "ordered_at")):
+        for file in tables[table].files if table in tables else []:
+            theirs = {ours: name for name, ours in tables[table].columns.items()}.get(column, column)
+            text = f'trim("{theirs}"::VARCHAR)'
+            reader = READERS[file.suffix].format(str(file).replace("'", "''"))
+            query = f"SELECT try_cast(left({text}, 10) AS DATE) AS day, max({text}) FROM {reader} GROUP BY 1"
+            try:
+                found = duckdb.connect().execute(query).fetchall()
+            except duckdb.Error as e:
+                raise BadSource(f"{file} can't be read: {str(e).splitlines()[0]}") from None
+            newest |= {day: max(moment, newest.get(day, "")) for day, moment in found if day}
+    days = sorted(newest, reverse=True)
+    if not days:
+        raise BadSource(f"{source.path} holds no events and no orders, so the demo has no day to show.")
+    while len(days) > 1 and days[0] - days[1] > MOST_QUIET_DAYS:
+        del days[0]
+    return clock.parse(newest[days[0]], shop)

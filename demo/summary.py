@@ -1,0 +1,90 @@
+"""The demo's last words: what the ledger says, what the sandbox says, and whether they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from controltower.jobs.summary import summarise
+
+
+def inbox_counts(url: str) -> dict[str, int] | None:
+    """The sandbox's own count; None while it doesn't answer."""
+    try:
+        counts: dict[str, int] = httpx.get(f"{url}/api/summary", timeout=10, trust_env=False).raise_for_status().json()
+    except httpx.HTTPError:
+        return None
+    return counts
+
+
+def report(inbox: str) -> list[str]:
+    """Print the summary; returns what doesn't add up."""
+    total = summarise()
+    caught = inbox_counts(inbox) or {}
+    print(f"\n{total['shop']}")
+    for note in total["simulated"]:
+        print(f"  ({note})")
+    _line("customers", total["customers"])
+    for run in total["runs"]:
+        print(f"\n  {run['campaign']}, occurrence {run['occurrence']}, version {run['version']} ({run['state']})")
+        _figures(run)
+    print("\n  all campaigns")
+    _figures(total)
+    print("\n  inbox (the sandbox's own count)")
+    for name in ("mails", "pushes", "message_ids", "duplicates"):
+        _line(name.replace("_", " "), caught.get(name, "no answer"))
+    print("\n  models")
+    _models(total["models"])
+    return disagreements(total, caught)
+
+
+def disagreements(total: Mapping[str, Any], caught: Mapping[str, int]) -> list[str]:
+    """Every way in which the ledger and the sandbox contradict each other or themselves."""
+    accepted = sum(total["accepted"].values())
+    mails = total["accepted"].get("sendgrid", 0)
+    found = []
+    if not caught:
+        found.append("the sandbox doesn't answer")
+    elif caught["message_ids"] != accepted:
+        found.append(f"the ledger counts {accepted} accepted messages, the sandbox {caught['message_ids']}")
+    elif caught["mails"] != mails:
+        found.append(f"the ledger counts {mails} accepted mails, the sandbox {caught['mails']}")
+    if caught.get("duplicates"):
+        found.append(f"{caught['duplicates']} messages reached the inbox twice")
+    if not total["runs"]:
+        found.append("no campaign was planned")
+    found += [
+        f"{run['campaign']} {run['occurrence']}: members of the audience without an outcome"
+        for run in total["runs"]
+        if not run["accounted"]
+    ]
+    if total["pending"]:
+        found.append(f"{total['pending']} messages still wait")
+    return found
+
+
+def _models(models: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, model in models.items():
+        ours, theirs = model["metrics"], model["baseline_metrics"]
+        figures = ", ".join(f"{m} {ours[m]:.3f} ({theirs[m]:.3f})" for m in ours if m in theirs)
+        _line(name, f"{model['serves']} serves; {model['challenger']} (baseline {model['baseline']}): {figures}")
+
+
+def _figures(figures: Mapping[str, Any]) -> None:
+    _line("audience", figures["audience"])
+    _line("held out", figures["held_out"])
+    _each("not sent", figures["not_sent"])
+    _each("accepted", figures["accepted"])
+    _each("rejected", figures["rejected"])
+    if figures["unknown"]:
+        _line("unknown", figures["unknown"])
+
+
+def _each(title: str, counts: Mapping[str, int]) -> None:
+    if counts:
+        _line(title, f"{sum(counts.values()):,}  ({', '.join(f'{name} {n:,}' for name, n in counts.items())})")
+
+
+def _line(title: str, value: Any) -> None:
+    print(f"    {title:<22} {f'{value:,}' if isinstance(value, int) else value}")

@@ -1,0 +1,104 @@
+"""Every DAG file parses, yields a DAG, and carries what whoever is on call needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DAGS = ROOT / "dags"
+FILES = sorted(p.name for p in DAGS.glob("*.py") if not p.name.startswith("_"))
+HEAVY = {"pandas", "numpy", "pyarrow", "ibis", "duckdb", "sklearn", "scipy", "implicit", "firebase_admin", "mrml"}
+TIERS = {"tier-1", "tier-2", "tier-3"}
+Parse = Callable[..., dict[str, Any]]
+
+
+def test_no_file_fails_to_import(ours: dict[str, Any]) -> None:
+    assert ours["errors"] == {}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_yields_a_dag_of_its_name(ours: dict[str, Any], file: str) -> None:
+    found = [dag_id for dag_id, dag in ours["dags"].items() if dag["file"] == file]
+    stem = file.removesuffix(".py")
+    assert found == [stem] if stem != "campaigns" else len(found) >= 2
+
+
+def test_parsing_imports_no_heavy_package(ours: dict[str, Any]) -> None:
+    assert HEAVY & set(ours["modules"]) == set()
+
+
+def test_every_dag_says_whose_it_is_and_what_to_do(ours: dict[str, Any]) -> None:
+    for dag_id, dag in ours["dags"].items():
+        assert dag["owner"] and dag["owner"] != "airflow", dag_id
+        assert len(TIERS & set(dag["tags"])) == 1, dag_id
+        assert "**If it fails**" in dag["doc"], dag_id
+        assert dag["catchup"] is False, dag_id
+        assert dag["max_active_runs"] == 1, dag_id
+
+
+def test_every_task_has_limits_and_a_pool_that_the_set_up_makes(ours: dict[str, Any]) -> None:
+    pools = json.loads((DAGS / "pools.json").read_text())
+    for dag_id, dag in ours["dags"].items():
+        assert dag["tasks"], dag_id
+        for name, task in dag["tasks"].items():
+            assert 0 < task["timeout"] <= 3600, (dag_id, name)
+            assert task["failure_callback"], (dag_id, name)
+            assert task["pool"] in pools, (dag_id, name)
+            assert task["retries"] >= 1 or dag_id == "dispatch_messages", (dag_id, name)
+            assert task["backoff"] >= 2, (dag_id, name)
+
+
+def test_the_day_is_one_chain_of_assets(ours: dict[str, Any]) -> None:
+    dags = ours["dags"]
+    chain = ["ingest_data", "build_profiles", "train_models", "score_customers"]
+    for before, after in zip(chain, [*chain[1:], "campaign_win_back"], strict=True):
+        (task,) = dags[before]["tasks"].values()
+        assert len(task["outlets"]) == 1
+        assert task["outlets"][0] in dags[after]["summary"] or dags[after]["timetable"] == "AssetTriggeredTimetable"
+
+
+def test_a_campaigns_form_is_filled_from_its_spec(ours: dict[str, Any]) -> None:
+    form = ours["dags"]["campaign_picked_for_you"]["params"]
+    assert form["channels"]["default"] == form["channels"]["examples"] == ["push", "email"]
+    assert form["variants"]["default"] == ["personal", "product_first"]
+    assert form["holdout"]["default"] == 0.1
+    assert form["at_most"]["default"] == 1000
+    assert form["occasion"]["default"] is None
+    assert all(field["title"] and field["description"] and field["section"] for field in form.values())
+
+
+def test_the_daily_load_follows_the_shops_zone(parse: Parse, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "include" / "shops" / "simulated.yaml", tmp_path / "shop.yaml")
+    dag = parse(DAGS, tmp_path)["dags"]["ingest_data"]
+    assert (dag["timetable"], dag["zone"], dag["scheduled"]) == ("CronDataIntervalTimetable", "Asia/Seoul", True)
+
+
+def test_a_home_whose_clock_is_set_is_not_on_the_wall_clocks_schedule(parse: Parse, tmp_path: Path) -> None:
+    dags = parse(DAGS, tmp_path, CONTROLTOWER_NOW="2011-11-09T06:30:00+00:00")["dags"]
+    assert not dags["ingest_data"]["scheduled"]
+    assert dags["dispatch_messages"]["scheduled"]
+
+
+def test_a_broken_spec_is_one_dag_that_shows_its_error(parse: Parse, tmp_path: Path) -> None:
+    specs = tmp_path / "campaigns"
+    shutil.copytree(ROOT / "include" / "campaigns", specs)
+    (specs / "half_made.yaml").write_text("name: half_made\ntitle: [unclosed\n")
+    (specs / "no_audience.yaml").write_text("name: no_audience\ntitle: No audience\n")
+    cron = (specs / "win_back.yaml").read_text().replace("win_back", "monthly").replace("after_scores", "0 9 1 * *")
+    (specs / "monthly.yaml").write_text(cron)
+    found = parse(DAGS, tmp_path, CONTROLTOWER_CAMPAIGNS=str(specs))
+    assert found["errors"] == {}
+    dags = found["dags"]
+    assert "half_made.yaml is not valid YAML" in dags["campaign_half_made"]["doc"]
+    assert "no_audience.yaml" in dags["campaign_no_audience"]["doc"]
+    broken = {dag_id for dag_id, dag in dags.items() if "broken" in dag["tags"]}
+    assert broken == {"campaign_half_made", "campaign_no_audience"}
+    assert set(dags["campaign_half_made"]["tasks"]) == {"show_error"}
+    assert set(dags["campaign_win_back"]["tasks"]) == {"plan"}
+    assert dags["campaign_monthly"]["timetable"] == "CronDataIntervalTimetable"

@@ -1,0 +1,143 @@
+"""The day through a real Airflow, and what its buttons do to the ledger: the lines of the table in docs/airflow.md."""
+
+from __future__ import annotations
+
+import signal
+from datetime import timedelta
+
+import psutil
+import pytest
+from controltower import clock
+from controltower.settings import Settings, load_shop
+from support.running_demo import Demo, start_demo
+
+from demo.processes import marked
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+DAY = "2026-06-15"
+CAMPAIGN = "campaign_picked_for_you"
+
+
+def run_of_the_day(demo: Demo) -> str:
+    """The campaign's run that the scores of the demo's day triggered."""
+    run = demo.api.runs(CAMPAIGN, run_type="asset_triggered", state="success")[-1]
+    return str(run["dag_run_id"])
+
+
+def by_form(demo: Demo, **form: object) -> dict[str, object]:
+    """Trigger the campaign as its form does; gives the report."""
+    run_id = demo.api.trigger(CAMPAIGN, form)
+    assert demo.wait(CAMPAIGN, run_id) == "success"
+    (report,) = demo.api.result(CAMPAIGN, run_id, "plan")
+    assert isinstance(report, dict)
+    return report
+
+
+def test_the_summary_accounts_for_everybody(demo: Demo) -> None:
+    ledger, caught = demo.ledger(), demo.caught()
+    assert {run["campaign"] for run in ledger["runs"]} == {"picked_for_you", "win_back"}
+    assert all(run["accounted"] and run["occurrence"] == DAY for run in ledger["runs"])
+    assert sum(ledger["accepted"].values()) == caught["message_ids"] > 0
+    assert caught["duplicates"] == ledger["pending"] == 0
+    for word in ("customers", "audience", "held out", "not sent", "accepted", "mails", "propensity_7d"):
+        assert word in demo.said
+
+
+def test_it_listens_on_loopback_only(demo: Demo) -> None:
+    listening = {
+        connection.laddr.ip
+        for process in marked(demo.home)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_loads_and_scores_carry_the_moment_they_are_for(demo: Demo) -> None:
+    (scored,) = demo.api.runs("score_customers", state="success")
+    (report,) = demo.api.result("score_customers", scored["dag_run_id"], "score")
+    assert report["as_of"].startswith("2026-06-14T15:00:00")  # midnight of the 15th in Seoul
+
+
+@pytest.mark.parametrize(("dag", "task"), [(CAMPAIGN, "plan"), ("dispatch_messages", "send")])
+def test_clear(demo: Demo, dag: str, task: str) -> None:
+    before = demo.ledger(), demo.caught()["message_ids"]
+    run_id = run_of_the_day(demo) if dag == CAMPAIGN else demo.api.runs(dag, state="success")[0]["dag_run_id"]
+    demo.api.call(
+        "POST", f"/dags/{dag}/clearTaskInstances", json={"dry_run": False, "dag_run_id": run_id, "only_failed": False}
+    )
+    assert demo.wait(dag, run_id) == "success"
+    assert demo.api.tasks(dag, run_id)[0]["try_number"] == 2
+    demo.settle()
+    assert (demo.ledger(), demo.caught()["message_ids"]) == before
+
+
+def test_mark_failed_and_delete(demo: Demo) -> None:
+    before = demo.ledger()
+    run_id = demo.api.trigger(CAMPAIGN, {"occasion": DAY})
+    demo.wait(CAMPAIGN, run_id)
+    demo.api.call("PATCH", f"/dags/{CAMPAIGN}/dagRuns/{run_id}", json={"state": "failed"})
+    assert demo.ledger() == before
+    demo.api.call("DELETE", f"/dags/{CAMPAIGN}/dagRuns/{run_id}")
+    assert demo.ledger() == before
+
+
+def test_trigger_again(demo: Demo) -> None:
+    before = demo.ledger(), demo.caught()["message_ids"]
+    here = Settings(home=demo.home)
+    clock.set_clock(here, clock.parse(f"{DAY}T20:00", load_shop(here)))
+    for form in ({}, {"occasion": DAY}):
+        report = by_form(demo, **form)
+        assert report["note"] == "planned before: nothing added"
+    assert (demo.ledger(), demo.caught()["message_ids"]) == before
+
+
+def test_pause(demo: Demo) -> None:
+    """A paused dispatch keeps the next day's plan waiting; unpaused, it goes out."""
+    here = Settings(home=demo.home)
+    shop = load_shop(here)
+    demo.api.call("PATCH", "/dags/dispatch_messages", json={"is_paused": True})
+    clock.set_clock(here, clock.parse("2026-06-18T12:00", shop))
+    caught = demo.caught()["message_ids"]
+    report = by_form(demo, window_start="00:00", window_end="23:59", holdout=0)
+    assert not report["rehearsed"]
+    waiting = demo.ledger()["pending"]
+    assert waiting == report["messages"] - sum(report["accepted"].values())
+    assert demo.caught()["message_ids"] == caught
+    demo.api.call("PATCH", "/dags/dispatch_messages", json={"is_paused": False})
+    clock.set_clock(here, clock.now(here) + timedelta(hours=24))
+    assert demo.wait("dispatch_messages", demo.api.trigger("dispatch_messages")) == "success"
+    demo.settle()
+    after = demo.ledger()
+    assert after["pending"] == 0
+    assert demo.caught()["message_ids"] == sum(after["accepted"].values())
+
+
+def test_backfill(demo: Demo) -> None:
+    """Past days are loaded, scored and rehearsed; the ledger and the inbox stay as they are."""
+    before = demo.ledger(), demo.caught()
+    dates = "--from-date 2025-11-01 --to-date 2025-11-03"
+    demo.shell(f"airflow backfill create --dag-id ingest_data {dates} --max-active-runs 1")
+    demo.settle()
+    loaded = demo.api.runs("ingest_data", run_type="backfill")
+    assert [run["state"] for run in loaded] == ["success"] * len(loaded)
+    assert len(loaded) == 2  # dates are UTC: the intervals that end on the 3rd and the 4th at 05:00 in Seoul
+    (newest, *_) = demo.api.runs(CAMPAIGN, run_type="asset_triggered")
+    reports = demo.api.result(CAMPAIGN, newest["dag_run_id"], "plan")
+    assert reports and all(report["rehearsed"] for report in reports)
+    assert reports[-1]["occurrence"] == "2025-11-04"
+    assert by_form(demo, occasion="2025-11-03")["rehearsed"]
+    assert (demo.ledger(), demo.caught()) == before
+
+
+def test_a_second_run_sends_nothing_new(demo: Demo) -> None:
+    before, caught = demo.ledger(), demo.caught()["message_ids"]
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(30) == 0
+    assert marked(demo.home) == []
+    again = start_demo(demo.source, demo.homes, "--once")
+    said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert marked(demo.home) == []
+    assert demo.ledger() == before
+    assert f"message ids            {caught}" in said

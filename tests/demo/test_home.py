@@ -1,0 +1,62 @@
+"""Which day a demo shows, and where it keeps it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from controltower.errors import BadSettings, BadSource
+
+from demo import home
+
+EVENTS = "event_id,occurred_at,event_name\n1,2026-03-01T10:00:00+09:00,view_item\n2,{},view_item\n"
+
+
+def folder_with(tmp_path: Path, newest: str) -> Path:
+    folder = tmp_path / "My shop"
+    folder.mkdir()
+    (folder / "events.csv").write_text(EVENTS.format(newest))
+    return folder
+
+
+def test_named_sources_have_their_day(tmp_path: Path) -> None:
+    assert home.plan("simulated", tmp_path, {}).starts.isoformat() == "2026-06-15T06:30:00+09:00"
+    assert home.plan("online-retail", tmp_path, {}).starts.isoformat() == "2011-11-09T06:30:00+00:00"
+    assert home.plan("simulated", tmp_path, {}).home == tmp_path / "simulated"
+
+
+def test_a_folders_day_is_the_one_after_its_newest_fact(tmp_path: Path) -> None:
+    plan = home.plan(str(folder_with(tmp_path, "2026-03-02 23:59:00")), tmp_path, {})
+    assert plan.starts.isoformat() == "2026-03-03T06:30:00+00:00"
+    assert plan.home.name.startswith("my-shop-")
+    assert plan.source == str(tmp_path / "My shop")
+
+
+@pytest.mark.parametrize("mistake", ["2099-01-01T00:00:00Z", "yesterday", ""])
+def test_a_mistaken_date_is_not_the_newest(tmp_path: Path, mistake: str) -> None:
+    plan = home.plan(str(folder_with(tmp_path, mistake)), tmp_path, {})
+    assert plan.starts.isoformat() == "2026-03-02T06:30:00+00:00"
+
+
+def test_a_mapped_column_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "mapped"
+    folder.mkdir()
+    (folder / "sales.csv").write_text("nr;datum\n".replace(";", ",") + "1,2026-05-05 12:00:00\n")
+    (folder / "source.yaml").write_text(
+        "tables: {orders: {file: sales.csv, columns: {nr: order_id, datum: ordered_at}}}\n"
+    )
+    assert home.plan(str(folder), tmp_path, {}).starts.isoformat() == "2026-05-06T06:30:00+00:00"
+
+
+def test_the_users_clock_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROLTOWER_NOW", "2026-06-10T12:00:00+09:00")
+    monkeypatch.setenv("CONTROLTOWER_SPEED", "60")
+    plan = home.plan("simulated", tmp_path, {"CONTROLTOWER_SPEED": "60"})
+    assert (plan.starts.isoformat(), plan.speed) == ("2026-06-10T12:00:00+09:00", 60.0)
+
+
+def test_there_is_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="There is no folder"):
+        home.plan(str(tmp_path / "nowhere"), tmp_path, {})
+    with pytest.raises(BadSource, match="holds no"):
+        home.plan(str(tmp_path), tmp_path, {})
