@@ -19,6 +19,8 @@ from demo import home, summary, tower
 from demo.day import SPEED, Day, Progress
 from demo.processes import DemoFailed, Processes, free_port, only_demo_of, stop_all
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="demo", description=__doc__)
@@ -26,7 +28,7 @@ def main() -> int:
     arguments.add_argument("--homes", type=Path, default=tower.ROOT / ".demo", help="where the homes are")
     arguments.add_argument("--once", action="store_true", help="end after the summary")
     chosen = arguments.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     progress = Progress()
     try:
@@ -42,7 +44,14 @@ def main() -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End in order at the first signal; more must not cut that short (`make` passes on a Ctrl-C that came here too)."""
+    _ignore_signals()
     raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _run(plan: home.Plan, progress: Progress, once: bool) -> int:
@@ -51,8 +60,7 @@ def _run(plan: home.Plan, progress: Progress, once: bool) -> int:
     try:
         return _day(plan, progress, once)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # nothing may keep the children from being stopped
+        _ignore_signals()
         if count := stop_all(plan.home):
             with suppress(OSError):
                 progress.say(f"stopped {count} processes")

@@ -6,9 +6,24 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
+import tomllib
 from pathlib import Path
 
+import controltower
+import pytest
+from controltower.models.registry import code_version
+
 ROOT = Path(__file__).resolve().parents[1]
+WITHOUT_A_PACKAGE = """
+from importlib.metadata import PackageNotFoundError, version
+try:
+    raise SystemExit("installed: " + version("controltower"))
+except PackageNotFoundError:
+    pass
+from controltower.models.registry import code_version
+print(code_version())
+"""
 
 
 def test_the_image_has_the_locks_airflow_and_this_python() -> None:
@@ -27,13 +42,38 @@ def test_the_image_copies_what_exists_and_is_not_ignored() -> None:
     assert all((ROOT / name).exists() and name not in ignored for name in copied)
 
 
-def test_the_images_path_is_enough_to_run_the_product() -> None:
-    """As in the image: no installed package, only PYTHONPATH."""
-    command = [sys.executable, "-m", "controltower.cli", "--help"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "include")}
+@pytest.fixture(scope="session")
+def image_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What Python finds in the image: the dependencies and include/, but no installed package of ours."""
+    dependencies = tmp_path_factory.mktemp("dependencies")
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in Path(place).iterdir():
+            if not entry.name.startswith(("controltower", "__editable__")):
+                (dependencies / entry.name).symlink_to(entry)
+    return f"{ROOT / 'include'}:{dependencies}"
+
+
+def as_in_the_image(image_path: str, *arguments: str) -> str:
+    """What Python writes; -S leaves out the site-packages with our editable install."""
+    command = [sys.executable, "-S", *arguments]
+    environment = os.environ | {"PYTHONPATH": image_path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
-    assert "dispatch" in done.stdout
+    return done.stdout.strip()
+
+
+def test_the_images_path_is_enough_for_the_command_line(image_path: str) -> None:
+    assert "dispatch" in as_in_the_image(image_path, "-m", "controltower.cli", "--help")
+
+
+def test_the_images_path_is_enough_for_a_models_card(image_path: str) -> None:
+    assert as_in_the_image(image_path, "-c", WITHOUT_A_PACKAGE) == code_version()
+    assert code_version().startswith(f"{controltower.__version__}+")
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == controltower.__version__
 
 
 def test_ci_runs_make_check() -> None:

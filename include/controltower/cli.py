@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from controltower import clock, settings
 from controltower.errors import ControlTowerError
@@ -23,11 +24,29 @@ app = typer.Typer(
 campaign_app = typer.Typer(no_args_is_help=True, help="List, preview, plan and run campaigns.")
 app.add_typer(campaign_app, name="campaign")
 
+
+def _can_write(out: Path | None) -> Path | None:
+    """Checked before any work is done."""
+    if out:
+        from controltower.jobs.exports import check
+
+        check(out)
+    return out
+
+
+def _is_json(out: Path | None) -> Path | None:
+    if out and out.suffix != ".json":
+        raise ControlTowerError(f"{out.name} can't hold rendered messages.", "Use a name that ends in .json.")
+    return _can_write(out)
+
+
 AsOf = Annotated[
     str | None,
     typer.Option("--as-of", help="a date (its midnight in the shop's zone) or a time; default: today's midnight"),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="write the result here: .csv, .parquet or .json")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="write the result here: .csv, .parquet or .json", callback=_can_write)
+]
 Name = Annotated[str, typer.Argument(help="the campaign's name")]
 Occasion = Annotated[str | None, typer.Option(help="which day's occurrence; default: today in the shop's zone")]
 
@@ -91,7 +110,12 @@ def score(as_of: AsOf = None, out: Out = None) -> None:
 def recommend(
     placement: Annotated[str, typer.Option(help="where the list is shown")] = "for_you",
     k: Annotated[int, typer.Option(min=1, max=100, help="items per customer")] = 10,
-    repeat: Annotated[bool, typer.Option("--repeat/--no-repeat", help="whether bought items may come again")] = True,
+    repeat: Annotated[
+        bool | None,
+        typer.Option(
+            "--repeat/--no-repeat", help="whether bought items may come again; default: as the placement says"
+        ),
+    ] = None,
     as_of: AsOf = None,
     out: Out = None,
 ) -> None:
@@ -119,7 +143,9 @@ def campaign_preview(
     name: Name,
     customers: Annotated[int, typer.Option(min=1, max=50, help="how many messages to render")] = 3,
     as_of: AsOf = None,
-    out: Annotated[Path | None, typer.Option("--out", help="write the rendered messages here (.json)")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="write the rendered messages here (.json)", callback=_is_json)
+    ] = None,
 ) -> None:
     """What a campaign would do now, with rendered messages; nothing is written or sent."""
     from controltower.jobs.campaigns import preview_campaign
@@ -151,6 +177,14 @@ def campaign_plan(
     _show(report)
     if out and not report["rehearsed"]:
         _write(decisions(report["run_id"]), out)
+
+
+@campaign_app.command("cancel")
+def campaign_cancel(name: Name, occasion: Occasion = None) -> None:
+    """Cancel what is unsent of today's occurrence; planning it again adds none."""
+    from controltower.jobs.campaigns import cancel_campaign
+
+    _show(cancel_campaign(name, occasion))
 
 
 @campaign_app.command("run")
@@ -233,10 +267,13 @@ def migrate() -> None:
 def clock_command(
     moment: Annotated[str | None, typer.Argument(help="what the home's clock shows from now on; none: read it")] = None,
     speed: Annotated[float, typer.Option(min=0, help="how many seconds it moves in one")] = 1.0,
+    real: Annotated[bool, typer.Option("--real", help="back to the wall clock")] = False,
 ) -> None:
     """Read or set the home's clock, for rehearsals and demos."""
     conf = settings.load()
-    if moment:
+    if real:
+        clock.reset(conf)
+    elif moment:
         clock.set_clock(conf, clock.parse(moment, settings.load_shop(conf)), speed)
     print(clock.now(conf).isoformat())
 
@@ -278,8 +315,6 @@ def _write(table: Any, out: Path) -> None:
 
 
 def _write_json(value: Any, out: Path) -> None:
-    if out.suffix != ".json":
-        raise ControlTowerError(f"{out.name} can't hold rendered messages.", "Use a name that ends in .json.")
     out.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
     print(f"-> {out}")
 
@@ -289,8 +324,16 @@ def main() -> None:
     try:
         app()
     except ControlTowerError as e:
-        print(f"controltower: {e}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(e))
+    except OSError as e:
+        _fail(f"{e.filename or 'a file'}: {e.strerror or e}.")
+    except SQLAlchemyError as e:
+        _fail(f"The ledger's database failed: {str(e.__cause__ or e).splitlines()[0]}. Run `controltower doctor`.")
+
+
+def _fail(text: str) -> NoReturn:
+    print(f"controltower: {text}", file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

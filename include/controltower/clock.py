@@ -1,8 +1,9 @@
 """The only place that reads the wall clock.
 
 A home's clock can be set (`controltower clock`): where it stands is kept in `clock.json`, so that every process that
-works on the home reads the same time. CONTROLTOWER_NOW and CONTROLTOWER_SPEED do the same for one process, from its
-start on. Leases and retry delays don't come from here: they use the database's clock.
+works on the home reads the same time. CONTROLTOWER_NOW alone lets each process start at that moment. With
+CONTROLTOWER_SPEED, the first process that sees the two settings sets the home's clock by them, and the others follow.
+Leases and retry delays don't come from here: they use the database's clock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 from controltower.errors import BadSettings
 from controltower.settings import Settings, Shop
@@ -32,11 +34,9 @@ class Anchor:
 
 
 def now(settings: Settings) -> datetime:
-    """The time in this home, in UTC: the process's own setting, else the home's clock, else the wall clock."""
+    """The time in this home, in UTC: by the process's own settings, else by the home's clock, else the wall clock."""
     wall = time.time()
-    if settings.now is not None:
-        return Anchor(settings.now.astimezone(UTC), _PROCESS_START, settings.speed).read(wall)
-    anchor = _kept(settings)
+    anchor = _anchor(settings, wall)
     return anchor.read(wall) if anchor else datetime.fromtimestamp(wall, UTC)
 
 
@@ -63,21 +63,59 @@ def parse(text: str, shop: Shop) -> datetime:
 
 def set_clock(settings: Settings, moment: datetime, speed: float = 1.0) -> None:
     """Let this home's clock show `moment` now and move at `speed` from here on, in every process."""
-    path = settings.home / "clock.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".clock-{secrets.token_hex(4)}")
-    fresh.write_text(json.dumps({"now": moment.astimezone(UTC).isoformat(), "wall": time.time(), "speed": speed}))
-    fresh.replace(path)
+    _write(settings, Anchor(moment.astimezone(UTC), time.time(), speed))
+
+
+def reset(settings: Settings) -> None:
+    """Back to the wall clock."""
+    _file(settings).unlink(missing_ok=True)
 
 
 def is_set(settings: Settings) -> bool:
     """Whether this home's time is not the wall clock's."""
-    return settings.now is not None or _kept(settings) is not None
+    return _anchor(settings, time.time()) is not None
 
 
-def _kept(settings: Settings) -> Anchor | None:
+def _anchor(settings: Settings, wall: float) -> Anchor | None:
+    if settings.speed == 1.0:
+        if settings.now is not None:
+            return Anchor(settings.now.astimezone(UTC), _PROCESS_START, 1.0)
+        kept = _read(settings)
+        return kept[0] if kept else None
+    kept = _read(settings)
+    if kept is None or kept[1] != _asked(settings):
+        start = settings.now or datetime.fromtimestamp(wall, UTC)
+        _write(settings, Anchor(start.astimezone(UTC), wall, settings.speed))
+        kept = _read(settings)
+    return kept[0] if kept else None
+
+
+def _asked(settings: Settings) -> str:
+    """The settings that the kept clock answers to."""
+    return f"{settings.now} {settings.speed}" if settings.speed != 1.0 else ""
+
+
+def _file(settings: Settings) -> Path:
+    return settings.home / "clock.json"
+
+
+def _read(settings: Settings) -> tuple[Anchor, str] | None:
+    path = _file(settings)
     try:
-        kept = json.loads((settings.home / "clock.json").read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return Anchor(datetime.fromisoformat(kept["now"]), float(kept["wall"]), float(kept["speed"])), kept["asked"]
     except FileNotFoundError:
         return None
-    return Anchor(datetime.fromisoformat(kept["now"]), kept["wall"], kept["speed"])
+    except (ValueError, KeyError, TypeError):
+        raise BadSettings(
+            f"{path} is damaged.", "Delete it, or set the clock again with `controltower clock`."
+        ) from None
+
+
+def _write(settings: Settings, anchor: Anchor) -> None:
+    path = _file(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".clock-{secrets.token_hex(4)}")
+    kept = {"now": anchor.now.isoformat(), "wall": anchor.wall, "speed": anchor.speed, "asked": _asked(settings)}
+    fresh.write_text(json.dumps(kept), encoding="utf-8")
+    fresh.replace(path)

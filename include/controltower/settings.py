@@ -81,8 +81,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(default=Path(".controltower"), description="the folder of one shop: lake, ledger, models")
     database_url: SecretStr | None = Field(default=None, description="the ledger; by default SQLite in the home")
-    now: datetime | None = Field(default=None, description="start the clock here instead of at the wall clock")
-    speed: float = Field(default=1.0, ge=0, description="how many seconds the clock moves in one")
+    now: datetime | None = Field(default=None, description="each process starts its clock here; with speed: the home's")
+    speed: float = Field(default=1.0, ge=0, description="how many seconds the home's clock moves in one")
     source: str | None = Field(default=None, description="where ingest_data reads, as in `ingest --source`")
     online_retail: Path | None = Field(
         default=None, description="the UCI file, as .parquet or .xlsx, if not downloaded"

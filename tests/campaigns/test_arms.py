@@ -41,8 +41,13 @@ def test_the_global_holdout_is_the_same_in_every_campaign(subject: int) -> None:
 @given(SUBJECTS, st.sampled_from(["a", "b"]))
 def test_a_stored_variant_stays_and_one_that_is_gone_is_drawn_anew(subject: int, stored: str) -> None:
     drawn = arm(subject)
-    assert arm(subject, stored=stored) == (stored if drawn in WEIGHTS else drawn)
-    assert arm(subject, stored="gone") == drawn
+    assert arm(subject, stored=(stored, 0.5)) == (stored if drawn in WEIGHTS else drawn)
+    assert arm(subject, stored=("gone", 0.5)) == drawn
+
+
+def test_a_stored_variant_keeps_the_probability_with_which_it_was_drawn() -> None:
+    kept = assign("spring", 1, holdout=0.0, global_holdout=0.0, weights={"a": 9, "b": 1}, stored=("b", 0.5))
+    assert (kept.name, kept.probability) == ("b", 0.5)
 
 
 def test_shares_and_probabilities_agree() -> None:

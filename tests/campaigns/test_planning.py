@@ -19,11 +19,10 @@ IDS = [f"c{n}" for n in range(12)]
 SOME = st.sets(st.sampled_from(IDS))
 
 
-def member(customer: str, country: str = "KR", reachable: set[str] | None = None, picks: int = 8) -> Member:
+def member(customer: str, address: str | None = "hash", devices: str = "d", picks: int = 8, subject: int = 0) -> Member:
     return Member(
-        customer, int(customer[1:]), frozenset({"email", "push"} if reachable is None else reachable), SHOP.zone,
-        country, 22, PICKS[:picks],
-    )  # fmt: skip
+        customer, subject or int(customer[1:]) + 100, address, frozenset(devices), SHOP.zone, "KR", 22, PICKS[:picks]
+    )
 
 
 def permissions(**sets: dict[str, set[str]]) -> Permissions:
@@ -42,7 +41,7 @@ def test_every_member_has_a_place_and_every_message_its_permissions(
         capped={"email": capped, "push": set()},
         night={"email": set(), "push": night},
     )
-    rights = Permissions(**{**vars(rights), "already_sent": {int(c[1:]) for c in sent}})
+    rights = Permissions(**{**vars(rights), "in_earlier_version": {int(c[1:]) + 100 for c in sent}})
     decisions = decide([member(c) for c in IDS], SPEC, SHOP, rights, NOW)
     assert [d.customer_id for d in decisions] == IDS
     for d in decisions:
@@ -74,9 +73,19 @@ def test_each_refusal_has_its_reason_and_the_next_channel_takes_over() -> None:
     both = {"push": {"c1"}, "email": {"c1"}}
     assert one(member("c1"), permissions(suppressed=both)) == ("not_sent", "suppressed")
     assert one(member("c1"), permissions(capped=both)) == ("not_sent", "frequency_cap")
-    assert one(member("c1", reachable=set()), permissions()) == ("not_sent", "no_address")
-    assert one(member("c1", reachable={"email"}), permissions()) == ("message", "email")
+    assert one(member("c1", address=None, devices=""), permissions()) == ("not_sent", "no_address")
+    assert one(member("c1", devices=""), permissions()) == ("message", "email")
+    bounced = Permissions(**{**vars(permissions()), "suppressed_addresses": {"hash"}, "suppressed_devices": {"d"}})
+    assert one(member("c1"), bounced) == ("not_sent", "suppressed")
+    assert one(member("c1", devices="de"), bounced) == ("message", "push")
     assert one(member("c1", picks=2), permissions()) == ("not_sent", "too_few_products")
+
+
+def test_two_customers_who_are_one_person_get_one_message() -> None:
+    spec = SPEC.model_copy(update={"holdout": 0.0})
+    shop = SHOP.model_copy(update={"global_holdout": 0.0})
+    decided = decide([member("c1", subject=7), member("c2", subject=7)], spec, shop, permissions(), NOW)
+    assert [(d.outcome, d.reason) for d in decided] == [("message", None), ("not_sent", "same_person")]
 
 
 def test_planning_twice_decides_the_same() -> None:

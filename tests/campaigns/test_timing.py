@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from controltower.campaigns.specs import Window
-from controltower.campaigns.timing import due_at, end_of_night, is_night_in_korea, night_rule_applies
+from controltower.campaigns.timing import due_at, is_allowed, is_night_in_korea, next_allowed, night_rule_applies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,13 +63,13 @@ def test_the_night_begins_inclusive_and_ends_exclusive(moment: str, night: bool)
     assert is_night_in_korea(datetime.fromisoformat(f"2026-06-15T{moment}+09:00")) is night
 
 
-@given(MOMENTS)
-def test_the_end_of_the_night_is_the_next_eight_oclock_in_korea(moment: datetime) -> None:
-    end = end_of_night(moment)
-    assert end.astimezone(SEOUL).time() == time(8)
-    assert not is_night_in_korea(end)
-    if is_night_in_korea(moment):
-        assert timedelta() < end - moment <= timedelta(hours=11)
+@given(MOMENTS, ZONES, st.booleans())
+def test_the_next_allowed_moment_is_allowed_and_now_where_now_is(now: datetime, zone: ZoneInfo, night: bool) -> None:
+    window = Window()
+    found = next_allowed(now, window, zone, night)
+    assert found is not None
+    assert is_allowed(found, window, zone, night)
+    assert found == now if is_allowed(now, window, zone, night) else found > now
 
 
 def test_the_night_rule_is_for_push_to_customers_in_korea() -> None:

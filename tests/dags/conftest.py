@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,23 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-DAGS = ROOT / "dags"
-
-
-def airflow_environment(airflow_home: Path, home: Path, **more: str) -> dict[str, str]:
-    """The environment of a process that has an empty Airflow of its own and works on `home`."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "CONTROLTOWER_"))}
-    return kept | {
-        "AIRFLOW_HOME": str(airflow_home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(DAGS)]),
-        "CONTROLTOWER_HOME": str(home),
-        **more,
-    }
+from support.airflow_process import DAGS, ROOT, airflow_environment
 
 
 @pytest.fixture(scope="session")

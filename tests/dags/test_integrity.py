@@ -85,6 +85,11 @@ def test_a_home_whose_clock_is_set_is_not_on_the_wall_clocks_schedule(parse: Par
     assert dags["dispatch_messages"]["scheduled"]
 
 
+def test_what_is_due_now_cannot_be_backfilled(ours: dict[str, Any]) -> None:
+    run_types = {dag_id: dag["run_types"] for dag_id, dag in ours["dags"].items() if dag["run_types"]}
+    assert run_types == {"dispatch_messages": ["manual", "scheduled"]}
+
+
 def test_a_broken_spec_is_one_dag_that_shows_its_error(parse: Parse, tmp_path: Path) -> None:
     specs = tmp_path / "campaigns"
     shutil.copytree(ROOT / "include" / "campaigns", specs)

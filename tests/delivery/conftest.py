@@ -56,10 +56,11 @@ class Desk:
                 occurrence_id=plans.lock_occurrence(ledger, campaign, due_at.date().isoformat(), NOW),
                 campaign=campaign, as_of=NOW, now=NOW, spec=spec.model_dump(mode="json"), spec_hash=spec.hash,
                 content_hash=template.content_hash, policy={}, policy_version="1", triggered_by=None,
+                expires_in=timedelta(hours=spec.window.expires_hours),
                 plan=[
                     plans.Decision(
-                        c, subjects[c], "message", 0.45, arm=spec.variants[0].name, channel=channel, due_at=due_at,
-                        choices={"products": PICKS},
+                        c, subjects[c], "message", 0.45, arm=spec.variants[0].name, share=0.5, channel=channel,
+                        due_at=due_at, choices={"products": PICKS},
                     )
                     for c in self.customers
                 ],

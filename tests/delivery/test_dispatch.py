@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -194,3 +195,35 @@ def test_a_template_edited_after_planning_holds_the_run_back(
     report = desk.dispatch()
     assert "has changed since" in report.trouble[f"run {desk.run_id}"]
     assert desk.totals().pending == N
+    desk.retry_now()
+    desk.dispatch(NOW + 25 * HOUR)  # every message ends some time
+    assert desk.totals().not_sent == {"expired": N}
+
+
+def test_a_mail_held_up_until_after_the_window_waits_for_the_morning(desk: Desk) -> None:
+    desk.plan(due_at=NOW + 8 * HOUR)
+    assert desk.dispatch(NOW + 15 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
+
+
+def test_a_push_that_was_tried_waits_with_its_attempts(desk: Desk) -> None:
+    desk.plan("push", due_at=NOW + 8 * HOUR)
+    desk.fault("503", count=8)
+    assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": 8}
+    desk.retry_now()
+    assert desk.dispatch(NOW + 10 * HOUR).deferred == N
+    desk.retry_now()
+    assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
+    assert desk.caught()["duplicates"] == 0
+
+
+def test_an_access_token_that_cannot_be_had_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = json.loads(desk.sandbox.account_path.read_text())
+    broken = desk.settings.home / "account.json"
+    broken.write_text(json.dumps(account | {"token_uri": "http://127.0.0.1:9/token"}))
+    monkeypatch.setenv("CONTROLTOWER_FCM_CREDENTIALS", str(broken))
+    desk.settings = dispatching.Settings()
+    desk.plan("push")
+    report = desk.dispatch()
+    assert "access token" in report.trouble["push"]
+    assert (report.requests, desk.totals().pending) == ({}, N)

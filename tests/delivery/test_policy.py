@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from controltower.campaigns.specs import Window
 from controltower.delivery.policy import Facts, Refusal, refusal, without_suppressed_devices
 from controltower.profiles.contacts import Contact, Device
 
@@ -16,12 +17,19 @@ MORNING = datetime.fromisoformat("2026-06-16T08:00+09:00")
 DAY = timedelta(hours=24)
 CONTACT = Contact("c", "c@shop.example", "ko-KR", "KR", ZoneInfo("Asia/Seoul"), {}, (Device("d", "token", "ios"),))
 NONE: frozenset[str] = frozenset()
+ALL_DAY = Window(start=time(0), end=time(23, 59))
 FACTS = Facts(frozenset("c"), NONE, NONE, NONE, NONE, NONE)
 
 
-def judge(contact: Contact | None = CONTACT, channel: str = "email", now: datetime = NOON,
-          due_at: datetime = NOON, **facts: frozenset[str]) -> Refusal | None:  # fmt: skip
-    return refusal(contact, channel, "hash", replace(FACTS, **facts), now=now, due_at=due_at, expires_in=DAY)
+def judge(
+    contact: Contact | None = CONTACT,
+    channel: str = "email",
+    now: datetime = NOON,
+    expires_at: datetime = NOON + DAY,
+    window: Window = ALL_DAY,
+    **facts: frozenset[str],
+) -> Refusal | None:
+    return refusal(contact, channel, "hash", replace(FACTS, **facts), now=now, expires_at=expires_at, window=window)
 
 
 def test_who_may_be_written_to_is() -> None:
@@ -51,12 +59,18 @@ def test_an_address_suppression_does_not_hold_for_push() -> None:
 
 
 def test_a_push_in_koreas_night_waits_for_the_morning_unless_there_is_consent_for_it() -> None:
-    assert judge(channel="push", now=EVENING, due_at=EVENING) == Refusal("night", until=MORNING)
-    assert judge(channel="push", now=EVENING, due_at=EVENING, night=frozenset("c")) is None
-    assert judge(channel="email", now=EVENING, due_at=EVENING) is None
-    assert judge(replace(CONTACT, country="US"), "push", now=EVENING, due_at=EVENING) is None
-    long_due = EVENING - DAY + timedelta(hours=1)
-    assert judge(channel="push", now=EVENING, due_at=long_due) == Refusal("expired")
+    assert judge(channel="push", now=EVENING) == Refusal("not_now", until=MORNING)
+    assert judge(channel="push", now=EVENING, night=frozenset("c")) is None
+    assert judge(channel="email", now=EVENING) is None
+    assert judge(replace(CONTACT, country="US"), "push", now=EVENING) is None
+    assert judge(channel="push", now=EVENING, expires_at=MORNING - timedelta(hours=1)) == Refusal("expired")
+
+
+def test_outside_the_campaigns_window_a_mail_waits_for_it_in_the_customers_zone() -> None:
+    window = Window(start=time(8), end=time(21))
+    assert judge(now=EVENING, window=window) == Refusal("not_now", until=MORNING)
+    in_paris = replace(CONTACT, zone=ZoneInfo("Europe/Paris"), country="FR")  # it is 14:00 there
+    assert judge(in_paris, now=EVENING, window=window) is None
 
 
 def test_a_suppressed_device_is_left_out() -> None:

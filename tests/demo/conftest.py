@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from controltower.jobs.simulation import simulate_shop
+from controltower.settings import INCLUDE
 from support.running_demo import Demo, read_until, start_demo
 
 from demo.processes import marked, stop_all
@@ -32,8 +34,12 @@ def homes(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def demo(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """Up and done with its day; one of its campaign specs is broken."""
     homes = tmp_path_factory.mktemp("homes")
-    process = start_demo(small_shop, homes)
+    specs = tmp_path_factory.mktemp("specs")
+    shutil.copytree(INCLUDE / "campaigns", specs, dirs_exist_ok=True)
+    (specs / "half_made.yaml").write_text("name: half_made\ntitle: [unclosed\n")
+    process = start_demo(small_shop, homes, CONTROLTOWER_CAMPAIGNS=str(specs))
     try:
         said = read_until(process, "It stays up until Ctrl-C")
         (home,) = homes.iterdir()

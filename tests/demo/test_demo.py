@@ -59,6 +59,26 @@ def test_loads_and_scores_carry_the_moment_they_are_for(demo: Demo) -> None:
     assert report["as_of"].startswith("2026-06-14T15:00:00")  # midnight of the 15th in Seoul
 
 
+def test_a_broken_spec_fails_with_its_error(demo: Demo) -> None:
+    run_id = demo.api.trigger("campaign_half_made")
+    assert demo.wait("campaign_half_made", run_id) == "failed"
+    (task,) = demo.api.tasks("campaign_half_made", run_id)
+    assert task["try_number"] == 1  # a person must mend it: no retries
+    assert "half_made.yaml is not valid YAML" in "\n".join(demo.api.log("campaign_half_made", run_id, task))
+
+
+def test_the_example_exports_the_likeliest_buyers(demo: Demo) -> None:
+    dag = "example_export_top_customers"
+    demo.api.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
+    run_id = demo.api.trigger(dag, {"at_most": 5})
+    assert demo.wait(dag, run_id) == "success"
+    (name,) = demo.api.result(dag, run_id, "export")
+    header, *rows = (demo.home / "exports" / name).read_text().splitlines()
+    assert header == "customer_id,propensity_7d,model_version"
+    assert len(rows) == 5
+    assert [float(r.split(",")[1]) for r in rows] == sorted((float(r.split(",")[1]) for r in rows), reverse=True)
+
+
 @pytest.mark.parametrize(("dag", "task"), [(CAMPAIGN, "plan"), ("dispatch_messages", "send")])
 def test_clear(demo: Demo, dag: str, task: str) -> None:
     before = demo.ledger(), demo.caught()["message_ids"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from controltower.cli import app
 from controltower.data.lake import Lake
 from controltower.errors import BadSettings, NoData
 from controltower.jobs.profiles import build_profiles
@@ -17,6 +19,7 @@ from controltower.jobs.recommending import recommend
 from controltower.jobs.scoring import score_customers
 from controltower.jobs.training import train_models
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders, product
+from typer.testing import CliRunner
 
 AS_OF = T.isoformat()
 MODELS = {"recommend_repeat", "recommend_new", "send_hour", "propensity_7d", "propensity_28d"}
@@ -65,6 +68,7 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     assert build_profiles(AS_OF)["customers"] == 65
     trained = train_models(AS_OF)
     assert set(trained["models"]) == MODELS
+    _half_published_scores_are_none(shop)
     report = score_customers(AS_OF)
     assert report["customers"] == 65
     scores, lists = derived(shop, "scores"), derived(shop, "recommendations")
@@ -83,6 +87,17 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     assert derived(shop, "scores").drop(["scored_at"]).equals(scores.drop(["scored_at"]))
     assert derived(shop, "recommendations").equals(lists)
     _later_recommendations(lists)
+    _repeats(lists, shop)
+
+
+def _half_published_scores_are_none(lake: Lake) -> None:
+    """Where the lists can't be written, the scores don't appear either: readers see both of one date, or neither."""
+    in_the_way = lake.root / "recommendations"
+    in_the_way.touch()
+    with pytest.raises(FileExistsError):
+        score_customers(AS_OF)
+    in_the_way.unlink()
+    assert lake.intervals("scores") == lake.intervals("recommendations") == []
 
 
 def _check_lists(lists: pa.Table) -> None:
@@ -110,6 +125,24 @@ def _later_recommendations(lists: pa.Table) -> None:
     assert later.num_rows == 65 * 3
     with pytest.raises(NoData, match="controltower train"):
         recommend("for_you", as_of="2026-06-01")
+
+
+def _repeats(lists: pa.Table, lake: Lake) -> None:
+    """Unless one says otherwise, a placement's own rule holds: on the command line as in the stored lists."""
+    for placement in ("for_you", "new_for_you"):
+        out = lake.root.parent / f"{placement}.json"
+        command = ["recommend", "--placement", placement, "--k", "5", "--as-of", AS_OF, "--out", str(out)]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        shown = {(r["customer_id"], r["rank"], r["product_id"]) for r in json.loads(out.read_text())}
+        kept = (r for r in lists.to_pylist() if r["placement"] == placement and r["rank"] <= 5)
+        assert shown == {(r["customer_id"], r["rank"], r["product_id"]) for r in kept}
+    with lake.read(T) as reading:
+        heads, lines = reading.table("orders"), reading.table("order_lines")
+        bought = reading.arrow(heads.join(lines, "order_id").select("customer_id", "product_id")).to_pylist()
+    new = {(customer, product_id) for customer, _, product_id in shown}
+    assert new and not new & {(b["customer_id"], b["product_id"]) for b in bought}
+    with pytest.raises(BadSettings, match="never shows what a customer bought"):
+        recommend("new_for_you", repeat=True, as_of=AS_OF)
 
 
 def test_a_home_without_customers_says_what_to_do(home: Path) -> None:

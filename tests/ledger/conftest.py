@@ -18,7 +18,7 @@ LATER = NOW + timedelta(hours=5)
 
 def message(n: int, due_at: datetime = DUE, channel: str = "email") -> Decision:
     return Decision(
-        f"c{n}", n, "message", 0.45, arm="a", channel=channel, due_at=due_at, algorithm="als",
+        f"c{n}", n, "message", 0.45, arm="a", share=0.5, channel=channel, due_at=due_at, algorithm="als",
         choices={"products": [{"product_id": "p1", "algorithm": "als", "reason": None, "value": None}]},
     )  # fmt: skip
 
@@ -30,7 +30,8 @@ def write_plan(
         occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, NOW)
         return plans.freeze(
             ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=NOW, now=NOW, spec={"name": campaign},
-            spec_hash="s1", content_hash="t1", policy={}, policy_version="1", triggered_by=None, plan=plan,
+            spec_hash="s1", content_hash="t1", policy={}, policy_version="1", triggered_by=None,
+            expires_in=timedelta(days=1), plan=plan,
         )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_a_new_version_replaces_what_is_unsent_and_leaves_out_the_rest(ledger_se
     with begin(ledger_settings) as ledger:
         run = plans.run(ledger, first)
         assert plans.dispatched(ledger, run.occurrence_id)
-        assert plans.cancel_unsent(ledger, run, reason="superseded", now=AFTER, superseded=True) == 2
+        assert plans.cancel_unsent(ledger, run.occurrence_id, reason="superseded", now=AFTER, superseded=True) == 2
         assert plans.messaged(ledger, run.occurrence_id) == {0}
     second = write_plan(ledger_settings, [message(1), message(2)])
     with begin(ledger_settings) as ledger:
@@ -70,7 +70,7 @@ def test_a_batch_in_a_workers_hands_isnt_cancelled(ledger_settings: Settings, pl
         assert work.claim(ledger, AFTER, ["email"])
     with begin(ledger_settings) as ledger:
         run = plans.run(ledger, run_id)
-        assert plans.cancel_unsent(ledger, run, reason="superseded", now=AFTER, superseded=True) == 0
+        assert plans.cancel_unsent(ledger, run.occurrence_id, reason="superseded", now=AFTER, superseded=True) == 0
         assert plans.messaged(ledger, run.occurrence_id) == {0, 1, 2}
 
 
@@ -101,7 +101,35 @@ def test_a_subject_is_made_from_the_first_customer_id_and_stays(ledger_settings:
 
 def test_arms_are_kept_from_the_first_assignment(ledger_settings: Settings, planned: Callable[..., int]) -> None:
     planned()
-    changed = plans.Decision(**{**vars(message(0)), "arm": "b"})
+    changed = plans.Decision(**{**vars(message(0)), "arm": "b", "share": 0.9})
     write_plan(ledger_settings, [changed], occurrence="2026-06-16")
     with begin(ledger_settings) as ledger:
-        assert plans.stored_arms(ledger, "spring") == {0: "a", 1: "a", 2: "a"}
+        assert plans.stored_arms(ledger, "spring", NOW) == dict.fromkeys(range(3), ("a", 0.5))
+        assert plans.stored_arms(ledger, "spring", NOW - timedelta(seconds=1)) == {}
+
+
+def test_what_a_worker_could_not_send_of_a_replaced_run_is_cancelled(
+    ledger_settings: Settings, planned: Callable[..., int]
+) -> None:
+    run_id = planned()
+    with begin(ledger_settings) as ledger:
+        claimed = work.claim(ledger, AFTER, ["email"])
+        occurrence_id = plans.run(ledger, run_id).occurrence_id
+        plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=AFTER, superseded=True)
+    assert claimed
+    batch, token = claimed
+    with begin(ledger_settings) as ledger:
+        members = [([m.seq], None) for m in batch.messages]
+        ids = work.open_requests(ledger, batch, token, "sendgrid", members, AFTER)
+        rows = [{"request_id": i, "state": s} for i, s in zip(ids, ["sent", "retry", "retry"], strict=True)]
+        work.close_requests(ledger, batch, token, rows, AFTER)
+        assert work.release(ledger, batch, token, AFTER)
+        (found,) = reports.totals(ledger, run_id)
+    assert (found.accepted, found.cancelled, found.pending, found.accounted) == ({"sendgrid": 1}, 2, 0, True)
+
+
+def test_two_customers_of_one_subject_both_have_a_decision(ledger_settings: Settings) -> None:
+    twin = plans.Decision("twin", 0, "not_sent", 1.0, reason="same_person")
+    run_id = write_plan(ledger_settings, [message(0), twin])
+    with begin(ledger_settings) as ledger:
+        assert [row["customer_id"] for row in reports.audience(ledger, run_id)] == ["c0", "twin"]

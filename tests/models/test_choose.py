@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from controltower.models.recommend import choose
+from controltower.models.recommend.base import Recommender
 from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
 from controltower.models.recommend.popularity import Popularity
 from controltower.profiles.local_time import DAY
@@ -25,6 +29,37 @@ def test_taste_beats_popularity_where_there_is_taste() -> None:
     assert repeat.details["repeat_helps"]
 
 
+def test_who_judges_has_no_say_in_the_choice() -> None:
+    """The judging half buys other things after the split: the same candidates are best, only the judgement differs."""
+    data = planted(customers=200)
+    found = choose.split(data)
+    assert found is not None
+    half = choose.judges(data.customer_ids)
+    assert 80 < half.sum() < 120
+    other = (data.second >= found.start) & half[data.customer]
+    moved = replace(data, product=np.where(other, (data.product + 11) % len(data.product_ids), data.product))
+    for before, after in zip(choose.train(data, everything(data)), choose.train(moved, everything(data)), strict=True):
+        assert after.details["chosen_among"] == before.details["chosen_among"]
+        assert after.details["weights"] == before.details["weights"]
+        assert after.metrics["ndcg@10"] < before.metrics["ndcg@10"]
+        assert after.rows["customers_choosing"] + after.rows["customers_judging"] <= 200
+
+
+def test_only_who_serves_says_whether_repeats_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = choose._repeat_helps
+
+    def listening(found: choose.Split, before: Sequence[Recommender], allowed: np.ndarray) -> bool:
+        asked.extend(model.name for model in before)
+        return real(found, before, allowed)
+
+    monkeypatch.setattr(choose, "_repeat_helps", listening)
+    few = planted(customers=25)  # a best candidate is found, but by too few customers for it to serve
+    outcomes = choose.train(few, everything(few))
+    assert all(o.details["weights"] and not o.published for o in outcomes)
+    assert asked == [o.model.name for o in outcomes] == ["own_count", "popularity"]
+
+
 def test_noise_is_served_by_the_baseline() -> None:
     """Each customer buys drawn products once: where a candidate is no better than chance, popularity serves."""
     rng = np.random.default_rng(2)
@@ -36,7 +71,7 @@ def test_noise_is_served_by_the_baseline() -> None:
     _, new = choose.train(data, everything(data))
     assert not new.published
     assert isinstance(new.model, Popularity)
-    assert "too few to judge" in new.why
+    assert "too few to choose and to judge" in new.why
 
 
 def test_nothing_to_learn_from_still_serves(interactions: Interactions) -> None:

@@ -36,6 +36,7 @@ def _dag(dag: Any) -> dict[str, Any]:
         "summary": str(dag.timetable),
         "zone": str(getattr(dag.timetable, "timezone", "")),
         "scheduled": dag.end_date is None,
+        "run_types": sorted(dag.allowed_run_types) if dag.allowed_run_types else None,
         "params": {name: {**p.schema, "default": p.value, "description": p.description} for name, p in params.items()},
         "tasks": {task.task_id: _task(task) for task in dag.tasks},
     }

@@ -19,11 +19,17 @@ from demo.tower import Api
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start_demo(source: Path, homes: Path, *arguments: str) -> subprocess.Popen[str]:
+def start_demo(source: Path, homes: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "CONTROLTOWER_"))}
     command = [sys.executable, "-m", "demo", "--source", str(source), "--homes", str(homes), *arguments]
     return subprocess.Popen(
-        command, cwd=ROOT, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=kept | more,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 

@@ -12,10 +12,11 @@ HOLDOUT = "holdout"
 
 @dataclass(frozen=True)
 class Arm:
-    """An assignment with its probability under the shares and weights in force."""
+    """An assignment with its probability; a variant also has its share of the treated when it was drawn."""
 
     name: str
     probability: float
+    share: float | None = None
 
 
 def unit(salt: str, subject_id: int) -> float:
@@ -31,24 +32,24 @@ def assign(
     holdout: float,
     global_holdout: float,
     weights: Mapping[str, float],
-    stored: str | None = None,
+    stored: tuple[str, float] | None = None,
 ) -> Arm:
     """The arm of a subject: the global holdout, the campaign's, else a variant by weight.
 
-    A larger holdout keeps whom a smaller one held (nested). A variant, once assigned (`stored`), stays while it exists.
+    A larger holdout keeps whom a smaller one held (nested). A variant, once assigned, stays while it exists: `stored`
+    is its name and its share then.
     """
     if unit(GLOBAL_HOLDOUT, subject_id) < global_holdout:
         return Arm(GLOBAL_HOLDOUT, global_holdout)
     if unit(f"{HOLDOUT}:{campaign}", subject_id) < holdout:
         return Arm(HOLDOUT, (1 - global_holdout) * holdout)
     treated = (1 - global_holdout) * (1 - holdout)
-    total = sum(weights.values())
-    name = (
-        stored
-        if stored and stored in weights
-        else _pick(unit(f"variant:{campaign}", subject_id), list(weights.items()))
-    )
-    return Arm(name, treated * weights[name] / total)
+    if stored and stored[0] in weights:
+        name, share = stored
+    else:
+        name = _pick(unit(f"variant:{campaign}", subject_id), list(weights.items()))
+        share = weights[name] / sum(weights.values())
+    return Arm(name, treated * share, share)
 
 
 def _pick(place: float, weights: Sequence[tuple[str, float]]) -> str:

@@ -15,7 +15,6 @@ from controltower.ledger.plans import Decision
 from controltower.settings import Shop
 
 POLICY_VERSION = "1"  # raise it when the meaning of a decision changes
-PROVIDERS = {"email": "sendgrid", "push": "fcm"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class Member:
 
     customer_id: str
     subject_id: int
-    reachable: frozenset[str]  # channels with an address or a device
+    address_hash: str | None
+    devices: frozenset[str]
     zone: ZoneInfo
     country: str
     send_hour: int
@@ -43,14 +43,16 @@ class Member:
 
 @dataclass(frozen=True)
 class Permissions:
-    """What the ledger says of customers, each as a set of customer ids by channel."""
+    """What the ledger says by channel, as sets of customer ids, address hashes and device ids."""
 
     granted: Mapping[str, AbstractSet[str]]
     night: Mapping[str, AbstractSet[str]]
     suppressed: Mapping[str, AbstractSet[str]]
     capped: Mapping[str, AbstractSet[str]]
-    stored_arms: Mapping[int, str] = field(default_factory=dict)
-    already_sent: AbstractSet[int] = frozenset()
+    suppressed_addresses: AbstractSet[str] = frozenset()
+    suppressed_devices: AbstractSet[str] = frozenset()
+    stored_arms: Mapping[int, tuple[str, float]] = field(default_factory=dict)
+    in_earlier_version: AbstractSet[int] = frozenset()  # subjects
 
 
 def decide(
@@ -60,10 +62,16 @@ def decide(
 
     Whoever can't be written to leaves before arms are assigned, so that held-out and treated customers are alike.
     """
-    return [_decide(member, spec, shop, permissions, now) for member in members]
+    first_of = {m.subject_id: m.customer_id for m in reversed(members)}
+    return [
+        _decide(member, spec, shop, permissions, now, same_person=first_of[member.subject_id] != member.customer_id)
+        for member in members
+    ]
 
 
-def _decide(member: Member, spec: Spec, shop: Shop, permissions: Permissions, now: datetime) -> Decision:
+def _decide(
+    member: Member, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, same_person: bool
+) -> Decision:
     refused = {c: r for c in spec.channels if (r := _refusal(member, c, permissions))}
     open_channels = [c for c in spec.channels if c not in refused]
     picks = member.picks[: spec.recommend.products]
@@ -81,8 +89,10 @@ def _decide(member: Member, spec: Spec, shop: Shop, permissions: Permissions, no
             member.customer_id, member.subject_id, outcome, probability, reason=reason, arm=arm, choices=choices
         )
 
-    if member.subject_id in permissions.already_sent:
-        return end("not_sent", "already_sent")
+    if same_person:
+        return end("not_sent", "same_person")
+    if member.subject_id in permissions.in_earlier_version:
+        return end("not_sent", "in_earlier_version")
     if not open_channels:
         return end("not_sent", refused[spec.channels[-1]])
     if len(picks) < spec.recommend.minimum:
@@ -115,6 +125,7 @@ def _decide(member: Member, spec: Spec, shop: Shop, permissions: Permissions, no
         "message",
         arm.probability,
         arm=arm.name,
+        share=arm.share,
         channel=channel,
         due_at=due_at,
         algorithm=picks[0].algorithm if picks else None,
@@ -128,8 +139,12 @@ def _refusal(member: Member, channel: str, permissions: Permissions) -> str | No
         return "no_consent"
     if member.customer_id in permissions.suppressed[channel]:
         return "suppressed"
-    if channel not in member.reachable:
-        return "no_address" if channel == "email" else "no_device"
+    if channel == "email" and member.address_hash is None:
+        return "no_address"
+    if channel == "email" and member.address_hash in permissions.suppressed_addresses:
+        return "suppressed"
+    if channel == "push" and not member.devices - permissions.suppressed_devices:
+        return "suppressed" if member.devices else "no_device"
     if member.customer_id in permissions.capped[channel]:
         return "frequency_cap"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -23,11 +24,27 @@ def night_rule_applies(channel: str, country: str) -> bool:
     return country == "KR" and channel != "email"
 
 
-def end_of_night(moment: datetime) -> datetime:
-    """The next 08:00 in Korea."""
-    local = moment.astimezone(KOREA)
-    day = local.date() if local.time() < NIGHT_END else local.date() + timedelta(days=1)
-    return datetime.combine(day, NIGHT_END, KOREA).astimezone(UTC)
+def is_allowed(moment: datetime, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool) -> bool:
+    """Whether a message may arrive at a moment: inside the campaign's window, outside the night where that counts."""
+    if not window.start <= moment.astimezone(zone).time() < window.end:
+        return False
+    return not (avoid_night_in_korea and is_night_in_korea(moment))
+
+
+def next_allowed(now: datetime, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool) -> datetime | None:
+    """The start of the first allowed hour from `now` on; None where there is none within two days."""
+    return next(iter(_allowed(now, 48, window, zone, avoid_night_in_korea)), None)
+
+
+def _allowed(
+    now: datetime, hours: int, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool
+) -> Iterator[datetime]:
+    """The starts of the allowed hours; one that has begun starts now. Absolute time: clock changes need no care."""
+    begin = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    for n in range(hours):
+        slot = max(begin + n * _HOUR, now)
+        if is_allowed(slot, window, zone, avoid_night_in_korea):
+            yield slot
 
 
 def due_at(
@@ -35,19 +52,9 @@ def due_at(
 ) -> tuple[datetime, list[int]] | None:
     """The start of the allowed hour nearest to the customer's best one, and the hours there were to choose from.
 
-    Hours are looked at in absolute time, from `now` on for the window's length, so that days of 23 or 25 hours need
-    no care. A slot that has begun is due at once. None where the window leaves no hour.
+    A slot that has begun is due at once. None where the window leaves no hour.
     """
-    begin = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    allowed: list[datetime] = []
-    for n in range(window.hours):
-        slot = max(begin + n * _HOUR, now)
-        local = slot.astimezone(zone)
-        if not window.start <= local.time() < window.end:
-            continue
-        if avoid_night_in_korea and is_night_in_korea(slot):
-            continue
-        allowed.append(slot)
+    allowed = list(_allowed(now, window.hours, window, zone, avoid_night_in_korea))
     if not allowed:
         return None
 

@@ -211,11 +211,3 @@ CORE = tuple(name for name, table in CONTRACT.items() if table.core)
 
 # Columns that tell who a person is: quarantine masks their values, and no log or error quotes them.
 PERSONAL = frozenset("email phone first_name last_name birth_date push_token ad_id value proof attributes".split())
-
-EVENT_NAMES = frozenset(
-    # GA4's recommended e-commerce events, and three of our own
-    "view_item view_item_list select_item add_to_cart remove_from_cart view_cart add_to_wishlist begin_checkout"
-    " add_payment_info add_shipping_info purchase refund search view_search_results login sign_up share generate_lead"
-    " view_promotion select_promotion session_start page_view first_visit screen_view"
-    " error coupon_failed page_reload".split()
-)

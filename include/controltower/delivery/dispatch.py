@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from controltower import clock
 from controltower.campaigns import specs
-from controltower.campaigns.composing import Composer, catalogue
+from controltower.campaigns.composing import CatalogueItem, Composer, catalogue
 from controltower.data.lake import Reading
 from controltower.delivery.policy import Facts, refusal, without_suppressed_devices
 from controltower.delivery.providers import fcm, sendgrid
@@ -26,9 +26,11 @@ from controltower.profiles.contacts import Contact, contacts
 from controltower.settings import Settings, Shop
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PROVIDERS: dict[str, Callable[[Settings], Provider]] = {"email": sendgrid.SendGrid, "push": fcm.Fcm}
 _AT_ONCE = 8  # calls in flight; as many are unknown if the worker dies
+_CHECKED_AT_ONCE = 40  # messages whose permissions are looked up together, just before they leave
 _PAUSE = 30.0  # seconds before a provider in trouble is tried again, doubled with each attempt
 _LONGEST_PAUSE = 3600.0
 
@@ -40,6 +42,16 @@ class Send:
     seq: int
     payload: Mapping[str, Any]
     device_id: str | None = None
+
+
+@dataclass(frozen=True)
+class People:
+    """Who a batch is for and what it shows them, by customer id; `items` by product id."""
+
+    who: Mapping[str, Contact]
+    hashes: Mapping[str, str]
+    picks: Mapping[str, Sequence[Mapping[str, Any]]]
+    items: Mapping[str, CatalogueItem]
 
 
 @dataclass
@@ -81,51 +93,69 @@ class Dispatcher:
 
     def _dispatch(self, batch: work.Batch, token: str, pool: ThreadPoolExecutor) -> None:
         self.report.batches += 1
-        retry_in = 0.0
         try:
-            provider = self._provider(batch.channel)
-            sends = self._prepare(batch, token)
-            retry_in = self._send(batch, token, provider, sends, pool)
-        except BadSettings as e:
-            self.report.trouble[batch.channel] = str(e)
-        except BadSpec as e:
-            self.report.trouble[f"run {batch.run_id}"] = str(e)
-            retry_in = _LONGEST_PAUSE
+            retry_in = self._work_on(batch, token, pool)
+            with begin(self.settings) as ledger:
+                done = work.release(ledger, batch, token, self._now(), retry_in=retry_in)
         except work.LeaseLost:
             log.warning("batch %d was taken over by another worker", batch.batch_id)
             return
-        with begin(self.settings) as ledger:
-            done = work.release(ledger, batch, token, self._now(), retry_in=retry_in)
         log.info(
             "batch %d of %d messages: %s", batch.batch_id, len(batch.messages), "done" if done else "to be resumed"
         )
 
-    def _prepare(self, batch: work.Batch, token: str) -> list[Send]:
-        """Check and compose what is still open in a batch; refused messages get their outcome here."""
-        now = self._now()
-        unsettled = batch.unsettled
-        customers = [m.customer_id for m in unsettled]
-        composer = self._composer(batch.run_id)
+    def _work_on(self, batch: work.Batch, token: str, pool: ThreadPoolExecutor) -> float:
+        """Send what can be sent of a batch. Returns the pause wanted before what is left."""
+        if self._now() > batch.expires_at:  # asks for neither template nor credentials, so that all messages end
+            self._drop(batch, token, [(m.seq, "not_sent", "expired") for m in batch.unsettled])
+            return 0.0
+        try:
+            provider = self._provider(batch.channel)
+            composer = self._composer(batch.run_id)
+        except BadSettings as e:
+            self.report.trouble[batch.channel] = str(e)
+            return _PAUSE
+        except BadSpec as e:
+            self.report.trouble[f"run {batch.run_id}"] = str(e)
+            return _LONGEST_PAUSE
+        people = self._people(batch)
+        for some in _groups(batch.unsettled, _CHECKED_AT_ONCE):
+            sends = self._check(batch, token, composer, people, some)
+            for group in _groups(sends, _AT_ONCE):
+                pause = self._send(batch, token, provider, group, pool)
+                if pause is not None:
+                    return pause
+        return _PAUSE
+
+    def _people(self, batch: work.Batch) -> People:
+        """Who a batch is for and what it shows them."""
+        customers = [m.customer_id for m in batch.unsettled]
         who = contacts(self.lake, self.shop, customers)
-        hashes = {
-            c.customer_id: suppressions.address_hash(self.settings.signing_key(), c.email)
-            for c in who.values()
-            if c.email
-        }
+        key = self.settings.signing_key()
         with reading(self.settings) as ledger:
             picks = plans.picks(ledger, batch.run_id, customers)
-            facts = gather(ledger, self.shop, composer.spec.purpose, batch.channel, who, hashes, now)
         items = catalogue(self.lake, sorted({p["product_id"] for ps in picks.values() for p in ps}))
+        hashes = {c.customer_id: suppressions.address_hash(key, c.email) for c in who.values() if c.email}
+        return People(who, hashes, picks, items)
+
+    def _check(
+        self, batch: work.Batch, token: str, composer: Composer, people: People, some: Sequence[work.Message]
+    ) -> list[Send]:
+        """Check and compose a few messages; refused ones get their outcome here."""
+        now, spec = self._now(), composer.spec
+        who = {m.customer_id: people.who[m.customer_id] for m in some if m.customer_id in people.who}
+        with reading(self.settings) as ledger:
+            facts = gather(ledger, self.shop, spec.purpose, batch.channel, who, people.hashes, now)
         sends: list[Send] = []
         dropped: list[tuple[int, str, str]] = []
         deferred: dict[datetime, list[int]] = {}
-        for message in unsettled:
+        for message in some:
             contact = who.get(message.customer_id)
             if contact is not None:
                 contact = without_suppressed_devices(contact, facts)
             refused = refusal(
-                contact, batch.channel, hashes.get(message.customer_id), facts,
-                now=now, due_at=batch.due_at, expires_in=timedelta(hours=composer.spec.window.expires_hours),
+                contact, batch.channel, people.hashes.get(message.customer_id), facts,
+                now=now, expires_at=batch.expires_at, window=spec.window,
             )  # fmt: skip
             if refused and refused.until:
                 deferred.setdefault(refused.until, []).append(message.seq)
@@ -134,40 +164,42 @@ class Dispatcher:
                 dropped.append((message.seq, "not_sent", refused.reason if refused else "customer_gone"))
                 continue
             try:
-                sends.extend(_compose(composer, batch, message, contact, picks[message.customer_id], items))
+                sends.extend(_compose(composer, batch, message, contact, people, now))
             except BadSpec as e:
                 log.warning("message %s can't be composed: %s", message.message_id, e.what)
                 dropped.append((message.seq, "rejected", "not_composed"))
-        self.report.refused.update(reason for _, _, reason in dropped)
-        self.report.deferred += sum(len(s) for s in deferred.values())
+        self._drop(batch, token, dropped)
+        self.report.deferred += sum(len(seqs) for seqs in deferred.values())
         with begin(self.settings) as ledger:
-            work.drop(ledger, batch, token, dropped, now)
             for until, seqs in deferred.items():
                 work.defer(ledger, batch, token, seqs, until)
         return sends
 
+    def _drop(self, batch: work.Batch, token: str, dropped: Sequence[tuple[int, str, str]]) -> None:
+        self.report.refused.update(reason for _, _, reason in dropped)
+        with begin(self.settings) as ledger:
+            work.drop(ledger, batch, token, dropped, self._now())
+
     def _send(
-        self, batch: work.Batch, token: str, provider: Provider, sends: Sequence[Send], pool: ThreadPoolExecutor
-    ) -> float:
-        """Send in small groups, each written down before and after. Returns the pause wanted before what is left."""
-        for group in _groups(sends, _AT_ONCE):
-            with begin(self.settings) as ledger:
-                members = [([s.seq], s.device_id) for s in group]
-                ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
-            results = list(pool.map(provider.post, (s.payload for s in group)))
-            with begin(self.settings) as ledger:
-                work.close_requests(
-                    ledger, batch, token, [_row(i, r) for i, r in zip(ids, results, strict=True)], self._now()
-                )
-            self.report.requests.update(r.state for r in results)
-            stop = next((r.stop for r in results if r.stop), None)
-            if stop:
-                self.report.trouble[batch.channel] = stop
-            if stop or all(r.state in ("retry", "unknown") for r in results):
-                self.report.trouble.setdefault(batch.channel, f"{provider.name}: {results[0].reason}")
-                asked = [r.retry_in for r in results if r.retry_in]
-                return max(asked) if asked else min(_PAUSE * 2**batch.attempts, _LONGEST_PAUSE)
-        return _PAUSE
+        self, batch: work.Batch, token: str, provider: Provider, group: Sequence[Send], pool: ThreadPoolExecutor
+    ) -> float | None:
+        """Send a small group, written down before and after. Returns a pause where the provider is in trouble."""
+        if stop := provider.trouble():
+            self.report.trouble[batch.channel] = stop
+            return _pause(batch)
+        with begin(self.settings) as ledger:
+            members = [([s.seq], s.device_id) for s in group]
+            ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
+        results = list(pool.map(provider.post, (s.payload for s in group)))
+        with begin(self.settings) as ledger:
+            rows = [_row(i, r) for i, r in zip(ids, results, strict=True)]
+            work.close_requests(ledger, batch, token, rows, self._now())
+        self.report.requests.update(r.state for r in results)
+        stop = next((r.stop for r in results if r.stop), None)
+        if not stop and not all(r.state in ("retry", "unknown") for r in results):
+            return None
+        self.report.trouble[batch.channel] = stop or f"{provider.name}: {results[0].reason}"
+        return max((r.retry_in for r in results if r.retry_in), default=_pause(batch))
 
     def _provider(self, channel: str) -> Provider:
         if channel not in self._providers:
@@ -207,7 +239,7 @@ def gather(
     for cap in shop.frequency_caps:
         if cap.channel in (None, channel):
             since = now - timedelta(days=cap.days)
-            sent = caps.counts(ledger, since, customers=customers, channel=cap.channel, with_pending=False)
+            sent = caps.counts(ledger, since, now, customers=customers, channel=cap.channel, with_planned=False)
             capped.update(customer for customer, n in sent.items() if n >= cap.most)
     return Facts(
         granted=consents.granted(ledger, channel, purpose, now, customers),
@@ -220,14 +252,9 @@ def gather(
 
 
 def _compose(
-    composer: Composer,
-    batch: work.Batch,
-    message: work.Message,
-    contact: Contact,
-    picks: Sequence[Mapping[str, Any]],
-    items: Mapping[str, Any],
+    composer: Composer, batch: work.Batch, message: work.Message, contact: Contact, people: People, now: datetime
 ) -> Iterator[Send]:
-    context = composer.context(contact, picks, items, message.message_id)
+    context = composer.context(contact, people.picks[message.customer_id], people.items, message.message_id)
     campaign = composer.spec.name
     if batch.channel == "email":
         email = composer.email(context, message.variant)
@@ -244,12 +271,12 @@ def _compose(
     tried = batch.attempted.get(message.seq, {})
     for device in contact.devices:
         if device.device_id not in tried or tried[device.device_id].state == "retry":
-            ttl = timedelta(hours=composer.spec.window.expires_hours)
-            yield Send(
-                message.seq,
-                fcm.payload(push, token=device.push_token, campaign=campaign, ttl=ttl),
-                device.device_id,
-            )
+            body = fcm.payload(push, token=device.push_token, campaign=campaign, ttl=batch.expires_at - now)
+            yield Send(message.seq, body, device.device_id)
+
+
+def _pause(batch: work.Batch) -> float:
+    return min(_PAUSE * 2**batch.attempts, _LONGEST_PAUSE)
 
 
 def _row(request_id: int, result: Result) -> dict[str, Any]:
@@ -262,9 +289,9 @@ def _row(request_id: int, result: Result) -> dict[str, Any]:
     }
 
 
-def _groups(sends: Sequence[Send], size: int) -> Iterator[Sequence[Send]]:
-    for start in range(0, len(sends), size):
-        yield sends[start : start + size]
+def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def raise_trouble(report: Report) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controltower.campaigns import timing
+from controltower.campaigns.specs import Window
 from controltower.profiles.contacts import Contact
 
 
@@ -41,11 +42,11 @@ def refusal(
     facts: Facts,
     *,
     now: datetime,
-    due_at: datetime,
-    expires_in: timedelta,
+    expires_at: datetime,
+    window: Window,
 ) -> Refusal | None:
     """The first reason that holds, in a fixed order; None: it may leave."""
-    if now > due_at + expires_in:
+    if now > expires_at:
         return Refusal("expired")
     if contact is None:
         return Refusal("customer_gone")
@@ -59,11 +60,8 @@ def refusal(
         return Refusal("no_address" if channel == "email" else "no_device")
     if contact.customer_id in facts.capped:
         return Refusal("frequency_cap")
-    if (
-        timing.night_rule_applies(channel, contact.country)
-        and timing.is_night_in_korea(now)
-        and contact.customer_id not in facts.night
-    ):
-        morning = timing.end_of_night(now)
-        return Refusal("expired") if morning > due_at + expires_in else Refusal("night", until=morning)
+    avoid_night = timing.night_rule_applies(channel, contact.country) and contact.customer_id not in facts.night
+    if not timing.is_allowed(now, window, contact.zone, avoid_night):
+        until = timing.next_allowed(now, window, contact.zone, avoid_night)
+        return Refusal("expired") if until is None or until > expires_at else Refusal("not_now", until=until)
     return None

@@ -81,11 +81,11 @@ def plan_campaign(
         if previous and frozen(previous):  # somebody else planned it meanwhile
             run_id, note = previous.run_id, "planned before: nothing added"
         elif previous and replan and plans.dispatched(ledger, occurrence_id):
-            cancelled = plans.cancel_unsent(ledger, previous, reason="replanned", now=now, superseded=False)
+            cancelled = plans.cancel_unsent(ledger, occurrence_id, reason="replanned", now=now, superseded=False)
             run_id, note = previous.run_id, f"already dispatched: {cancelled} unsent messages cancelled, none added"
         else:
             if previous:
-                plans.cancel_unsent(ledger, previous, reason="superseded", now=now, superseded=True)
+                plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=now, superseded=True)
             members = with_subjects(ledger, members, now)
             run_id = plans.freeze(
                 ledger,
@@ -99,6 +99,7 @@ def plan_campaign(
                 policy=policy | {"global_holdout": shop.global_holdout},
                 policy_version=POLICY_VERSION,
                 triggered_by=trigger_id,
+                expires_in=timedelta(hours=spec.window.expires_hours),
                 plan=decide(members, spec, shop, permissions(ledger, shop, spec, now, occurrence_id), now),
             )
             note = f"version {previous.version + 1} of this occurrence" if previous else "planned"
@@ -124,15 +125,31 @@ def preview_campaign(campaign: str, customers: int = 3, as_of: str | None = None
     samples = []
     for d in chosen:
         context = composer.context(who[d.customer_id], d.choices["products"], items, "0" * 32)
-        variant = d.arm or spec.variants[0].name
-        sample = {"customer_id": d.customer_id, "variant": variant, "channel": d.channel, "due_at": _iso(d.due_at)}
+        sample = {"customer_id": d.customer_id, "variant": d.arm, "channel": d.channel, "due_at": _iso(d.due_at)}
         if d.channel == "email":
-            email = composer.email(context, variant)
+            email = composer.email(context, d.arm)
             samples.append(sample | {"subject": email.subject, "html": email.html, "text": email.text})
         else:
-            push = composer.push(context, variant)
+            push = composer.push(context, d.arm)
             samples.append(sample | {"title": push.title, "body": push.body})
     return _counted(spec, plan) | {"samples": samples}
+
+
+def cancel_campaign(campaign: str, occasion: str | None = None) -> dict[str, Any]:
+    """Cancel what is unsent of an occurrence, by default today's; planning it again adds none. What left, left."""
+    from controltower.ledger import plans
+    from controltower.ledger.database import begin
+
+    conf = settings.load()
+    shop = settings.load_shop(conf)
+    day = _day(occasion) if occasion else clock.today(conf, shop)
+    with begin(conf) as ledger:
+        run = plans.current(ledger, campaign, day.isoformat())
+        if run is None:
+            raise BadSettings(f"{campaign} has no plan for {day}.", "There is nothing to cancel.")
+        now = clock.now(conf)
+        cancelled = plans.cancel_unsent(ledger, run.occurrence_id, reason="cancelled", now=now, superseded=False)
+    return _report(conf, run.run_id, note=f"{cancelled} unsent messages cancelled")
 
 
 def _rehearse(conf: Settings, shop: Shop, spec: Spec, day: date) -> dict[str, Any]:
@@ -158,6 +175,7 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
     from controltower.audiences.segments import select
     from controltower.campaigns.planning import Member
     from controltower.data.lake import Lake
+    from controltower.ledger import suppressions
     from controltower.profiles.contacts import contacts
 
     with Lake(conf).read(as_of) as lake:
@@ -174,11 +192,15 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
         rows = lake.arrow(ordered).to_pylist()
         picks = _picks(lake, spec, [r["customer_id"] for r in rows])
         who = contacts(lake, shop, [r["customer_id"] for r in rows])
+    key = conf.signing_key()
     members = [
         Member(
             customer_id=r["customer_id"],
             subject_id=0,
-            reachable=contact.channels if (contact := who.get(r["customer_id"])) else frozenset(),
+            address_hash=suppressions.address_hash(key, contact.email)
+            if (contact := who.get(r["customer_id"])) and contact.email
+            else None,
+            devices=frozenset(d.device_id for d in contact.devices) if contact else frozenset(),
             zone=contact.zone if contact else shop.zone,
             country=contact.country if contact else shop.country,
             send_hour=10 if r["send_hour"] is None else int(r["send_hour"]),
@@ -227,7 +249,7 @@ def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, oc
     capped: dict[str, set[str]] = {c: set() for c in spec.channels}
     for cap in shop.frequency_caps:
         since = now - timedelta(days=cap.days)
-        sent = caps.counts(ledger, since, channel=cap.channel, but_occurrence=occurrence_id)
+        sent = caps.counts(ledger, since, now, channel=cap.channel, but_occurrence=occurrence_id)
         full = {customer for customer, n in sent.items() if n >= cap.most}
         for channel in spec.channels if cap.channel is None else {cap.channel} & set(spec.channels):
             capped[channel] |= full
@@ -236,8 +258,10 @@ def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, oc
         night={c: consents.granted(ledger, c, "night_marketing", now) for c in spec.channels},
         suppressed={c: suppressions.held(ledger, "customer", c, spec.purpose, now) for c in spec.channels},
         capped=capped,
-        stored_arms=plans.stored_arms(ledger, spec.name),
-        already_sent=plans.messaged(ledger, occurrence_id) if occurrence_id else frozenset(),
+        suppressed_addresses=suppressions.held(ledger, "address", "email", spec.purpose, now),
+        suppressed_devices=suppressions.held(ledger, "device", "push", spec.purpose, now),
+        stored_arms=plans.stored_arms(ledger, spec.name, now),
+        in_earlier_version=plans.messaged(ledger, occurrence_id) if occurrence_id else frozenset(),
     )
 
 

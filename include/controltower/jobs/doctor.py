@@ -46,10 +46,9 @@ def _shop() -> str:
 
 
 def _ledger() -> str:
-    from controltower.ledger.database import migrate, opened
+    from controltower.ledger.database import opened
 
-    engine = opened(settings.load())
-    return f"{engine.dialect.name}, revision {migrate(settings.load())}"
+    return f"{opened(settings.load()).dialect.name}, up to date"
 
 
 def _lake() -> str:

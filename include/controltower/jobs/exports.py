@@ -26,22 +26,26 @@ def derived(table: str, as_of: str) -> pa.Table:
 def decisions(run_id: int) -> pa.Table:
     """A run's frozen audience: who gets what, and who gets nothing and why."""
     import pyarrow as pa
-    import sqlalchemy as sa
 
-    from controltower.ledger import tables
+    from controltower.ledger import reports
     from controltower.ledger.database import reading
 
-    d = tables.decisions.c
-    columns = (d.customer_id, d.outcome, d.reason, d.arm, d.probability, d.channel, d.due_at, d.algorithm)
-    with reading(settings.load()) as ledger:
-        rows = ledger.execute(sa.select(*columns).where(d.run_id == run_id).order_by(d.customer_id)).mappings().all()
+    text = ("customer_id", "outcome", "reason", "arm", "channel", "algorithm")
     schema = pa.schema(
-        [
-            (c.name, {"probability": pa.float64(), "due_at": pa.timestamp("us", "UTC")}.get(c.name, pa.string()))
-            for c in columns
-        ]
+        [(name, pa.string()) for name in text] + [("probability", pa.float64()), ("due_at", pa.timestamp("us", "UTC"))]
     )
-    return pa.Table.from_pylist([dict(r) for r in rows], schema=schema)
+    with reading(settings.load()) as ledger:
+        return pa.Table.from_pylist(reports.audience(ledger, run_id), schema=schema)
+
+
+def check(out: Path) -> None:
+    """Raise, before any work is done, where a result could not be written there."""
+    if out.suffix not in {".csv", ".parquet", ".json"}:
+        raise ControlTowerError(f"{out.name} has no known form.", "Use a name that ends in .csv, .parquet or .json.")
+    if not out.parent.is_dir():
+        raise ControlTowerError(f"There is no folder {out.parent}.", "Make it first.")
+    if not os.access(out.parent, os.W_OK):
+        raise ControlTowerError(f"{out.parent} can't be written to.", "Choose another folder.")
 
 
 def write(table: pa.Table, out: Path) -> None:
@@ -49,10 +53,7 @@ def write(table: pa.Table, out: Path) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
-    if out.suffix not in {".csv", ".parquet", ".json"}:
-        raise ControlTowerError(f"{out.name} has no known form.", "Use a name that ends in .csv, .parquet or .json.")
-    if not out.parent.is_dir():
-        raise ControlTowerError(f"There is no folder {out.parent}.", "Make it first.")
+    check(out)
     fresh = out.with_name(f".{out.name}-{os.getpid()}")
     try:
         if out.suffix == ".csv":

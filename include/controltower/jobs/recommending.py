@@ -15,7 +15,7 @@ def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: st
     """k rows a customer, best first, with the columns of the derived table `recommendations`.
 
     By the newest model trained as of a date not later than as_of, on the customers' history of as_of. repeat: whether
-    products bought before may come again (None: as the placement and the validation say).
+    products bought before may come again (None: as the placement, and where that leaves it open, the validation, says).
     """
     from threadpoolctl import threadpool_limits
 
@@ -24,7 +24,7 @@ def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: st
     from controltower.models.recommend import serving
     from controltower.models.registry import Registry
 
-    serving.check_placement(placement)
+    serving.check_placement(placement, repeat)
     if k < 1:
         raise BadSettings(f"{k} is no number of products.", "Ask for 1 or more with --k.")
     config = settings.load()

@@ -23,7 +23,7 @@ K = 12  # recommendations stored a customer and placement
 
 
 def score_customers(as_of: str | None = None) -> dict[str, Any]:
-    """Publish `scores` and `recommendations` as of a date, by the newest models trained not later.
+    """Publish `scores` and `recommendations` together as of a date, by the newest models trained not later.
 
     Features of that date are built first where they are missing. Raises NoData where no model was trained yet.
     """
@@ -45,8 +45,8 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         log.info("scores: %d customers", scores.num_rows)
         lists = _recommendations(lake, registry, at, shop, served)
         log.info("recommendations: %d rows", lists.num_rows)
-    lake.publish("scores", interval_key(at), scores)
-    lake.publish("recommendations", interval_key(at), lists)
+    tables = {"scores": scores, "recommendations": lists}  # in one step: nobody sees new scores with older lists
+    lake.commit(interval_key(at), {name: lake.write(name, rows) for name, rows in tables.items()})
     return {
         "as_of": at.isoformat(),
         "customers": scores.num_rows,

@@ -38,6 +38,7 @@ def summarise() -> dict[str, Any]:
         "accepted": _added(r["accepted"] for r in runs),
         "rejected": _added(r["rejected"] for r in runs),
         "unknown": sum(r["unknown"] for r in runs),
+        "cancelled": sum(r["cancelled"] for r in last),
         "pending": pending,
         "next_due": next_due.isoformat() if next_due else None,
         "accounted": all(r["accounted"] for r in runs),

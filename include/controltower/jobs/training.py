@@ -20,7 +20,10 @@ log = logging.getLogger("controltower")
 
 
 def train_models(as_of: str | None = None) -> dict[str, Any]:
-    """Train and publish all models as of a date. Returns per model: version, published, serves, metric, baseline."""
+    """Train all models as of a date, and store which serve: the challenger, or the baseline that it didn't beat.
+
+    Returns per model: version, published (the challenger won), serves, metric, value, baseline, baseline_value.
+    """
     from threadpoolctl import threadpool_limits
 
     from controltower.data.lake import Lake
@@ -35,7 +38,7 @@ def train_models(as_of: str | None = None) -> dict[str, Any]:
     report: dict[str, Any] = {"as_of": at.isoformat(), "models": {}}
     with threadpool_limits(limits=1):
         for outcome in _outcomes(lake, at, shop):
-            card = registry.publish(
+            card = registry.store(
                 outcome.model,
                 Card(
                     name=outcome.name,

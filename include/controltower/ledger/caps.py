@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from controltower.ledger.tables import batches, messages, outcomes
+from controltower.ledger import work
+from controltower.ledger.tables import batches, campaign_runs, messages, outcomes
 
 # A message with one of these last outcomes never reached the customer; an unknown one may have.
 _NEVER_LEFT = ("not_sent", "rejected", "cancelled")
@@ -17,17 +18,18 @@ _NEVER_LEFT = ("not_sent", "rejected", "cancelled")
 def counts(
     connection: sa.Connection,
     since: datetime,
+    until: datetime,
     *,
-    customers: Iterable[str] | None = None,
+    customers: Collection[str] | None = None,
     channel: str | None = None,
     but_occurrence: int | None = None,
-    with_pending: bool = True,
+    with_planned: bool = True,
 ) -> Counter[str]:
-    """Messages per customer that left after `since`, and by default those still planned.
+    """Messages per customer that left in (since, until], and by default those planned by then that still wait.
 
     `but_occurrence` leaves one occurrence out: a message doesn't stand in its own way, nor in its next version's.
     """
-    m, b, o = messages.c, batches.c, outcomes.c
+    m, b, o, r = messages.c, batches.c, outcomes.c, campaign_runs.c
     earlier = outcomes.alias()
     last = sa.select(sa.func.max(earlier.c.outcome_id)).where(earlier.c.seq == m.seq).correlate(messages)
     never_left = (
@@ -35,12 +37,13 @@ def counts(
         .where(o.seq == m.seq, o.outcome_id == last.scalar_subquery(), o.state.in_(_NEVER_LEFT))
         .correlate(messages)
     )
-    left = sa.and_(b.state == "done", b.done_at > since)
-    wanted = sa.or_(left, b.state == "pending") if with_pending else left
+    left = sa.and_(b.state == "done", b.done_at > since, b.done_at <= until)
+    waits = sa.and_(b.state == "pending", r.planned_at <= until)
     rows = (
         sa.select(m.customer_id, sa.func.count())
         .join(batches, b.batch_id == m.batch_id)
-        .where(wanted, ~m.superseded, ~never_left)
+        .join(campaign_runs, r.run_id == m.run_id)
+        .where(sa.or_(left, waits) if with_planned else left, ~m.superseded, ~never_left)
         .group_by(m.customer_id)
     )
     if customers is not None:
@@ -49,4 +52,20 @@ def counts(
         rows = rows.where(m.channel == channel)
     if but_occurrence is not None:
         rows = rows.where(m.occurrence_id != but_occurrence)
-    return Counter(dict(connection.execute(rows).tuples().all()))
+    found: Counter[str] = Counter(dict(connection.execute(rows).tuples().all()))
+    if not with_planned:
+        found.update(_out_of_pending(connection, since, until, customers, channel))
+    return found
+
+
+def _out_of_pending(
+    connection: sa.Connection, since: datetime, until: datetime, customers: Collection[str] | None, channel: str | None
+) -> Iterator[str]:
+    """The customers whose message has left although its batch isn't done."""
+    for batch, left in work.half_sent(connection):
+        if channel not in (None, batch.channel):
+            continue
+        for message in batch.messages:
+            at = left.get(message.seq)
+            if at and since < at <= until and (customers is None or message.customer_id in customers):
+                yield message.customer_id

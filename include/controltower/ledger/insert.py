@@ -17,7 +17,6 @@ def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappin
     added = 0
     for start in range(0, len(rows), _ROWS):
         chunk = list(rows[start : start + _ROWS])
-        first = next(iter(table.primary_key)) if len(table.primary_key) else None
-        statement = dialect.insert(table).on_conflict_do_nothing().returning(first)
+        statement = dialect.insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
         added += len(connection.execute(statement, chunk).all())
     return added

@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -40,6 +40,7 @@ class Decision:
     probability: float
     reason: str | None = None
     arm: str | None = None
+    share: float | None = None  # of the arm among the treated, when it was drawn
     channel: str | None = None
     due_at: datetime | None = None
     algorithm: str | None = None
@@ -103,10 +104,13 @@ def subject_ids(connection: sa.Connection, customers: Sequence[str], now: dateti
     return found
 
 
-def stored_arms(connection: sa.Connection, campaign: str) -> dict[int, str]:
-    """The variant that each subject of a campaign was first assigned to."""
-    rows = connection.execute(sa.select(arms.c.subject_id, arms.c.arm).where(arms.c.campaign == campaign))
-    return dict(rows.tuples().all())
+def stored_arms(connection: sa.Connection, campaign: str, as_of: datetime) -> dict[int, tuple[str, float]]:
+    """The variant that each subject of a campaign was first assigned to, and its share of the treated then."""
+    a = arms.c
+    rows = connection.execute(
+        sa.select(a.subject_id, a.arm, a.share).where(a.campaign == campaign, a.assigned_at <= as_of)
+    )
+    return {subject: (arm, share) for subject, arm, share in rows}
 
 
 def messaged(connection: sa.Connection, occurrence_id: int) -> set[int]:
@@ -150,9 +154,13 @@ def freeze(
     policy: Mapping[str, Any],
     policy_version: str,
     triggered_by: str | None,
+    expires_in: timedelta,
     plan: Sequence[Decision],
 ) -> int:
-    """Write a new version with its decisions, arms, messages and batches. Returns its run id."""
+    """Write a new version with its decisions, arms, messages and batches. Returns its run id.
+
+    A message that is not sent within `expires_in` of its due time will be dropped.
+    """
     last = sa.select(sa.func.coalesce(sa.func.max(campaign_runs.c.version), 0))
     version = connection.execute(last.where(campaign_runs.c.occurrence_id == occurrence_id)).scalar_one() + 1
     run_id = connection.execute(
@@ -164,32 +172,32 @@ def freeze(
         )
         .returning(campaign_runs.c.run_id)
     ).scalar_one()  # fmt: skip
-    insert_new(
-        connection,
-        decisions,
-        [
-            {
-                "run_id": run_id, "subject_id": d.subject_id, "customer_id": d.customer_id, "outcome": d.outcome,
-                "reason": d.reason, "arm": d.arm, "probability": d.probability, "channel": d.channel,
-                "due_at": d.due_at, "algorithm": d.algorithm, "choices": dict(d.choices),
-            }
-            for d in plan
-        ],
-    )  # fmt: skip
+    rows = [
+        {
+            "run_id": run_id, "subject_id": d.subject_id, "customer_id": d.customer_id, "outcome": d.outcome,
+            "reason": d.reason, "arm": d.arm, "probability": d.probability, "channel": d.channel,
+            "due_at": d.due_at, "algorithm": d.algorithm, "choices": dict(d.choices),
+        }
+        for d in plan
+    ]  # fmt: skip
+    if rows:
+        connection.execute(sa.insert(decisions), rows)
     insert_new(
         connection,
         arms,
         [
-            {"campaign": campaign, "subject_id": d.subject_id, "arm": d.arm, "assigned_at": now}
+            {"campaign": campaign, "subject_id": d.subject_id, "arm": d.arm, "share": d.share, "assigned_at": now}
             for d in plan
             if d.outcome == "message"
         ],
     )
-    _write_messages(connection, run_id, occurrence_id, [d for d in plan if d.outcome == "message"])
+    _write_messages(connection, run_id, occurrence_id, [d for d in plan if d.outcome == "message"], expires_in)
     return int(run_id)
 
 
-def _write_messages(connection: sa.Connection, run_id: int, occurrence_id: int, plan: Iterable[Decision]) -> None:
+def _write_messages(
+    connection: sa.Connection, run_id: int, occurrence_id: int, plan: Iterable[Decision], expires_in: timedelta
+) -> None:
     def slot(d: Decision) -> tuple[datetime, str]:
         assert d.due_at is not None and d.channel is not None
         return d.due_at, d.channel
@@ -204,7 +212,13 @@ def _write_messages(connection: sa.Connection, run_id: int, occurrence_id: int, 
             batch_id = connection.execute(
                 sa.insert(batches)
                 .values(
-                    run_id=run_id, channel=channel, due_at=due_at, first_seq=seq + 1, size=len(chunk), state="pending"
+                    run_id=run_id,
+                    channel=channel,
+                    due_at=due_at,
+                    expires_at=due_at + expires_in,
+                    first_seq=seq + 1,
+                    size=len(chunk),
+                    state="pending",
                 )
                 .returning(batches.c.batch_id)
             ).scalar_one()
@@ -228,15 +242,19 @@ def dispatched(connection: sa.Connection, occurrence_id: int) -> bool:
     return connection.execute(sa.select(sa.exists().where(requests.c.batch_id.in_(of_occurrence)))).scalar_one()
 
 
-def cancel_unsent(connection: sa.Connection, previous: Run, *, reason: str, now: datetime, superseded: bool) -> int:
-    """Cancel what no worker holds and nothing was sent of. `superseded` frees the customers for the next version.
+def cancel_unsent(
+    connection: sa.Connection, occurrence_id: int, *, reason: str, now: datetime, superseded: bool
+) -> int:
+    """Cancel what no worker holds and nothing was sent of, in all versions of an occurrence.
 
-    Returns how many messages were cancelled; those that a worker holds at this moment go out.
+    `superseded` frees the customers for the next version. Returns how many messages were cancelled. What a worker holds
+    at this moment goes out, and what it can't send is cancelled when it gives its batch back.
     """
     b = batches.c
+    runs = sa.select(campaign_runs.c.run_id).where(campaign_runs.c.occurrence_id == occurrence_id)
     free = (
         sa.select(b.batch_id)
-        .where(b.run_id == previous.run_id, b.state == "pending")
+        .where(b.run_id.in_(runs), b.state == "pending")
         .where(sa.or_(b.lease_token.is_(None), b.lease_until < epoch(connection)))
         .with_for_update(skip_locked=True)
     )
@@ -256,7 +274,7 @@ def cancel_unsent(connection: sa.Connection, previous: Run, *, reason: str, now:
         cancelled += len(unsent)
     connection.execute(
         sa.update(campaign_runs)
-        .where(campaign_runs.c.run_id == previous.run_id)
+        .where(campaign_runs.c.occurrence_id == occurrence_id, campaign_runs.c.state == "planned")
         .values(state="superseded" if superseded else "cancelled")
     )
     return cancelled

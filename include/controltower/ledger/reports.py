@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from controltower.ledger import work
 from controltower.ledger.tables import batches, campaign_runs, decisions, messages, occurrences, outcomes, requests
 
 
@@ -80,7 +81,7 @@ def _count(connection: sa.Connection, report: Totals) -> None:
         report.messages += n
         variants[variant] += n
         match state:
-            case "accepted" | "done":
+            case "done":
                 accepted[provider] += n
             case "rejected":
                 rejected[reason] += n
@@ -92,6 +93,12 @@ def _count(connection: sa.Connection, report: Totals) -> None:
                 report.cancelled += n
             case _:
                 report.pending += n
+    for batch, _ in work.half_sent(connection, report.run_id):
+        for message in batch.messages:
+            verdict = batch.verdict(message.seq)
+            if verdict and verdict[0] == "sent" and message.seq not in batch.settled:
+                accepted[str(batch.provider)] += 1
+                report.pending -= 1
     report.not_sent, report.accepted = dict(not_sent), dict(accepted)
     report.rejected, report.variants = dict(rejected), dict(variants)
 
@@ -121,7 +128,25 @@ def _states(run_id: int) -> sa.Select[Any]:
 
 def waiting(connection: sa.Connection) -> tuple[int, datetime | None]:
     """How many messages still wait to be sent, and when the next of them is due."""
-    row = connection.execute(
-        sa.select(sa.func.sum(batches.c.size), sa.func.min(batches.c.due_at)).where(batches.c.state == "pending")
-    ).one()
-    return int(row[0] or 0), row[1]
+    m, o = messages.c, outcomes.c
+    pending = (
+        sa.select(sa.func.count(), sa.func.min(batches.c.due_at))
+        .select_from(messages)
+        .join(batches, batches.c.batch_id == m.batch_id)
+        .where(batches.c.state == "pending", ~sa.exists().where(o.seq == m.seq))
+    )
+    row = connection.execute(pending).one()
+    out = sum(
+        seq not in batch.settled and batch.verdict(seq) is not None
+        for batch, left in work.half_sent(connection)
+        for seq in left
+    )
+    return int(row[0]) - out, row[1]
+
+
+def audience(connection: sa.Connection, run_id: int) -> list[dict[str, Any]]:
+    """A run's frozen audience by customer: who gets what, and who gets nothing and why."""
+    d = decisions.c
+    columns = (d.customer_id, d.outcome, d.reason, d.arm, d.probability, d.channel, d.due_at, d.algorithm)
+    rows = connection.execute(sa.select(*columns).where(d.run_id == run_id).order_by(d.customer_id))
+    return [dict(row) for row in rows.mappings()]

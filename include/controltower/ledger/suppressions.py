@@ -27,12 +27,13 @@ def add(
     now: datetime,
     channel: str | None = None,
     purpose: str | None = None,
+    site: str | None = None,
     until: datetime | None = None,
 ) -> None:
-    """Suppress an address (its hash), a customer or a device: on one channel and purpose, or on all."""
+    """Suppress an address (its hash), a customer or a device: on one channel, purpose and site, or on all."""
     connection.execute(
         sa.insert(suppressions).values(
-            kind=kind, value=value, channel=channel, purpose=purpose,
+            kind=kind, value=value, channel=channel, purpose=purpose, site=site,
             reason=reason, source=source, created_at=now, until=until,
         )
     )  # fmt: skip
@@ -46,7 +47,10 @@ def held(
     now: datetime,
     values: Iterable[str] | None = None,
 ) -> set[str]:
-    """The values of a kind that may not be written to at `now`: of all, or of those given."""
+    """The values of a kind that may not be written to at `now`: of all, or of those given.
+
+    Campaigns have no site yet, so a suppression for one site holds on all.
+    """
     s = suppressions.c
     rows = sa.select(s.value).where(
         s.kind == kind,

@@ -1,8 +1,8 @@
 """Our own database: the tables of the ledger. What each state means is in docs/ledger.md.
 
-A message row is narrow and isn't updated: its state is its last outcome's, else its batch's. Work is claimed by batch,
-under a lease; a request row is committed before each call to a provider, so that a call cut short by a crash is known
-to be `unknown` and isn't repeated blindly.
+A message row is narrow and hardly ever updated: its state is its last outcome's, else its batch's. Work is claimed by
+batch, under a lease; a request row is committed before each call to a provider, so that a call cut short by a crash is
+known to be `unknown` and isn't repeated blindly.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ arms = Table(
     Column("campaign", String, primary_key=True),
     Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
     Column("arm", String, nullable=False),
+    Column("share", Float, nullable=False, comment="the variant's share of the treated when it was drawn"),
     Column("assigned_at", Moment, nullable=False),
     comment="the variant of a subject in a campaign, kept from its first assignment on",
 )
@@ -139,8 +140,8 @@ decisions = Table(
     "decisions",
     metadata,
     Column("run_id", Id, ForeignKey("campaign_runs.run_id"), primary_key=True),
-    Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("customer_id", String, nullable=False),
+    Column("customer_id", String, primary_key=True),
+    Column("subject_id", BigInteger, nullable=False),
     Column("outcome", String, nullable=False),
     Column("reason", String),
     Column("arm", String),
@@ -162,6 +163,7 @@ batches = Table(
     Column("run_id", Id, ForeignKey("campaign_runs.run_id"), nullable=False, index=True),
     Column("channel", String, nullable=False),
     Column("due_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False, comment="what is not sent by then is dropped"),
     Column("first_seq", BigInteger, nullable=False),
     Column("size", Integer, nullable=False),
     Column("state", String, nullable=False),
@@ -239,7 +241,7 @@ outcomes = Table(
     Column("reason", String, nullable=False),
     Column("request_id", Id, ForeignKey("requests.request_id")),
     Column("at", Moment, nullable=False),
-    CheckConstraint("state in ('accepted', 'not_sent', 'rejected', 'unknown', 'cancelled')", name="state"),
+    CheckConstraint("state in ('not_sent', 'rejected', 'unknown', 'cancelled')", name="state"),
     comment="exceptions only, append-only: the last one of a message holds",
 )
 

@@ -7,7 +7,7 @@ before the call; one that is still open when the lease has run out was cut short
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from controltower.ledger.database import epoch
-from controltower.ledger.tables import batches, messages, outcomes, requests
+from controltower.ledger.tables import batches, campaign_runs, messages, outcomes, requests
 
 LEASE_SECONDS = 60.0  # renewed with every write
 
@@ -46,17 +46,19 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as the ledger has it; `open` lists the messages that still want a request."""
+    """A batch as the ledger has it; `unsettled` lists the messages that still want a request."""
 
     batch_id: int
     run_id: int
     channel: str
     due_at: datetime
+    expires_at: datetime
     first_seq: int
     attempts: int
     messages: tuple[Message, ...]
     settled: Mapping[int, str]  # seq -> last outcome
     attempted: Mapping[int, Mapping[str | None, Attempt]]  # seq -> device -> last request
+    provider: str | None  # of its requests
 
     @property
     def unsettled(self) -> list[Message]:
@@ -92,14 +94,16 @@ def read(connection: sa.Connection, batch_id: int) -> Batch:
         sa.select(outcomes.c.seq, outcomes.c.state).where(outcomes.c.seq.in_(of_batch)).order_by(outcomes.c.outcome_id)
     )
     attempted: dict[int, dict[str | None, Attempt]] = {}
+    provider = None
     for r in connection.execute(
         sa.select(requests).where(requests.c.batch_id == batch_id).order_by(requests.c.request_id)
     ):
+        provider = r.provider
         for seq in _unpack(r.members, head.first_seq):
             attempted.setdefault(seq, {})[r.device_id] = Attempt(r.state, r.reason, r.request_id)
     return Batch(
-        head.batch_id, head.run_id, head.channel, head.due_at, head.first_seq, head.attempts, rows,
-        dict(last_outcomes.tuples().all()), attempted,
+        head.batch_id, head.run_id, head.channel, head.due_at, head.expires_at, head.first_seq, head.attempts, rows,
+        dict(last_outcomes.tuples().all()), attempted, provider,
     )  # fmt: skip
 
 
@@ -198,28 +202,42 @@ def drop(
 
 
 def defer(connection: sa.Connection, batch: Batch, token: str, seqs: Sequence[int], until: datetime) -> None:
-    """Move messages to a batch of their own that is due later."""
+    """Let messages wait until a later moment.
+
+    Those without a request move to a batch of their own. One that was tried stays with its requests, which tell what
+    may have arrived already; then its whole batch waits.
+    """
     _hold(connection, batch.batch_id, token)
-    later = connection.execute(
-        sa.insert(batches)
-        .values(
-            run_id=batch.run_id, channel=batch.channel, due_at=until, first_seq=min(seqs), size=len(seqs),
-            state="pending",
-        )
-        .returning(batches.c.batch_id)
-    ).scalar_one()  # fmt: skip
-    connection.execute(sa.update(messages).where(messages.c.seq.in_(seqs)).values(batch_id=later))
+    moved = [seq for seq in seqs if seq not in batch.attempted]
+    if len(moved) < len(seqs):
+        connection.execute(sa.update(batches).where(batches.c.batch_id == batch.batch_id).values(due_at=until))
+    if moved:
+        later = connection.execute(
+            sa.insert(batches)
+            .values(
+                run_id=batch.run_id, channel=batch.channel, due_at=until, expires_at=batch.expires_at,
+                first_seq=min(moved), size=len(moved), state="pending",
+            )
+            .returning(batches.c.batch_id)
+        ).scalar_one()  # fmt: skip
+        connection.execute(sa.update(messages).where(messages.c.seq.in_(moved)).values(batch_id=later))
 
 
 def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, *, retry_in: float = 0.0) -> bool:
     """Give the batch back: done when each message has a verdict, else due again in `retry_in` seconds.
 
-    Returns whether it is done.
+    What is left of a run that was superseded or cancelled meanwhile is cancelled. Returns whether the batch is done.
     """
     _hold(connection, batch.batch_id, token)
     _settle(connection, read(connection, batch.batch_id), now)
     left = read(connection, batch.batch_id)
-    done = not left.unsettled
+    run_state = connection.execute(
+        sa.select(campaign_runs.c.state).where(campaign_runs.c.run_id == batch.run_id)
+    ).scalar_one()
+    if run_state != "planned":
+        for m in left.unsettled:
+            write_outcome(connection, m.seq, "cancelled", run_state, now)
+    done = run_state != "planned" or not left.unsettled
     connection.execute(
         sa.update(batches)
         .where(batches.c.batch_id == batch.batch_id)
@@ -233,6 +251,34 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
         )
     )
     return done
+
+
+def half_sent(connection: sa.Connection, run_id: int | None = None) -> Iterator[tuple[Batch, dict[int, datetime]]]:
+    """Batches still pending of which something left already, with those messages' seqs and when their call began.
+
+    They are few: what a worker holds, and what waits for a retry.
+    """
+    touched = sa.select(requests.c.batch_id).where(requests.c.state.in_(("sent", "open", "unknown")))
+    wanted = sa.select(batches.c.batch_id).where(batches.c.state == "pending", batches.c.batch_id.in_(touched))
+    if run_id is not None:
+        wanted = wanted.where(batches.c.run_id == run_id)
+    for batch_id in connection.execute(wanted.order_by(batches.c.batch_id)).scalars().all():
+        batch = read(connection, batch_id)
+        opened = dict(
+            connection.execute(
+                sa.select(requests.c.request_id, requests.c.opened_at).where(requests.c.batch_id == batch_id)
+            )
+            .tuples()
+            .all()
+        )
+        yield (
+            batch,
+            {
+                seq: max(opened[a.request_id] for a in attempts.values())
+                for seq, attempts in batch.attempted.items()
+                if any(a.state in ("sent", "open", "unknown") for a in attempts.values())
+            },
+        )
 
 
 def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> None:

@@ -17,12 +17,12 @@ import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+import controltower
 from controltower.errors import BadSettings, NoData
 from controltower.models.base import Model
 from controltower.settings import Settings
@@ -34,8 +34,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 class Card(BaseModel):
     """What one needs to know before trusting a version.
 
-    `published` says whether the challenger won against the baseline on the time split; `serves` is the model that is
-    in the folder: the challenger if published, else the baseline. `files` (SHA-256) and `version` are set by publish.
+    `published` says whether the challenger beat the baseline on the time split. A challenger that didn't isn't stored:
+    the folder holds `serves`, which is the challenger if published, else the baseline. `files` (SHA-256),
+    `code_version` and `version` are set by `Registry.store`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,10 +67,11 @@ class Registry:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def publish(self, model: Model, card: Card) -> Card:
-        """Store a version and make it the one of its as_of date. Returns the card as written.
+    def store(self, model: Model, card: Card) -> Card:
+        """Keep the model that is to serve (see `Card.published`) as the version of its as_of date.
 
-        The version id holds as_of and a digest of the files: training the same again gives the same version.
+        Returns the card as written. The version id holds as_of and a digest of the files and of what the card says of
+        them: the same code trained on the same data gives the same version.
         """
         home = self.root / card.name
         home.mkdir(parents=True, exist_ok=True)
@@ -78,22 +80,27 @@ class Registry:
         try:
             model.save(fresh)
             files = {str(p.relative_to(fresh)): _digest(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
-            digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:8]
-            version = f"{_key(card.as_of)}-{digest}"
-            written = card.model_copy(update={"version": version, "files": files, "code_version": code_version()})
+            written = card.model_copy(update={"files": files, "code_version": code_version(), "version": ""})
+            said = json.dumps(written.model_dump(mode="json", exclude={"trained_at"}), sort_keys=True)
+            version = f"{_key(card.as_of)}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+            written = written.model_copy(update={"version": version})
             (fresh / "card.json").write_text(written.model_dump_json(indent=1), encoding="utf-8")
             try:
                 fresh.rename(home / version)
             except OSError:
                 if not (home / version / "card.json").is_file():
                     raise
-                written = _card(home / version)  # the same files are here already
+                written = _card(home / version)  # the same is here already
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         pointer = home / f".pointer-{uuid.uuid4().hex}"
         pointer.write_text(json.dumps({"version": version}), encoding="utf-8")
         pointer.replace(home / f"{_key(card.as_of)}.json")
         return written
+
+    def names(self) -> list[str]:
+        """The models of which there is a version. A first training leaves a folder before it leaves a version."""
+        return sorted({pointer.parent.name for pointer in self.root.glob("*/[0-9]*.json")})
 
     def card(self, name: str, as_of: datetime | None = None) -> Card:
         """The card of the newest version trained as of a date not later than `as_of`. NoData where there is none."""
@@ -109,7 +116,7 @@ class Registry:
         for file, digest in card.files.items():
             if not (folder / file).is_file() or _digest(folder / file) != digest:
                 raise BadSettings(
-                    f"{folder / file} is not the file that model {card.version} was published with.",
+                    f"{folder / file} is not the file that model {card.version} was stored with.",
                     f"Delete the folder {folder} and run `controltower train` again.",
                 )
         for kind in kinds:
@@ -131,21 +138,28 @@ class Registry:
 
 
 def in_service(settings: Settings) -> dict[str, dict[str, Any]]:
-    """By model name, the newest version's card in short: what serves, and the deciding metric beside the baseline's."""
+    """By model name, the newest version's card in short: what serves, and the deciding metric beside the baseline's.
+
+    `metrics` (the challenger's) and `baseline_metrics` hold that one figure by its name, or nothing where none could
+    be measured.
+    """
     registry = Registry(settings.home / "models")
-    names = sorted(p.name for p in registry.root.iterdir() if p.is_dir()) if registry.root.is_dir() else []
     return {
         card.name: {
             "version": card.version,
             "serves": card.serves,
             "challenger": card.challenger,
             "published": card.published,
-            "metrics": card.metrics,
+            "metrics": _deciding(card, card.metrics),
             "baseline": card.baseline,
-            "baseline_metrics": card.baseline_metrics,
+            "baseline_metrics": _deciding(card, card.baseline_metrics),
         }
-        for card in map(registry.card, names)
+        for card in map(registry.card, registry.names())
     }
+
+
+def _deciding(card: Card, metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name == card.metric}
 
 
 @cache
@@ -155,7 +169,7 @@ def code_version() -> str:
     for room in ("profiles", "models"):
         for path in sorted((PACKAGE / room).rglob("*.py")):
             digest.update(path.read_bytes())
-    return f"{package_version('controltower')}+{digest.hexdigest()[:8]}"
+    return f"{controltower.__version__}+{digest.hexdigest()[:8]}"
 
 
 def _key(moment: datetime) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-STAGES = ("prospect", "new", "active", "lapsing", "lost")
 NEW_DAYS = 30.0
 USUAL_DAYS = 60.0
 SHORTEST_DAYS = 30.0

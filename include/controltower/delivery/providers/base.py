@@ -42,7 +42,9 @@ class Provider(Protocol):
     """One way out. `post` never raises for what the provider or the network did. Several threads call it."""
 
     name: str
-    channel: str
+
+    def trouble(self) -> str | None:
+        """Why it can't be used at the moment, asked before requests are written down; renews access where it must."""
 
     def post(self, payload: Mapping[str, Any]) -> Result: ...
 

@@ -5,10 +5,10 @@ firebase-admin builds and checks the message; we post it ourselves, because its 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from datetime import timedelta
-from threading import Lock
 from typing import Any
 
 import google.auth.transport.requests
@@ -30,35 +30,33 @@ class Fcm:
     """One shared client and one OAuth token, refreshed when it runs out."""
 
     name = "fcm"
-    channel = "push"
 
     def __init__(self, settings: Settings) -> None:
         account = _service_account(settings)
         try:
             self._credentials = service_account.Credentials.from_service_account_info(account, scopes=[_SCOPE])
+            project = account["project_id"]
         except (ValueError, KeyError):
             raise BadSettings("FCM's service account file is not valid.", "Download it again from Firebase.") from None
-        self._url = f"{settings.fcm_url.rstrip('/')}/v1/projects/{account['project_id']}/messages:send"
+        self._url = f"{settings.fcm_url.rstrip('/')}/v1/projects/{project}/messages:send"
         self._client = Client()
-        self._refreshing = Lock()
+        self._request = functools.partial(google.auth.transport.requests.Request(), timeout=10)
+
+    def trouble(self) -> str | None:
+        if not self._credentials.valid:
+            try:
+                self._credentials.refresh(self._request)
+            except GoogleAuthError as e:
+                return f"FCM's access token can't be had ({type(e).__name__}). Check CONTROLTOWER_FCM_CREDENTIALS."
+        return None
 
     def post(self, payload: Mapping[str, Any]) -> Result:
-        try:
-            token = self._token()
-        except GoogleAuthError as e:
-            stop = f"FCM's access token can't be had ({type(e).__name__}). Check CONTROLTOWER_FCM_CREDENTIALS."
-            return Result("retry", "no_token", stop=stop)
-        answer = self._client.post(self._url, payload, {"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {self._credentials.token}"}
+        answer = self._client.post(self._url, payload, headers)
         return answer if isinstance(answer, Result) else read_answer(answer)
 
     def close(self) -> None:
         self._client.close()
-
-    def _token(self) -> str:
-        with self._refreshing:
-            if not self._credentials.valid:
-                self._credentials.refresh(google.auth.transport.requests.Request())
-            return str(self._credentials.token)
 
 
 def _service_account(settings: Settings) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def read_answer(answer: Answer) -> Result:
     """What FCM's answer means. https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode"""
     status = answer.status
     if status == 200:
-        return Result("sent", None, status, answer.json().get("name"))
+        return Result("sent", None, status, _name(answer))
     code = _error_code(answer)
     if code in ("UNREGISTERED", "SENDER_ID_MISMATCH", "INVALID_ARGUMENT"):
         return Result("rejected", code.lower(), status)
@@ -113,6 +111,13 @@ def read_answer(answer: Answer) -> Result:
     if status in (400, 404):
         return Result("rejected", code.lower(), status)
     return Result("unknown", f"http_{status}", status)
+
+
+def _name(answer: Answer) -> str | None:
+    try:
+        return str(answer.json()["name"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _error_code(answer: Answer) -> str:

@@ -20,7 +20,6 @@ class SendGrid:
     """One shared client; the ledger retries, nothing else does."""
 
     name = "sendgrid"
-    channel = "email"
 
     def __init__(self, settings: Settings) -> None:
         connection = airflow_connection("sendgrid_default") or {}
@@ -34,6 +33,9 @@ class SendGrid:
         self._url = f"{base.rstrip('/')}/v3/mail/send"
         self._headers = {"Authorization": f"Bearer {key}"}
         self._client = Client()
+
+    def trouble(self) -> str | None:
+        return None
 
     def post(self, payload: Mapping[str, Any]) -> Result:
         answer = self._client.post(self._url, payload, self._headers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import product as combinations
@@ -25,7 +26,7 @@ REPEAT, NEW = "recommend_repeat", "recommend_new"
 K = 10
 SPLIT_DAYS = 28  # the orders of this many days are the truth, or the latest tenth where that is less
 MOST_CUSTOMERS = 1500  # tried on a drawn sample of this many
-FEWEST_CUSTOMERS = 20  # with fewer, chance decides
+FEWEST_CUSTOMERS = 20  # with fewer in a half, chance decides
 
 
 @dataclass(frozen=True)
@@ -70,88 +71,123 @@ def split(interactions: Interactions) -> Split | None:
 def train(interactions: Interactions, allowed: np.ndarray) -> list[Outcome]:
     """Two recommenders: with products bought before, and with new ones only.
 
-    Each is the candidate with the best NDCG@10 on the time split, trained again on everything; where none beats the
-    baseline (own order counts, or popularity), the baseline serves. allowed: mask of the products that may be shown.
+    Each is the candidate with the best NDCG@10 on one half of the customers after the time split, and is judged on the
+    other half, which had no say in the choice. If it beats the baseline (own order counts, or popularity) there, it is
+    trained again on everything and serves; else the baseline does. allowed: mask of the products that may be shown.
     """
-    window = _window(interactions)
     found = split(interactions)
     final = {name: kind().fit(interactions) for name, kind in MEMBERS.items()}
-    rows = {
-        "customers": interactions.shape[0],
-        "products": interactions.shape[1],
-        "orders": int((interactions.kind == ORDER).sum()),
-        "carts_and_views": int((interactions.kind != ORDER).sum()),
-    }
-    outcomes = []
     past = {name: kind().fit(found.history) for name, kind in MEMBERS.items()} if found else {}
+    outcomes, before = [], []
     for name, repeat in ((REPEAT, True), (NEW, False)):
-        baseline: Recommender = (OwnCount() if repeat else Popularity()).fit(interactions)
-        tried = _try(found, past, repeat, allowed) if found else Tried()
-        enough = tried.customers >= FEWEST_CUSTOMERS
-        best = max(tried.ndcg, key=lambda c: tried.ndcg[c], default=None)
-        won = best is not None and enough and tried.ndcg[best] > tried.baseline
-        outcomes.append(
-            Outcome(
-                name=name,
-                model=_model(best, final, interactions) if won and best else baseline,
-                challenger=_label(best) if best else Blend.name,
-                published=won,
-                why=_why(won, enough, tried, baseline.name),
-                metric="ndcg@10",
-                metrics=_metrics(tried, best),
-                baseline=baseline.name,
-                baseline_metrics={"ndcg@10": round(tried.baseline, 5)} if tried.customers else {},
-                window=window,
-                rows={**rows, "customers_tried": tried.customers},
-                details={
-                    "weights": best.model_dump(exclude={"seed"}) if best else {},
-                    "tried": {_label(c): round(v, 5) for c, v in _best_by_label(tried.ndcg).items()},
-                    "split_at": datetime.fromtimestamp(found.start, UTC).isoformat() if found else None,
-                },
-            )
-        )
-    outcomes[0].details["repeat_helps"] = _repeat_helps(found, past, outcomes, allowed)
+        baseline = OwnCount if repeat else Popularity
+        tried = _try(found, past, baseline, repeat, allowed) if found else Tried()
+        served = _serving(tried, final, baseline, interactions)
+        outcomes.append(_outcome(name, served, baseline.name, tried, interactions, found))
+        if found:
+            before.append(_serving(tried, past, baseline, found.history))
+    outcomes[0].details["repeat_helps"] = _repeat_helps(found, before, allowed) if found else True
     return outcomes
 
 
 @dataclass(frozen=True)
 class Tried:
-    """NDCG@10 by candidate, and the baseline's, over this many customers."""
+    """How the candidates did on what customers ordered after the split, by NDCG@10.
 
-    ndcg: dict[Blend.Config, float] = field(default_factory=dict)
-    baseline: float = 0.0
-    customers: int = 0
+    One half of the customers chooses the best candidate, the other half judges it: the best of many looks better than
+    it is on the customers that chose it.
+    """
+
+    ndcg: dict[Blend.Config, float] = field(default_factory=dict)  # of each candidate, on the half that chooses
+    best: Blend.Config | None = None
+    challenger: float = 0.0  # the best one, on the half that judges
+    baseline: float = 0.0  # on the half that judges
+    choosing: int = 0  # customers
+    judging: int = 0
+
+    @property
+    def enough(self) -> bool:
+        return min(self.choosing, self.judging) >= FEWEST_CUSTOMERS
+
+    @property
+    def winner(self) -> Blend.Config | None:
+        return self.best if self.enough and self.challenger > self.baseline else None
 
 
-def _try(found: Split, past: dict[str, Recommender], repeat: bool, allowed: np.ndarray) -> Tried:
+def judges(customer_ids: np.ndarray) -> np.ndarray:
+    """Mask of the half of the customers that judges. By a hash of the id: a customer's half never changes."""
+    return np.array([hashlib.sha256(f"judges {c}".encode()).digest()[0] % 2 == 1 for c in customer_ids], dtype=bool)
+
+
+def _try(
+    found: Split, past: dict[str, Recommender], kind: type[Recommender], repeat: bool, allowed: np.ndarray
+) -> Tried:
     truth = _truth(found, repeat, allowed)
     rows = _sample(truth)
-    if not len(rows):
-        return Tried()
-    baseline: Recommender = OwnCount() if repeat else Popularity()
-    baseline.fit(found.history)
+    judging = judges(found.history.customer_ids[rows])
+    if not judging.any() or judging.all():
+        return Tried(choosing=int((~judging).sum()), judging=int(judging.sum()))
+    baseline = kind().fit(found.history)
     configs = candidates(repeat)
-    totals = np.zeros(len(configs) + 1)
     trend = momentum(found.history)
     fill = FILL * past["popularity"].popularity[None, :]
+    made = []
     for chunk in _chunks(rows, truth.shape[1]):
         raw: Parts = {}
         for member in past.values():
             raw.update(member.score(found.history, chunk))
-        for i, config in enumerate(configs):
-            scores = fill + sum(combine(raw, config, trend).values())
-            totals[i] += _gain(scores, found.history, chunk, truth, repeat, allowed)
-        own = fill + sum(baseline.score(found.history, chunk).values())
-        totals[-1] += _gain(own, found.history, chunk, truth, repeat, allowed)
-    means = totals / len(rows)
-    return Tried(dict(zip(configs, means[:-1].tolist(), strict=True)), float(means[-1]), len(rows))
+        parts = (*(combine(raw, config, trend) for config in configs), baseline.score(found.history, chunk))
+        made.append([_gain(fill + sum(p.values()), found.history, chunk, truth, repeat, allowed) for p in parts])
+    gains = np.hstack(made)  # candidates, then the baseline x customers
+    chosen, judged = gains[:-1, ~judging].mean(axis=1), gains[:, judging].mean(axis=1)
+    best = int(chosen.argmax())
+    return Tried(
+        ndcg=dict(zip(configs, chosen.tolist(), strict=True)),
+        best=configs[best],
+        challenger=float(judged[best]),
+        baseline=float(judged[-1]),
+        choosing=int((~judging).sum()),
+        judging=int(judging.sum()),
+    )
+
+
+def _outcome(
+    name: str, served: Recommender, baseline: str, tried: Tried, interactions: Interactions, found: Split | None
+) -> Outcome:
+    best = tried.best
+    orders = interactions.kind == ORDER
+    return Outcome(
+        name=name,
+        model=served,
+        challenger=_label(best) if best else Blend.name,
+        published=tried.winner is not None,
+        why=_why(tried, baseline),
+        metric="ndcg@10",
+        metrics={"ndcg@10": round(tried.challenger, 5)} if best else {},
+        baseline=baseline,
+        baseline_metrics={"ndcg@10": round(tried.baseline, 5)} if best else {},
+        window=_window(interactions),
+        rows={
+            "customers": interactions.shape[0],
+            "products": interactions.shape[1],
+            "orders": int(orders.sum()),
+            "carts_and_views": int((~orders).sum()),
+            "customers_choosing": tried.choosing,
+            "customers_judging": tried.judging,
+        },
+        details={
+            "weights": best.model_dump(exclude={"seed"}) if best else {},
+            "chosen_among": {_label(c): round(v, 5) for c, v in _best_by_label(tried.ndcg).items()},
+            "split_at": datetime.fromtimestamp(found.start, UTC).isoformat() if found else None,
+        },
+    )
 
 
 def _gain(
     scores: np.ndarray, history: Interactions, rows: np.ndarray, truth: sp.csr_matrix, repeat: bool, allowed: np.ndarray
-) -> float:
+) -> np.ndarray:
     picked = top(barred(np.array(scores), history, rows, repeat, allowed), K)
-    return float(ndcg(picked, truth[rows]).sum())
+    return ndcg(picked, truth[rows])
 
 
 def ndcg(picked: np.ndarray, truth: sp.csr_matrix) -> np.ndarray:
@@ -181,27 +217,29 @@ def _chunks(rows: np.ndarray, width: int) -> Iterable[np.ndarray]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _repeat_helps(
-    found: Split | None, past: dict[str, Recommender], outcomes: list[Outcome], allowed: np.ndarray
-) -> bool:
-    """Whether lists with products bought before hit more of all that customers bought than lists without."""
-    if found is None:
-        return True
+def _repeat_helps(found: Split, before: Sequence[Recommender], allowed: np.ndarray) -> bool:
+    """Whether lists with products bought before hit more of all that customers bought than lists without.
+
+    before: who serves with repeats and who without, as trained on the past of the split.
+    """
     truth = _truth(found, True, allowed)
     rows = _sample(truth)
-    means = []
-    for outcome, repeat in zip(outcomes, (True, False), strict=True):
-        if outcome.details["weights"]:
-            config = Blend.Config(**outcome.details["weights"])
-            model: Recommender = Blend.of(config, past, found.history)
-        else:
-            model = past["popularity"]
+    rows = rows[judges(found.history.customer_ids[rows])]
+    totals = []
+    for model, repeat in zip(before, (True, False), strict=True):
         total = 0.0
         for chunk in _chunks(rows, truth.shape[1]):
             scores = FILL * model.popularity[None, :] + sum(model.score(found.history, chunk).values())
-            total += _gain(scores, found.history, chunk, truth, repeat, allowed)
-        means.append(total)
-    return means[0] >= means[1]
+            total += float(_gain(scores, found.history, chunk, truth, repeat, allowed).sum())
+        totals.append(total)
+    return totals[0] >= totals[1]
+
+
+def _serving(
+    tried: Tried, members: dict[str, Recommender], baseline: type[Recommender], interactions: Interactions
+) -> Recommender:
+    """The winner, or the baseline where there is none. members: fitted on these interactions."""
+    return _model(tried.winner, members, interactions) if tried.winner else baseline().fit(interactions)
 
 
 def _model(config: Blend.Config, members: dict[str, Recommender], interactions: Interactions) -> Recommender:
@@ -222,16 +260,15 @@ def _best_by_label(tried: dict[Blend.Config, float]) -> dict[Blend.Config, float
     return dict(best.values())
 
 
-def _metrics(tried: Tried, best: Blend.Config | None) -> dict[str, float]:
-    return {"ndcg@10": round(tried.ndcg[best], 5)} if best is not None else {}
-
-
-def _why(won: bool, enough: bool, tried: Tried, baseline: str) -> str:
-    if won:
-        return f"It beat {baseline} on what {tried.customers} customers bought after the time split."
-    if not enough:
-        return f"Only {tried.customers} customers bought after the time split, too few to judge: {baseline} serves."
-    return f"No candidate beat {baseline} on the time split, so {baseline} serves."
+def _why(tried: Tried, baseline: str) -> str:
+    if not tried.enough:
+        count = tried.choosing + tried.judging
+        return f"Only {count} customers bought after the time split, too few to choose and to judge: {baseline} serves."
+    on = f"on what {tried.judging} customers bought after the time split"
+    compared = f"NDCG@10 {tried.challenger:.4f} against {tried.baseline:.4f}"
+    if tried.winner:
+        return f"Chosen on {tried.choosing} other customers, it beat {baseline} {on}: {compared}."
+    return f"The candidate chosen on {tried.choosing} customers lost to {baseline} {on}, so that serves: {compared}."
 
 
 def _window(interactions: Interactions) -> tuple[datetime, datetime] | None:

@@ -12,8 +12,6 @@ from controltower.models.recommend.blend import Blend
 from controltower.models.recommend.interactions import Interactions
 from controltower.models.recommend.neighbours import Neighbours
 
-CODES = ("buy_again", "because_you_bought", "because_you_viewed", "similar_taste", "popular")
-
 
 @dataclass(frozen=True)
 class Reasons:

@@ -34,9 +34,14 @@ SCHEMA = pa.schema(
 )
 
 
-def check_placement(placement: str) -> None:
+def check_placement(placement: str, repeat: bool | None = None) -> None:
+    """BadSettings where there is no such placement, or it never shows what `repeat` asks for."""
     if placement not in PLACEMENTS:
         raise BadSettings(f"There is no placement {placement!r}.", f"Known are {', '.join(PLACEMENTS)}.")
+    if repeat and PLACEMENTS[placement] is False:
+        raise BadSettings(
+            f"The placement {placement} never shows what a customer bought.", "Leave out --repeat, or ask for for_you."
+        )
 
 
 def recommend(
@@ -54,7 +59,7 @@ def recommend(
     The newest model trained as of a date not later than as_of, on the history of as_of. Of all customers known, unless
     `customers` (ids) says whose. repeat None: as the placement, and where that leaves it open, the validation, says.
     """
-    check_placement(placement)
+    check_placement(placement, repeat)
     repeat = PLACEMENTS[placement] if repeat is None else repeat
     if repeat is None:
         repeat = bool(registry.card(REPEAT, as_of).details["repeat_helps"])

@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("campaign", sa.String(), nullable=False),
         sa.Column("subject_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("arm", sa.String(), nullable=False),
+        sa.Column("share", sa.Float(), nullable=False, comment="the variant's share of the treated when it was drawn"),
         sa.Column("assigned_at", Moment(), nullable=False),
         sa.PrimaryKeyConstraint("campaign", "subject_id", name=op.f("pk_arms")),
         comment="the variant of a subject in a campaign, kept from its first assignment on",
@@ -137,6 +138,7 @@ def upgrade() -> None:
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("due_at", Moment(), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False, comment="what is not sent by then is dropped"),
         sa.Column("first_seq", sa.BigInteger(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
@@ -167,8 +169,8 @@ def upgrade() -> None:
     op.create_table(
         "decisions",
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("subject_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("customer_id", sa.String(), nullable=False),
+        sa.Column("subject_id", sa.BigInteger(), nullable=False),
         sa.Column("outcome", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("arm", sa.String(), nullable=True),
@@ -184,7 +186,7 @@ def upgrade() -> None:
         sa.CheckConstraint("(outcome = 'message') = (reason is null)", name=op.f("ck_decisions_reason")),
         sa.CheckConstraint("outcome in ('message', 'holdout', 'not_sent')", name=op.f("ck_decisions_outcome")),
         sa.ForeignKeyConstraint(["run_id"], ["campaign_runs.run_id"], name=op.f("fk_decisions_run_id")),
-        sa.PrimaryKeyConstraint("run_id", "subject_id", name=op.f("pk_decisions")),
+        sa.PrimaryKeyConstraint("run_id", "customer_id", name=op.f("pk_decisions")),
         comment="the frozen audience: one row a member, with what was chosen or why nothing was",
     )
     op.create_index(op.f("ix_decisions_customer_id"), "decisions", ["customer_id"], unique=False)
@@ -259,9 +261,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("request_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("at", Moment(), nullable=False),
-        sa.CheckConstraint(
-            "state in ('accepted', 'not_sent', 'rejected', 'unknown', 'cancelled')", name=op.f("ck_outcomes_state")
-        ),
+        sa.CheckConstraint("state in ('not_sent', 'rejected', 'unknown', 'cancelled')", name=op.f("ck_outcomes_state")),
         sa.ForeignKeyConstraint(["request_id"], ["requests.request_id"], name=op.f("fk_outcomes_request_id")),
         sa.ForeignKeyConstraint(["seq"], ["messages.seq"], name=op.f("fk_outcomes_seq")),
         sa.PrimaryKeyConstraint("outcome_id", name=op.f("pk_outcomes")),
