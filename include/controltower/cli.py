@@ -266,7 +266,7 @@ def migrate() -> None:
 @app.command("clock")
 def clock_command(
     moment: Annotated[str | None, typer.Argument(help="what the home's clock shows from now on; none: read it")] = None,
-    speed: Annotated[float, typer.Option(min=0, help="how many seconds it moves in one")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0, max=1e6, help="how many seconds it moves in one")] = 1.0,
     real: Annotated[bool, typer.Option("--real", help="back to the wall clock")] = False,
 ) -> None:
     """Read or set the home's clock, for rehearsals and demos."""
@@ -320,15 +320,17 @@ def _write_json(value: Any, out: Path) -> None:
 
 
 def main() -> None:
-    """The entry point: an error that the user can mend is one line and exit 1."""
+    """The entry point: an error that the user can mend is one line and exit 1. What it writes is its user's alone."""
+    os.umask(0o077)
     try:
         app()
     except ControlTowerError as e:
         _fail(str(e))
     except OSError as e:
         _fail(f"{e.filename or 'a file'}: {e.strerror or e}.")
-    except SQLAlchemyError as e:
-        _fail(f"The ledger's database failed: {str(e.__cause__ or e).splitlines()[0]}. Run `controltower doctor`.")
+    except SQLAlchemyError as e:  # its own text holds the statement's values
+        reason = str(e.__cause__).splitlines()[0] if e.__cause__ else type(e).__name__
+        _fail(f"The ledger's database failed: {reason}. Run `controltower doctor`.")
 
 
 def _fail(text: str) -> NoReturn:

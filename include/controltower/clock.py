@@ -58,7 +58,14 @@ def parse(text: str, shop: Shop) -> datetime:
         raise BadSettings(
             f"{text!r} is not a date or time.", "Write 2026-06-15 or 2026-06-15T07:00:00+09:00."
         ) from None
+    check_year(moment)
     return (moment if moment.tzinfo else moment.replace(tzinfo=shop.zone)).astimezone(UTC)
+
+
+def check_year(day: date) -> None:
+    """Refuse what can only be a slip of the finger, and would overflow elsewhere."""
+    if not 1970 <= day.year <= 2200:
+        raise BadSettings(f"The year {day.year} can't be meant.", "Write one from 1970 to 2200.")
 
 
 def set_clock(settings: Settings, moment: datetime, speed: float = 1.0) -> None:

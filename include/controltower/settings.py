@@ -7,6 +7,7 @@ A provider's credentials come from the environment or, inside Airflow, from the 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from controltower.errors import BadSettings
@@ -69,6 +70,14 @@ class Shop(BaseModel):
             raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Seoul") from None
         return value
 
+    @field_validator("country", "currency")
+    @classmethod
+    def _iso_code(cls, value: str, field: ValidationInfo) -> str:
+        letters = 2 if field.field_name == "country" else 3
+        if not re.fullmatch(f"[A-Za-z]{{{letters}}}", value):
+            raise ValueError(f"{value!r} is not an ISO code of {letters} letters")
+        return value.upper()
+
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
@@ -82,7 +91,9 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".controltower"), description="the folder of one shop: lake, ledger, models")
     database_url: SecretStr | None = Field(default=None, description="the ledger; by default SQLite in the home")
     now: datetime | None = Field(default=None, description="each process starts its clock here; with speed: the home's")
-    speed: float = Field(default=1.0, ge=0, description="how many seconds the home's clock moves in one")
+    speed: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="how many seconds the home's clock moves in one"
+    )
     source: str | None = Field(default=None, description="where ingest_data reads, as in `ingest --source`")
     online_retail: Path | None = Field(
         default=None, description="the UCI file, as .parquet or .xlsx, if not downloaded"

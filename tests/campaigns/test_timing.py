@@ -73,6 +73,7 @@ def test_the_next_allowed_moment_is_allowed_and_now_where_now_is(now: datetime, 
 
 
 def test_the_night_rule_is_for_push_to_customers_in_korea() -> None:
-    assert night_rule_applies("push", "KR")
-    assert not night_rule_applies("email", "KR")
-    assert not night_rule_applies("push", "US")
+    assert night_rule_applies("push", "KR", LONDON)
+    assert night_rule_applies("push", "US", SEOUL)  # the cautious reading: lives on Korea's clock
+    assert not night_rule_applies("email", "KR", SEOUL)
+    assert not night_rule_applies("push", "US", NEW_YORK)

@@ -80,6 +80,13 @@ class Desk:
         assert found.accounted
         return found
 
+    def pending(self, channel: str) -> int:
+        with begin(self.settings) as ledger:
+            waiting = sa.select(sa.func.sum(batches.c.size)).where(
+                batches.c.state == "pending", batches.c.channel == channel
+            )
+            return int(ledger.execute(waiting).scalar_one())
+
     def caught(self) -> dict[str, int]:
         return self.sandbox.http.get("/api/summary").json()
 

@@ -29,12 +29,12 @@ def test_sendgrid_accepts_with_its_message_id() -> None:
 @pytest.mark.parametrize(
     ("status", "state"),
     [(400, "rejected"), (413, "rejected"), (401, "retry"), (403, "retry"), (429, "retry"), (503, "retry"),
-     (500, "unknown"), (502, "unknown"), (504, "unknown"), (302, "unknown")],
+     (500, "unknown"), (502, "unknown"), (504, "unknown"), (200, "retry"), (302, "retry"), (404, "retry")],
 )  # fmt: skip
 def test_sendgrids_other_answers(status: int, state: str) -> None:
     result = sendgrid_says(status)
     assert result.state == state
-    assert (result.stop is not None) == (status in (401, 403))
+    assert (result.stop is not None) == (status in (401, 403, 200, 302, 404))
 
 
 def test_sendgrids_fault_is_named_by_field_never_by_its_message() -> None:
@@ -67,3 +67,10 @@ def test_fcms_answers(status: int, code: str, error_code: str, state: str, reaso
     result = fcm_says(status, code, error_code)
     assert (result.state, result.reason) == (state, reason)
     assert (result.stop is not None) == (reason == "unauthorized")
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>log in</html>"), (404, b"not found"), (200, b"{}")])
+def test_what_is_not_fcm_is_told_and_nothing_is_lost(status: int, body: bytes) -> None:
+    result = fcm.read_answer(Answer(status, {}, body))
+    assert result.state == "retry"
+    assert result.stop and "CONTROLTOWER_FCM_URL" in result.stop

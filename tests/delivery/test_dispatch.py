@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from controltower import clock
+from controltower import clock, settings
 from controltower.delivery import dispatch as dispatching
 from controltower.delivery.dispatch import raise_trouble
+from controltower.delivery.policy import unfit_to_send
 from controltower.errors import ProviderDown
-from controltower.ledger import consents, suppressions, tables, work
+from controltower.ledger import consents, plans, suppressions, tables, work
 from controltower.ledger.database import begin
 
 from .conftest import CUSTOMERS, NOW, Desk
@@ -137,6 +138,9 @@ def test_refused_credentials_stop_the_channel_and_lose_nothing(desk: Desk, monke
     ("name", "value", "says"),
     [
         ("CONTROLTOWER_SENDGRID_URL", "http://127.0.0.1:9", "can't be reached"),
+        ("CONTROLTOWER_SENDGRID_URL", "https://127.0.0.1:{port}", "can't be reached"),
+        ("CONTROLTOWER_SENDGRID_URL", "http://127.0.0.1:{port}/v9", "CONTROLTOWER_SENDGRID_URL"),
+        ("CONTROLTOWER_SENDGRID_API_KEY", "SG.with\r\ninside", "characters that no key has"),
         ("CONTROLTOWER_SENDGRID_API_KEY", None, "no SendGrid API key"),
     ],
 )
@@ -145,12 +149,14 @@ def test_a_dead_or_unset_provider_is_named_and_the_other_channel_goes_on(
 ) -> None:
     desk.plan()
     desk.plan("push", due_at=NOW - timedelta(days=1) + 5 * HOUR)
-    monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    port = desk.sandbox.url.rpartition(":")[2]
+    monkeypatch.setenv(name, value.format(port=port)) if value else monkeypatch.delenv(name)
     desk.settings = dispatching.Settings()
     report = desk.dispatch()
     assert says in report.trouble["email"]
     assert report.requests["sent"] == N
     assert desk.caught() == desk.caught() | {"mails": 0, "pushes": N}
+    assert desk.pending("email") == N
     with pytest.raises(ProviderDown, match=says):
         raise_trouble(report)
 
@@ -227,3 +233,45 @@ def test_an_access_token_that_cannot_be_had_loses_nothing(desk: Desk, monkeypatc
     report = desk.dispatch()
     assert "access token" in report.trouble["push"]
     assert (report.requests, desk.totals().pending) == ({}, N)
+
+
+def test_a_run_that_was_cancelled_while_a_worker_held_it_sends_no_more(desk: Desk) -> None:
+    desk.plan()
+    with begin(desk.settings) as ledger:
+        claimed = work.claim(ledger, NOW, ["email"])
+        run = plans.run(ledger, desk.run_id)
+        plans.cancel_unsent(ledger, run.occurrence_id, reason="cancelled", now=NOW, superseded=False)
+    assert claimed
+    with begin(desk.settings) as ledger:  # the worker died
+        ledger.execute(sa.update(tables.batches).values(lease_until=0.0))
+    assert desk.dispatch().requests == {}
+    assert (desk.totals().cancelled, desk.caught()["mails"]) == (N, 0)
+
+
+def test_an_interrupted_dispatch_notes_the_answers_it_had_and_gives_the_batch_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.plan()
+    real = dispatching.wait
+
+    def interrupted(calls: list[Any]) -> None:
+        real(calls)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dispatching, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        desk.dispatch()
+    monkeypatch.setattr(dispatching, "wait", real)
+    assert desk.dispatch().requests == {"sent": N - 8}
+    assert desk.totals().accepted == {"sendgrid": N}
+
+
+def test_a_placeholder_sender_or_a_plain_http_link_never_leaves_this_machine(desk: Desk) -> None:
+    shop = settings.load_shop(desk.settings)
+    real = desk.settings.model_copy(update={"sendgrid_url": "https://api.sendgrid.com"})
+    assert "placeholder" in str(unfit_to_send(real, shop, "email"))
+    sender = shop.sender.model_copy(update={"email": "hello@haru.kr"})
+    named = shop.model_copy(update={"sender": sender})
+    assert "https" in str(unfit_to_send(real, named, "email"))
+    assert unfit_to_send(real.model_copy(update={"public_url": "https://m.haru.kr"}), named, "email") is None
+    assert unfit_to_send(desk.settings, shop, "email") is None

@@ -62,7 +62,7 @@ def test_a_push_in_koreas_night_waits_for_the_morning_unless_there_is_consent_fo
     assert judge(channel="push", now=EVENING) == Refusal("not_now", until=MORNING)
     assert judge(channel="push", now=EVENING, night=frozenset("c")) is None
     assert judge(channel="email", now=EVENING) is None
-    assert judge(replace(CONTACT, country="US"), "push", now=EVENING) is None
+    assert judge(replace(CONTACT, country="US", zone=ZoneInfo("Europe/Paris")), "push", now=EVENING) is None
     assert judge(channel="push", now=EVENING, expires_at=MORNING - timedelta(hours=1)) == Refusal("expired")
 
 

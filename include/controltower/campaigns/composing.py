@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from controltower.campaigns.specs import Spec, Variant
+from controltower.campaigns.timing import in_korea
 from controltower.content import links, reasons, templates
 from controltower.content.message import Context, Email, Product, Push
 from controltower.data.lake import Reading
@@ -93,7 +94,7 @@ class Composer:
             message_id=message_id,
             unsubscribe_url=links.unsubscribe_url(self.settings, message_id),
             preferences_url=links.preferences_url(self.settings, message_id),
-            advertisement=contact.country == "KR",
+            advertisement=in_korea(contact.country, contact.zone),
         )
 
     def check(self) -> list[str]:

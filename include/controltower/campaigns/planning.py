@@ -103,7 +103,7 @@ def _decide(
         hour=member.send_hour,
         window=spec.window,
         zone=member.zone,
-        avoid_night_in_korea=timing.night_rule_applies(channel, member.country)
+        avoid_night_in_korea=timing.night_rule_applies(channel, member.country, member.zone)
         and member.customer_id not in permissions.night[channel],
     )
     if slot is None:

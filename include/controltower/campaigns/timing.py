@@ -19,9 +19,14 @@ def is_night_in_korea(moment: datetime) -> bool:
     return local >= NIGHT_START or local < NIGHT_END
 
 
-def night_rule_applies(channel: str, country: str) -> bool:
+def in_korea(country: str, zone: ZoneInfo) -> bool:
+    """Whether Korea's law protects a customer. The cautious reading: by country, or by living on Korea's clock."""
+    return country == "KR" or zone.key == KOREA.key
+
+
+def night_rule_applies(channel: str, country: str, zone: ZoneInfo) -> bool:
     """E-mail alone is exempt, and the rule is for customers in Korea."""
-    return country == "KR" and channel != "email"
+    return channel != "email" and in_korea(country, zone)
 
 
 def is_allowed(moment: datetime, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool) -> bool:

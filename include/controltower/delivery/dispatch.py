@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from controltower import clock
 from controltower.campaigns import specs
 from controltower.campaigns.composing import CatalogueItem, Composer, catalogue
 from controltower.data.lake import Reading
-from controltower.delivery.policy import Facts, refusal, without_suppressed_devices
+from controltower.delivery.policy import Facts, refusal, unfit_to_send, without_suppressed_devices
 from controltower.delivery.providers import fcm, sendgrid
 from controltower.delivery.providers.base import Provider, Result
 from controltower.errors import BadSettings, BadSpec, ProviderDown
@@ -100,6 +100,10 @@ class Dispatcher:
         except work.LeaseLost:
             log.warning("batch %d was taken over by another worker", batch.batch_id)
             return
+        except BaseException:  # interrupted: the next worker need not wait for the lease to run out
+            with begin(self.settings) as ledger:
+                work.release(ledger, batch, token, self._now())
+            raise
         log.info(
             "batch %d of %d messages: %s", batch.batch_id, len(batch.messages), "done" if done else "to be resumed"
         )
@@ -190,20 +194,29 @@ class Dispatcher:
         with begin(self.settings) as ledger:
             members = [([s.seq], s.device_id) for s in group]
             ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
-        results = list(pool.map(provider.post, (s.payload for s in group)))
-        with begin(self.settings) as ledger:
+        calls = [pool.submit(_post, provider, s.payload) for s in group]
+        try:
+            wait(calls)
+        finally:  # also when interrupted: what was asked is written down
+            results = [call.result() for call in calls]
             rows = [_row(i, r) for i, r in zip(ids, results, strict=True)]
-            work.close_requests(ledger, batch, token, rows, self._now())
+            with begin(self.settings) as ledger:
+                work.close_requests(ledger, batch, token, rows, self._now())
         self.report.requests.update(r.state for r in results)
         stop = next((r.stop for r in results if r.stop), None)
-        if not stop and not all(r.state in ("retry", "unknown") for r in results):
+        none_left = all(r.state in ("retry", "unknown") for r in results)
+        all_refused = len(results) > 1 and all(r.state == "rejected" for r in results)
+        if not (stop or none_left or all_refused):
             return None
         self.report.trouble[batch.channel] = stop or f"{provider.name}: {results[0].reason}"
         return max((r.retry_in for r in results if r.retry_in), default=_pause(batch))
 
     def _provider(self, channel: str) -> Provider:
         if channel not in self._providers:
-            self._providers[channel] = PROVIDERS[channel](self.settings)
+            provider = PROVIDERS[channel](self.settings)
+            if unfit := unfit_to_send(self.settings, self.shop, channel):
+                raise BadSettings(unfit, "`controltower doctor` tells all that is amiss.")
+            self._providers[channel] = provider
         return self._providers[channel]
 
     def _composer(self, run_id: int) -> Composer:
@@ -273,6 +286,15 @@ def _compose(
         if device.device_id not in tried or tried[device.device_id].state == "retry":
             body = fcm.payload(push, token=device.push_token, campaign=campaign, ttl=batch.expires_at - now)
             yield Send(message.seq, body, device.device_id)
+
+
+def _post(provider: Provider, payload: Mapping[str, Any]) -> Result:
+    """Post, and whatever goes wrong in our own code is an unknown outcome too; its text could quote an address."""
+    try:
+        return provider.post(payload)
+    except Exception as e:
+        log.error("%s: %s while posting", provider.name, type(e).__name__)
+        return Result("unknown", f"error:{type(e).__name__}")
 
 
 def _pause(batch: work.Batch) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from controltower.campaigns import timing
 from controltower.campaigns.specs import Window
 from controltower.profiles.contacts import Contact
+from controltower.settings import Settings, Shop
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,25 @@ def refusal(
         return Refusal("no_address" if channel == "email" else "no_device")
     if contact.customer_id in facts.capped:
         return Refusal("frequency_cap")
-    avoid_night = timing.night_rule_applies(channel, contact.country) and contact.customer_id not in facts.night
+    avoid_night = timing.night_rule_applies(channel, contact.country, contact.zone)
+    avoid_night = avoid_night and contact.customer_id not in facts.night
     if not timing.is_allowed(now, window, contact.zone, avoid_night):
         until = timing.next_allowed(now, window, contact.zone, avoid_night)
         return Refusal("expired") if until is None or until > expires_at else Refusal("not_now", until=until)
+    return None
+
+
+def unfit_to_send(settings: Settings, shop: Shop, channel: str) -> str | None:
+    """Why messages may not leave this machine yet; None where they may, or go to this machine's own sandbox.
+
+    The law wants a sender who can be reached, and mailbox providers an https link to unsubscribe (RFC 8058).
+    """
+    host = urlsplit(settings.sendgrid_url if channel == "email" else settings.fcm_url).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    sender = shop.sender
+    if sender.email.endswith(".example") or "(postal address)" in sender.postal_address:
+        return f"The sender in {settings.shop_file} is still a placeholder."
+    if not settings.public_url.startswith("https://"):
+        return "CONTROLTOWER_PUBLIC_URL must be an https address: unsubscribe links lead there."
     return None

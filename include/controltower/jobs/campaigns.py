@@ -291,9 +291,11 @@ def _counted(spec: Spec, plan: Sequence[Any]) -> dict[str, Any]:
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise BadSettings(f"The occasion {text!r} is not a date.", "Write it as 2026-06-15.") from None
+    clock.check_year(day)
+    return day
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -78,7 +78,11 @@ def _campaigns() -> str:
 
 def _provider(channel: str) -> str:
     from controltower.delivery.dispatch import PROVIDERS
+    from controltower.delivery.policy import unfit_to_send
 
-    provider = PROVIDERS[channel](settings.load())
+    conf = settings.load()
+    provider = PROVIDERS[channel](conf)
     provider.close()
+    if unfit := unfit_to_send(conf, settings.load_shop(conf), channel):
+        raise ControlTowerError(unfit)
     return f"{provider.name} has credentials"

@@ -57,7 +57,11 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         )
         new_home = not Lake(conf).intervals("quarantine")
         recorded: list[int] = []
-        tables = load(conf, found, interval, lambda rows: recorded.append(consents.append(conf, rows)))
+
+        def record(rows: pa.Table) -> None:
+            recorded.append(consents.append(conf, rows))
+
+        tables = load(conf, found, interval, record)
         if is_new:
             _keep_shop(conf, found)
     notes = found.notes()
@@ -77,8 +81,14 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
 @contextmanager
 def _alone(conf: Settings) -> Iterator[None]:
     """One ingest at a time in a home: two would not see each other's rows, and load the same event twice."""
-    conf.home.mkdir(parents=True, exist_ok=True)
-    with (conf.home / "ingest.lock").open("a") as lock:
+    try:
+        conf.home.mkdir(parents=True, exist_ok=True)
+        lock = (conf.home / "ingest.lock").open("a")
+    except OSError as e:
+        raise BadSettings(
+            f"The home {conf.home} can't be used: {e.strerror}.", "Let CONTROLTOWER_HOME name a folder of your own."
+        ) from None
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
     from controltower.data.lake import Lake
     from controltower.models.base import Outcome
+    from controltower.models.registry import Registry
     from controltower.settings import Shop
 
 log = logging.getLogger("controltower")
 
 
-def train_models(as_of: str | None = None) -> dict[str, Any]:
+def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) -> dict[str, Any]:
     """Train all models as of a date, and store which serve: the challenger, or the baseline that it didn't beat.
 
+    Where models as of a date at most `unless_newer_than_days` earlier serve already, nothing is trained: a `note` says so.
     Returns per model: version, published (the challenger won), serves, metric, value, baseline, baseline_value.
     """
     from threadpoolctl import threadpool_limits
@@ -36,6 +38,11 @@ def train_models(as_of: str | None = None) -> dict[str, Any]:
     at = moment(as_of, config, shop)
     lake, registry = Lake(config), Registry(config.home / "models")
     report: dict[str, Any] = {"as_of": at.isoformat(), "models": {}}
+    newest = _trained_as_of(registry, at)
+    if unless_newer_than_days and newest and at - newest <= timedelta(days=unless_newer_than_days):
+        note = f"skipped: the models as of {newest.isoformat()} serve"
+        log.info("training is %s", note)
+        return report | {"note": note}
     with threadpool_limits(limits=1):
         for outcome in _outcomes(lake, at, shop):
             card = registry.store(
@@ -72,6 +79,19 @@ def train_models(as_of: str | None = None) -> dict[str, Any]:
                 "why": card.why,
             }
     return report
+
+
+def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
+    """The date as of which the models that serve at a moment were trained: the oldest of them. None where one lacks."""
+    from controltower.errors import NoData
+    from controltower.models import propensity, timing
+    from controltower.models.recommend import choose
+
+    names = [choose.REPEAT, choose.NEW, timing.NAME, *(f"propensity_{h}d" for h in propensity.HORIZONS)]
+    try:
+        return min(registry.card(name, at).as_of for name in names)
+    except NoData:
+        return None
 
 
 def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:

@@ -27,7 +27,7 @@ _up_to_date: set[str] = set()  # URLs that this process has looked at
 def _engine(url: str) -> sa.Engine:
     try:
         engine = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError):
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError):
         raise BadSettings(
             "CONTROLTOWER_DATABASE_URL is not a database URL.", "Write postgresql+psycopg://user@host/database."
         ) from None
@@ -100,7 +100,7 @@ def _revision(engine: sa.Engine) -> str | None:
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
-    except sa.exc.OperationalError as e:
+    except sa.exc.DBAPIError as e:
         reason = str(e.orig).splitlines()[0] if e.orig else "no answer"
         raise BadSettings(
             f"The ledger's database can't be opened: {reason}.",

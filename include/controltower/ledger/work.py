@@ -112,26 +112,35 @@ def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -
 
     What an earlier worker left open in it becomes `unknown`.
     """
-    clock = epoch(connection)
     b = batches.c
-    batch_id = connection.execute(
-        sa.select(b.batch_id)
-        .where(b.state == "pending", b.due_at <= now, b.not_before <= clock, b.channel.in_(channels))
-        .where(sa.or_(b.lease_token.is_(None), b.lease_until < clock))
-        .order_by(b.due_at, b.batch_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    ).scalar_one_or_none()
-    if batch_id is None:
-        return None
-    token = uuid.uuid4().hex
-    connection.execute(
-        sa.update(batches)
-        .where(b.batch_id == batch_id)
-        .values(lease_token=token, lease_until=clock + LEASE_SECONDS, attempts=b.attempts + 1)
-    )
-    recover(connection, batch_id, now)
-    return read(connection, batch_id), token
+    while True:
+        clock = epoch(connection)
+        batch_id = connection.execute(
+            sa.select(b.batch_id)
+            .where(b.state == "pending", b.due_at <= now, b.not_before <= clock, b.channel.in_(channels))
+            .where(sa.or_(b.lease_token.is_(None), b.lease_until < clock))
+            .order_by(b.due_at, b.batch_id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        ).scalar_one_or_none()
+        if batch_id is None:
+            return None
+        token = uuid.uuid4().hex
+        connection.execute(
+            sa.update(batches)
+            .where(b.batch_id == batch_id)
+            .values(lease_token=token, lease_until=clock + LEASE_SECONDS, attempts=b.attempts + 1)
+        )
+        recover(connection, batch_id, now)
+        batch = read(connection, batch_id)
+        if _run_state(connection, batch) == "planned":
+            return batch, token
+        release(connection, batch, token, now)  # its run was stopped while a worker that is gone held it
+
+
+def _run_state(connection: sa.Connection, batch: Batch) -> str:
+    state = sa.select(campaign_runs.c.state).where(campaign_runs.c.run_id == batch.run_id)
+    return str(connection.execute(state).scalar_one())
 
 
 def recover(connection: sa.Connection, batch_id: int, now: datetime) -> None:
@@ -231,9 +240,7 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
     _hold(connection, batch.batch_id, token)
     _settle(connection, read(connection, batch.batch_id), now)
     left = read(connection, batch.batch_id)
-    run_state = connection.execute(
-        sa.select(campaign_runs.c.state).where(campaign_runs.c.run_id == batch.run_id)
-    ).scalar_one()
+    run_state = _run_state(connection, left)
     if run_state != "planned":
         for m in left.unsettled:
             write_outcome(connection, m.seq, "cancelled", run_state, now)

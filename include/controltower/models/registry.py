@@ -138,11 +138,7 @@ class Registry:
 
 
 def in_service(settings: Settings) -> dict[str, dict[str, Any]]:
-    """By model name, the newest version's card in short: what serves, and the deciding metric beside the baseline's.
-
-    `metrics` (the challenger's) and `baseline_metrics` hold that one figure by its name, or nothing where none could
-    be measured.
-    """
+    """By model name, the newest version in short: what serves, the challenger's and the baseline's metrics."""
     registry = Registry(settings.home / "models")
     return {
         card.name: {
@@ -150,16 +146,12 @@ def in_service(settings: Settings) -> dict[str, dict[str, Any]]:
             "serves": card.serves,
             "challenger": card.challenger,
             "published": card.published,
-            "metrics": _deciding(card, card.metrics),
+            "metrics": card.metrics,
             "baseline": card.baseline,
-            "baseline_metrics": _deciding(card, card.baseline_metrics),
+            "baseline_metrics": card.baseline_metrics,
         }
         for card in map(registry.card, registry.names())
     }
-
-
-def _deciding(card: Card, metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name == card.metric}
 
 
 @cache

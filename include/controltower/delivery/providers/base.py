@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError
 
+from controltower.errors import BadSettings
+
 
 @dataclass(frozen=True)
 class Result:
@@ -51,6 +53,24 @@ class Provider(Protocol):
     def close(self) -> None: ...
 
 
+# The connection was not made, or the request was not well-formed: the body can't have left.
+_NEVER_LEFT = (
+    NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.SSLError,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.LocationValueError,
+    ValueError,
+)
+
+
+def _host(url: str) -> str:
+    try:
+        return str(urllib3.util.parse_url(url).host)
+    except urllib3.exceptions.LocationParseError:
+        return "the provider"
+
+
 class Client:
     """One shared pool of kept connections, without hidden retries or redirects."""
 
@@ -69,15 +89,23 @@ class Client:
             answer = self._pool.request(
                 "POST", url, body=body, headers={"Content-Type": "application/json", **headers}, redirect=False
             )
-        except (NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
-            where = urllib3.util.parse_url(url).host
-            return Result("retry", f"no_connection:{type(e).__name__}", stop=f"{where} can't be reached. Is it up?")
+        except _NEVER_LEFT as e:  # nothing is quoted: an address or a key could be in it
+            stop = f"{_host(url)} can't be reached ({type(e).__name__}). Is its address right, is it up?"
+            return Result("retry", f"no_connection:{type(e).__name__}", stop=stop)
         except HTTPError as e:
             return Result("unknown", f"no_answer:{type(e).__name__}")
         return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.data)
 
     def close(self) -> None:
         self._pool.clear()
+
+
+def clean_secret(name: str, value: str) -> str:
+    """A key as it can stand in a header; BadSettings, which doesn't quote it, where it can't."""
+    value = value.strip()
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise BadSettings(f"{name} holds characters that no key has.", "Copy it again, without spaces or line breaks.")
+    return value
 
 
 def retry_after(answer: Answer) -> float | None:

@@ -36,7 +36,7 @@ class Fcm:
         try:
             self._credentials = service_account.Credentials.from_service_account_info(account, scopes=[_SCOPE])
             project = account["project_id"]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             raise BadSettings("FCM's service account file is not valid.", "Download it again from Firebase.") from None
         self._url = f"{settings.fcm_url.rstrip('/')}/v1/projects/{project}/messages:send"
         self._client = Client()
@@ -73,10 +73,12 @@ def _service_account(settings: Settings) -> dict[str, Any]:
     try:
         account = json.loads(settings.fcm_credentials.read_text())
     except (OSError, ValueError):
+        account = None
+    if not isinstance(account, dict):
         raise BadSettings(
             f"CONTROLTOWER_FCM_CREDENTIALS can't be read: {settings.fcm_credentials}.",
             "It must be a service account's JSON file.",
-        ) from None
+        )
     return account
 
 
@@ -98,8 +100,8 @@ def payload(push: Push, *, token: str, campaign: str, ttl: timedelta) -> dict[st
 def read_answer(answer: Answer) -> Result:
     """What FCM's answer means. https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode"""
     status = answer.status
-    if status == 200:
-        return Result("sent", None, status, _name(answer))
+    if status == 200 and (name := _name(answer)):
+        return Result("sent", None, status, name)
     code = _error_code(answer)
     if code in ("UNREGISTERED", "SENDER_ID_MISMATCH", "INVALID_ARGUMENT"):
         return Result("rejected", code.lower(), status)
@@ -108,8 +110,9 @@ def read_answer(answer: Answer) -> Result:
         return Result("retry", "unauthorized", status, stop=stop)
     if status in (429, 503):
         return Result("retry", code.lower(), status, retry_in=retry_after(answer))
-    if status in (400, 404):
-        return Result("rejected", code.lower(), status)
+    if status < 500:
+        stop = f"It answered {status}, as FCM's messages:send does not. Check CONTROLTOWER_FCM_URL."
+        return Result("retry", f"http_{status}", status, stop=stop)
     return Result("unknown", f"http_{status}", status)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from sendgrid.helpers import mail
 
 from controltower.content.message import Email
-from controltower.delivery.providers.base import Answer, Client, Result, retry_after
+from controltower.delivery.providers.base import Answer, Client, Result, clean_secret, retry_after
 from controltower.errors import BadSettings
 from controltower.settings import Settings, Shop, airflow_connection
 
-_REJECTED = {400, 404, 405, 406, 413, 415}
+_REJECTED = {400, 413}  # about this message; other 4xx are about the address, the method, the account
 
 
 class SendGrid:
@@ -31,7 +31,7 @@ class SendGrid:
             )
         base = settings.sendgrid_url if settings.sendgrid_api_key else connection.get("host") or settings.sendgrid_url
         self._url = f"{base.rstrip('/')}/v3/mail/send"
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers = {"Authorization": f"Bearer {clean_secret('The SendGrid API key', key)}"}
         self._client = Client()
 
     def trouble(self) -> str | None:
@@ -66,7 +66,7 @@ def payload(email: Email, *, to: str, shop: Shop, message_id: str, campaign: str
 def read_answer(answer: Answer) -> Result:
     """What SendGrid's answer means for the request. A 5xx may come after it took the mail: unknown."""
     status = answer.status
-    if status in (200, 202):
+    if status == 202:
         return Result("sent", None, status, answer.headers.get("x-message-id"))
     if status in (401, 403):
         stop = f"SendGrid refuses our API key or sender ({status}). Check the key and the sender's verification."
@@ -77,6 +77,9 @@ def read_answer(answer: Answer) -> Result:
         return Result("retry", "unavailable", status, retry_in=retry_after(answer))
     if status in _REJECTED:
         return Result("rejected", _first_field(answer), status)
+    if status < 500:
+        stop = f"It answered {status}, as SendGrid's mail/send does not. Check CONTROLTOWER_SENDGRID_URL."
+        return Result("retry", f"http_{status}", status, stop=stop)
     return Result("unknown", f"http_{status}", status)
 
 
