@@ -166,7 +166,7 @@ def test_a_setting_that_cannot_be_used_is_named(trained: Path, name: str, value:
 
 def test_missing_credentials_are_named_and_nothing_is_lost(trained: Path) -> None:
     good(trained, "campaign", "plan", "picked_for_you")
-    done = run(trained, "dispatch", CONTROLTOWER_NOW="2026-03-03T12:00:00+09:00")
+    done = run(trained, "dispatch", CONTROLTOWER_NOW="2026-03-02T20:30:00+09:00")
     assert done.returncode == 1
     assert "CONTROLTOWER_SENDGRID_API_KEY" in done.stderr
     assert "CONTROLTOWER_FCM_CREDENTIALS" in done.stderr
