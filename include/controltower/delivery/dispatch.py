@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -101,7 +102,7 @@ class Dispatcher:
             log.warning("batch %d was taken over by another worker", batch.batch_id)
             return
         except BaseException:  # interrupted: the next worker need not wait for the lease to run out
-            with begin(self.settings) as ledger:
+            with suppress(work.LeaseLost), begin(self.settings) as ledger:
                 work.release(ledger, batch, token, self._now())
             raise
         log.info(
@@ -149,7 +150,8 @@ class Dispatcher:
         now, spec = self._now(), composer.spec
         who = {m.customer_id: people.who[m.customer_id] for m in some if m.customer_id in people.who}
         with reading(self.settings) as ledger:
-            facts = gather(ledger, self.shop, spec.purpose, batch.channel, who, people.hashes, now)
+            hashes = [people.hashes[c] for c in who if c in people.hashes]
+            facts = gather(ledger, self.shop, spec.purpose, batch.channel, who, hashes, now)
         sends: list[Send] = []
         dropped: list[tuple[int, str, str]] = []
         deferred: dict[datetime, list[int]] = {}
@@ -205,7 +207,7 @@ class Dispatcher:
         self.report.requests.update(r.state for r in results)
         stop = next((r.stop for r in results if r.stop), None)
         none_left = all(r.state in ("retry", "unknown") for r in results)
-        all_refused = len(results) > 1 and all(r.state == "rejected" for r in results)
+        all_refused = len(results) == _AT_ONCE and all(r.state == "rejected" for r in results)
         if not (stop or none_left or all_refused):
             return None
         self.report.trouble[batch.channel] = stop or f"{provider.name}: {results[0].reason}"
@@ -242,7 +244,7 @@ def gather(
     purpose: str,
     channel: str,
     who: Mapping[str, Contact],
-    hashes: Mapping[str, str],
+    hashes: Sequence[str],
     now: datetime,
 ) -> Facts:
     """What the ledger says at this moment of the customers of a batch."""
@@ -258,7 +260,7 @@ def gather(
         granted=consents.granted(ledger, channel, purpose, now, customers),
         night=consents.granted(ledger, channel, "night_marketing", now, customers),
         suppressed_customers=suppressions.held(ledger, "customer", channel, purpose, now, customers),
-        suppressed_addresses=suppressions.held(ledger, "address", channel, purpose, now, list(hashes.values())),
+        suppressed_addresses=suppressions.held(ledger, "address", channel, purpose, now, hashes),
         suppressed_devices=suppressions.held(ledger, "device", channel, purpose, now, devices),
         capped=capped,
     )
