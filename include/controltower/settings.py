@@ -111,6 +111,13 @@ class Settings(BaseSettings):
     spill: str = Field(default="20GB", description="how much disk DuckDB may use beyond its memory")
     threads: int = Field(default=2, ge=1, description="DuckDB's threads")
 
+    @field_validator("memory", "spill")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+)?\s*([KMGT]I?)?B", value, re.IGNORECASE):
+            raise ValueError(f"{value!r} is no size such as 512MB or 1GB")
+        return value
+
     @field_validator("now")
     @classmethod
     def _zoned(cls, value: datetime | None) -> datetime | None:

@@ -66,7 +66,7 @@ def rows(lake: Lake, table: str, as_of: str | None = None) -> list[dict[str, Any
     with lake.read(utc(as_of) if as_of else None) as reading:
         found = reading.arrow(reading.table(table)).to_pylist()
     found = [{k: v for k, v in row.items() if v is not None} for row in found]
-    return sorted(found, key=lambda row: str(next(iter(row.values()))))
+    return sorted(found, key=lambda row: [str(value) for value in row.values()])
 
 
 def good_customers(count: int) -> str:

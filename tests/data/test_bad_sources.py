@@ -82,6 +82,34 @@ def test_no_source(conf: Settings) -> None:
         ingest_data()
 
 
+@pytest.mark.parametrize("name", ["CONTROLTOWER_MEMORY", "CONTROLTOWER_SPILL"])
+@pytest.mark.parametrize("value", ["abc", "", "-1GB", "1", "1GB; DROP"])
+def test_a_size_that_is_none(conf: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings, match=f"{name} can't be used: .* such as 512MB"):
+        ingest_data("simulated")
+
+
+@pytest.mark.parametrize("value", ["512MB", "1gb", "1.5 GiB", "1000000000B"])
+def test_sizes_that_duckdb_reads(
+    conf: Settings, shop: Path, monkeypatch: pytest.MonkeyPatch, ingest: Ingest, value: str
+) -> None:
+    monkeypatch.setenv("CONTROLTOWER_MEMORY", value)
+    monkeypatch.setenv("CONTROLTOWER_SPILL", value)
+    assert ingest({"products.csv": GOOD})["tables"]["products"]["loaded"] == 1
+
+
+@pytest.mark.parametrize("home", ["file", "file/home"])
+def test_a_home_that_can_not_be_one(
+    conf: Settings, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (shop / "products.csv").write_text(GOOD)
+    monkeypatch.setenv("CONTROLTOWER_HOME", str(tmp_path / home))
+    with pytest.raises(BadSettings, match=f"The home .*{home} can't be used.*CONTROLTOWER_HOME"):
+        ingest_data(str(shop))
+
+
 def test_the_source_may_come_from_the_settings(conf: Settings, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (shop / "products.csv").write_text(GOOD)
     monkeypatch.setenv("CONTROLTOWER_SOURCE", str(shop))

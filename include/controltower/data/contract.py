@@ -19,6 +19,7 @@ class Type(StrEnum):
 
     KEY = "key"  # text; integer-looking floats such as 17850.0 become "17850"
     TEXT = "text"
+    WORD = "word"  # text whose case says nothing, kept in lower case
     TIME = "time"  # UTC, microseconds
     DATE = "date"
     MONEY = "money"  # decimal(18,4)
@@ -31,6 +32,7 @@ class Type(StrEnum):
 ARROW: dict[Type, pa.DataType] = {
     Type.KEY: pa.string(),
     Type.TEXT: pa.string(),
+    Type.WORD: pa.string(),
     Type.TIME: pa.timestamp("us", tz="UTC"),
     Type.DATE: pa.date32(),
     Type.MONEY: pa.decimal128(18, 4),
@@ -78,8 +80,8 @@ class Table:
 
 
 _TYPES = {
-    "key": Type.KEY, "text": Type.TEXT, "time": Type.TIME, "date": Type.DATE, "money": Type.MONEY,
-    "number": Type.NUMBER, "integer": Type.INTEGER, "flag": Type.FLAG, "json": Type.JSON,
+    "key": Type.KEY, "text": Type.TEXT, "word": Type.WORD, "time": Type.TIME, "date": Type.DATE,
+    "money": Type.MONEY, "number": Type.NUMBER, "integer": Type.INTEGER, "flag": Type.FLAG, "json": Type.JSON,
 }  # fmt: skip
 
 
@@ -108,8 +110,8 @@ CONTRACT: dict[str, Table] = {
         ),
         _table(
             "consents", "log", "customer_id channel purpose recorded_at granted source",
-            "customer_id:key* channel* purpose* recorded_at:time* granted:flag* source* site legal_basis text_version"
-            " expires_at:time proof attributes:json",
+            "customer_id:key* channel:word* purpose:word* recorded_at:time* granted:flag* source* site legal_basis"
+            " text_version expires_at:time proof attributes:json",
             known="recorded_at", happened="recorded_at", core=True,
         ),
         _table(

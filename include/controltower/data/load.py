@@ -1,8 +1,8 @@
 """One load: a source's tables through the gate into the lake, all of them or none.
 
 Every table is read and checked before anything is published. Where one can't be read, or has too many bad rows,
-nothing of the load is published, and the lake stays as it was; of too many bad rows the quarantine is written, so that
-they can be seen.
+nothing of the load is published, and the lake stays as it was. Of too many bad rows the quarantine is written, so that
+they can be seen, and the withdrawals of consent are recorded: those don't wait for a mended file.
 A table that the source doesn't have keeps what it had.
 """
 
@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from controltower.data import manifest as manifests
-from controltower.data import quarantine
+from controltower.data import quarantine, withdrawals
 from controltower.data.contract import CONTRACT
 from controltower.data.gate import Checked, Gate, Interval
 from controltower.data.lake import Lake
@@ -28,13 +28,11 @@ from controltower.errors import BadSource
 from controltower.settings import Settings
 
 
-def load(
-    settings: Settings, source: Source, interval: Interval, before_commit: Callable[[pa.Table], None]
-) -> dict[str, Any]:
+def load(settings: Settings, source: Source, interval: Interval, record: Callable[[pa.Table], None]) -> dict[str, Any]:
     """Load what the source knows in the interval. Returns the report of each table, by name.
 
-    `before_commit` gets the load's consents, as the last thing before the lake changes: a withdrawal may be known too
-    early, never too late. Raises BadSource as described above.
+    `record` gets the load's consents, as the last thing before the lake changes: a withdrawal may be known too early,
+    never too late. Raises BadSource as described above.
     """
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
@@ -45,14 +43,28 @@ def load(
         try:
             for table, result in checked.items():
                 quarantine.check_limit(result, bad[table], source.bad_rows_limit)
-        except BadSource:
+        except BadSource as e:
+            if withdrawals.TABLE in checked:
+                e = _keep_withdrawals(e, withdrawals.of_refused(con, interval.now), record)
             lake.commit(interval.key, parts)
-            raise
+            raise e from None
         parts |= {table: lake.write(table, gate.rows(table)) for table in checked}
-        if "consents" in checked:
-            before_commit(gate.rows("consents").read_all())
+        reports = {table: _report(result, interval) for table, result in checked.items()}
+        if withdrawals.TABLE in checked:
+            record(withdrawals.held_back(con, interval.now))
+            record(gate.rows(withdrawals.TABLE).read_all())
+            reports[withdrawals.TABLE]["notes"] += withdrawals.notes(con, checked[withdrawals.TABLE])
         lake.commit(interval.key, parts)
-    return {table: _report(result, interval) for table, result in checked.items()}
+    return reports
+
+
+def _keep_withdrawals(error: BadSource, rows: pa.Table, record: Callable[[pa.Table], None]) -> BadSource:
+    """Record what a refused load tells of withdrawals. Returns the error, which then says so."""
+    if not rows.num_rows:
+        return error
+    record(rows)
+    told = f"But the {rows.num_rows:,} withdrawals of consent that could be read are recorded, and hold."
+    return BadSource(f"{error.what} {told}", error.remedy)
 
 
 def _check_all(source: Source, gate: Gate, folder: Path) -> dict[str, Checked]:

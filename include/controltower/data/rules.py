@@ -20,12 +20,12 @@ _ISO_TIME = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00(:00(\.0+)?)?Z?)?$"
 _EMAIL = r"^[^\s@<>()\[\],;:\"\\]+@([\p{L}\p{N}]([\p{L}\p{N}-]*[\p{L}\p{N}])?\.)+[\p{L}\p{N}-]{2,63}$"
 _LOCALE = r"^[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|\d{3}))?(-[A-Za-z0-9]{5,8})*$"  # BCP 47
-_WORD = r"^[a-z][a-z0-9_]*$"  # channels are an open set of words
+WORD = r"^[a-z][a-z0-9_]*$"  # channels are an open set of words
 _EVENT_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"  # what GA4 takes for a name
 
 _TRUE = "('true', 't', '1', 'yes', 'y')"
 _FALSE = "('false', 'f', '0', 'no', 'n')"
-_PURPOSES = "('marketing', 'night_marketing', 'profiling', 'third_party_ads')"
+PURPOSES = "('marketing', 'night_marketing', 'profiling', 'third_party_ads')"
 _STATUSES = "('placed', 'cancelled', 'returned')"
 
 # times at which something has happened: never later than the interval's end
@@ -83,6 +83,8 @@ def read(column: Column, kind: str, zone: str) -> str:
     match column.type:
         case Type.KEY:
             return _key(value, kind)
+        case Type.WORD:
+            return f"lower({text})"
         case Type.TIME:
             return _time(value, kind, zone)
         case Type.DATE:
@@ -147,7 +149,7 @@ def rules(table: Table, end: datetime) -> list[Rule]:
         name, c = column.name, quoted(column.name)
         if column.required:
             found.append(Rule("required", name, f"{raw(name)} IS NULL"))
-        if column.type not in (Type.KEY, Type.TEXT):
+        if column.type not in (Type.KEY, Type.TEXT, Type.WORD):
             found.append(Rule(column.type.value, name, f"{c} IS NULL AND {raw(name)} IS NOT NULL"))
         if name in _PAST:
             found.append(Rule("future", name, f"{c} > {moment(end)}"))
@@ -158,8 +160,8 @@ def rules(table: Table, end: datetime) -> list[Rule]:
     names = {c.name for c in table.columns}
     found += [Rule(rule, column, broken) for rule, column, broken in _shapes() if column in names]
     if table.name == "consents":
-        found.append(Rule("purpose", "purpose", f"purpose NOT IN {_PURPOSES}"))
-        found.append(Rule("channel", "channel", _unlike("channel", _WORD)))
+        found.append(Rule("purpose", "purpose", f"purpose NOT IN {PURPOSES}"))
+        found.append(Rule("channel", "channel", _unlike("channel", WORD)))
     if table.name == "orders":
         found.append(Rule("status", "status", f"status NOT IN {_STATUSES}"))
     if table.name == "order_lines":

@@ -16,6 +16,8 @@ from controltower.errors import BadSettings
 from controltower.settings import INCLUDE, Settings, Shop
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from controltower.data.sources.base import Input, KnownAt, Source
 
 SIMULATION_SEED = 1
