@@ -7,6 +7,7 @@ It lies beside the DAG files because nothing in `controltower` may import Airflo
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -94,7 +95,11 @@ def occasions(events: Mapping[Any, Any], dag_run: Any, given: str | None) -> lis
 
 
 def run(job: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Do a job and give its report. What a person must mend isn't tried again; a provider that is down is."""
+    """Do a job and give its report. What a person must mend isn't tried again; a provider that is down is.
+
+    What it writes is for its owner's eyes only: a home holds addresses.
+    """
+    os.umask(0o077)
     try:
         return job(*args, **kwargs)
     except ProviderDown:

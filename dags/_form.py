@@ -21,7 +21,7 @@ def form(spec: Spec) -> dict[str, Param]:
             spec.holdout, "number", "Who", "Holdout", "Share withheld to measure the campaign.", minimum=0, maximum=0.9
         ),
         "at_most": _field(
-            spec.audience.at_most, "integer", "Who", "Size limit", "Highest score first. Empty: all.", minimum=1
+            spec.audience.at_most, "integer", "Who", "Size limit", "Highest score first. Empty: the spec's.", minimum=1
         ),
         "variants": _field(variants, "array", "What", "Variants", "The arms to send.", examples=variants),
         "channels": _field(

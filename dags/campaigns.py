@@ -2,6 +2,7 @@
 
 A run freezes a plan in the ledger: who, which variant, which channel, when. dispatch_messages sends it. Triggering an
 occasion again, or clearing the task, finds that plan and sends nothing twice; an occasion of a past day only rehearses.
+Plans are made one at a time, so that each counts the messages of the others in its frequency caps.
 A spec that can't be read becomes a DAG tagged `broken` that shows the error.
 
 **If it fails**, nothing of this run was planned: the plan is one transaction. The log says what to mend.
@@ -22,7 +23,7 @@ def usable(spec: Spec) -> None:
 
     @dag(f"campaign_{spec.name}", **DAG, **schedule, params=form(spec), tags=["tier-1", "campaign"], doc_md=about)
     def campaign() -> None:
-        @task(pool="lake", owner=spec.owner)
+        @task(pool="planning", owner=spec.owner)
         def plan(*, params=None, dag_run=None, triggering_asset_events=None) -> list[dict]:
             asked = dict(params) if dag_run.run_type == "manual" else {}
             days = occasions(triggering_asset_events, dag_run, asked.pop("occasion", None))

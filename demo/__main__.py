@@ -28,6 +28,7 @@ def main() -> int:
     arguments.add_argument("--homes", type=Path, default=tower.ROOT / ".demo", help="where the homes are")
     arguments.add_argument("--once", action="store_true", help="end after the summary")
     chosen = arguments.parse_args()
+    os.umask(0o077)  # a home holds addresses
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     progress = Progress()
@@ -91,9 +92,10 @@ def _day(plan: home.Plan, progress: Progress, once: bool) -> int:
     progress.wait("the sandbox", lambda: summary.inbox_counts(inbox), processes.check, patience=60)
     day.prepare()
     progress.say(f"Airflow is up at {api.url}, the inbox at {inbox}")
-    day.plan(plan.source, plan.starts.date().isoformat())
+    day.plan(plan.source, plan.ends)
+    known = summary.known_customers()
     day.send(plan.speed or SPEED)
-    wrong = summary.report(inbox)
+    wrong = summary.report(inbox, known)
     print(f"\n  Airflow  {api.url}  (log in as {tower.USER}, password {api.password})\n  Inbox    {inbox}")
     print(f"  Shell    . {os.path.relpath(shell)}  (then `controltower` and `airflow` work on this home)\n", flush=True)
     if wrong:

@@ -18,6 +18,7 @@ from controltower.sandbox import credentials
 from controltower.settings import INCLUDE, Shop, parse_shop
 
 DAYS = {"simulated": "2026-06-15", "online-retail": "2011-11-09"}
+ENDS = {"online-retail": "2011-12-10"}  # its last order is of the day before: all customers are loaded
 HOUR = "T06:30"
 MOST_QUIET_DAYS = timedelta(days=60)
 READERS = {
@@ -30,11 +31,15 @@ READERS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A demo's source, its home, and when its day starts in the shop's zone; `speed` only where the user gave one."""
+    """A demo's source, its home, and when its day starts in the shop's zone; `speed` only where the user gave one.
+
+    Facts of before the date `ends` are loaded. What comes after the start is loaded then, but not known yet.
+    """
 
     source: str
     home: Path
     starts: datetime
+    ends: str
     speed: float | None
 
     def use(self, sandbox_url: str) -> None:
@@ -71,9 +76,10 @@ def plan(source: str, homes: Path, environment: Mapping[str, str]) -> Plan:
         shop = parse_shop(contract.shop_file)
         newest = _newest(contract, shop).astimezone(shop.zone)
         day = (newest.date() + timedelta(days=1)).isoformat()
-    starts = given.now or clock.parse(day + HOUR, shop)
+    starts = (given.now or clock.parse(day + HOUR, shop)).astimezone(shop.zone)
+    ends = ENDS.get(source, starts.date().isoformat())
     speed = given.speed if "CONTROLTOWER_SPEED" in environment else None
-    return Plan(str(folder or source), homes / name, starts.astimezone(shop.zone), speed)
+    return Plan(str(folder or source), homes / name, starts, ends, speed)
 
 
 def _newest(source: FolderSource, shop: Shop) -> datetime:

@@ -18,7 +18,13 @@ def inbox_counts(url: str) -> dict[str, int] | None:
     return counts
 
 
-def report(inbox: str) -> list[str]:
+def known_customers() -> int:
+    """The customers whom the home's clock lets one know of by now."""
+    known: int = summarise()["customers_known_by_now"]
+    return known
+
+
+def report(inbox: str, known_when_planned: int) -> list[str]:
     """Print the summary; returns what doesn't add up."""
     total = summarise()
     caught = inbox_counts(inbox) or {}
@@ -26,6 +32,7 @@ def report(inbox: str) -> list[str]:
     for note in total["simulated"]:
         print(f"  ({note})")
     _line("customers", total["customers"])
+    _line("known when planned", known_when_planned)
     for run in total["runs"]:
         print(f"\n  {run['campaign']}, occurrence {run['occurrence']}, version {run['version']} ({run['state']})")
         _figures(run)
@@ -77,8 +84,9 @@ def _figures(figures: Mapping[str, Any]) -> None:
     _each("not sent", figures["not_sent"])
     _each("accepted", figures["accepted"])
     _each("rejected", figures["rejected"])
-    if figures["unknown"]:
-        _line("unknown", figures["unknown"])
+    for name in ("unknown", "cancelled"):
+        if figures[name]:
+            _line(name, figures[name])
 
 
 def _each(title: str, counts: Mapping[str, int]) -> None:

@@ -22,7 +22,7 @@ from demo.processes import DemoFailed, Processes
 
 ROOT = Path(__file__).resolve().parents[1]
 USER = "admin"
-DAGS = ("ingest_data", "build_profiles", "train_models", "score_customers", "dispatch_messages")
+DAGS = ("ingest_data", "build_profiles", "train_models", "score_customers", "cancel_campaign", "dispatch_messages")
 
 
 def airflow(*arguments: str) -> list[str]:
@@ -52,7 +52,7 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "API__WORKERS": 1,
         "API__SECRET_KEY": kept["secret_key"],
         "API_AUTH__JWT_SECRET": kept["jwt_secret"],
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=30",  # seconds for a lock
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "LOGGING__BASE_LOG_FOLDER": folder / "logs",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
@@ -61,7 +61,7 @@ def environment(folder: Path, port: int) -> dict[str, str]:
     return {
         **{f"AIRFLOW__{name}": str(value) for name, value in values.items()},
         "AIRFLOW_HOME": str(folder),
-        "PYTHONPATH": str(ROOT / "include"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(ROOT / "demo" / "airflow_config")]),
         "SPT_NOENV": "1",  # process titles must not overwrite the environment by which the demo knows its processes
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

@@ -55,12 +55,37 @@ def test_every_task_has_limits_and_a_pool_that_the_set_up_makes(ours: dict[str, 
 
 
 def test_the_day_is_one_chain_of_assets(ours: dict[str, Any]) -> None:
-    dags = ours["dags"]
-    chain = ["ingest_data", "build_profiles", "train_models", "score_customers"]
-    for before, after in zip(chain, [*chain[1:], "campaign_win_back"], strict=True):
-        (task,) = dags[before]["tasks"].values()
-        assert len(task["outlets"]) == 1
-        assert task["outlets"][0] in dags[after]["summary"] or dags[after]["timetable"] == "AssetTriggeredTimetable"
+    """By DAG: the assets it waits for, and those it tells of."""
+    facts, profiles, models, scores = (f"controltower_{name}" for name in ("facts", "profiles", "models", "scores"))
+    assert {
+        dag_id: (dag["assets"], [outlet for task in dag["tasks"].values() for outlet in task["outlets"]])
+        for dag_id, dag in ours["dags"].items()
+    } == {
+        "ingest_data": ([], [facts]),
+        "build_profiles": ([facts], [profiles]),
+        "train_models": ([profiles], [models]),
+        "score_customers": ([models], [scores]),
+        "campaign_picked_for_you": ([scores], []),
+        "campaign_win_back": ([scores], []),
+        "example_export_top_customers": ([scores], []),
+        "cancel_campaign": ([], []),
+        "dispatch_messages": ([], []),
+    }
+
+
+def test_plans_are_made_one_at_a_time(ours: dict[str, Any]) -> None:
+    """Two at once would both find the same frequency caps free."""
+    assert json.loads((DAGS / "pools.json").read_text())["planning"]["slots"] == 1
+    planning = {
+        dag_id for dag_id, dag in ours["dags"].items() if dag["tasks"].get("plan", {}).get("pool") == "planning"
+    }
+    assert planning == {dag_id for dag_id in ours["dags"] if dag_id.startswith("campaign_")}
+
+
+def test_the_campaign_to_cancel_is_chosen_from_the_specs(ours: dict[str, Any]) -> None:
+    form = ours["dags"]["cancel_campaign"]["params"]
+    assert form["campaign"]["enum"] == ["picked_for_you", "win_back"]
+    assert form["occasion"]["default"] is None
 
 
 def test_a_campaigns_form_is_filled_from_its_spec(ours: dict[str, Any]) -> None:
@@ -87,7 +112,7 @@ def test_a_home_whose_clock_is_set_is_not_on_the_wall_clocks_schedule(parse: Par
 
 def test_what_is_due_now_cannot_be_backfilled(ours: dict[str, Any]) -> None:
     run_types = {dag_id: dag["run_types"] for dag_id, dag in ours["dags"].items() if dag["run_types"]}
-    assert run_types == {"dispatch_messages": ["manual", "scheduled"]}
+    assert run_types == {"cancel_campaign": ["manual"], "dispatch_messages": ["manual", "scheduled"]}
 
 
 def test_a_broken_spec_is_one_dag_that_shows_its_error(parse: Parse, tmp_path: Path) -> None:
@@ -105,5 +130,6 @@ def test_a_broken_spec_is_one_dag_that_shows_its_error(parse: Parse, tmp_path: P
     broken = {dag_id for dag_id, dag in dags.items() if "broken" in dag["tags"]}
     assert broken == {"campaign_half_made", "campaign_no_audience"}
     assert set(dags["campaign_half_made"]["tasks"]) == {"show_error"}
+    assert "half_made" in dags["cancel_campaign"]["params"]["campaign"]["enum"]  # messages of its may wait
     assert set(dags["campaign_win_back"]["tasks"]) == {"plan"}
     assert dags["campaign_monthly"]["timetable"] == "CronDataIntervalTimetable"

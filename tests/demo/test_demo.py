@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from datetime import timedelta
 
 import psutil
@@ -24,6 +25,12 @@ def run_of_the_day(demo: Demo) -> str:
     return str(run["dag_run_id"])
 
 
+def set_clock(demo: Demo, moment: str) -> None:
+    """The home's clock, in the shop's zone: when all is sent it shows the day after DAY."""
+    here = Settings(home=demo.home)
+    clock.set_clock(here, clock.parse(moment, load_shop(here)))
+
+
 def by_form(demo: Demo, **form: object) -> dict[str, object]:
     """Trigger the campaign as its form does; gives the report."""
     run_id = demo.api.trigger(CAMPAIGN, form)
@@ -39,7 +46,16 @@ def test_the_summary_accounts_for_everybody(demo: Demo) -> None:
     assert all(run["accounted"] and run["occurrence"] == DAY for run in ledger["runs"])
     assert sum(ledger["accepted"].values()) == caught["message_ids"] > 0
     assert caught["duplicates"] == ledger["pending"] == 0
-    for word in ("customers", "audience", "held out", "not sent", "accepted", "mails", "propensity_7d"):
+    for word in (
+        "customers",
+        "known when planned",
+        "audience",
+        "held out",
+        "not sent",
+        "accepted",
+        "mails",
+        "propensity_7d",
+    ):
         assert word in demo.said
 
 
@@ -92,6 +108,44 @@ def test_clear(demo: Demo, dag: str, task: str) -> None:
     assert (demo.ledger(), demo.caught()["message_ids"]) == before
 
 
+def test_clear_the_load(demo: Demo) -> None:
+    """Its chain runs again, with the models of before, up to campaigns that find their frozen plans."""
+    set_clock(demo, f"{DAY}T20:00")
+    before = demo.ledger(), demo.caught()["message_ids"]
+    planned = {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN, run_type="asset_triggered")}
+    (loaded,) = demo.api.runs("ingest_data")
+    body = {"dry_run": False, "dag_run_id": loaded["dag_run_id"], "only_failed": False}
+    demo.api.call("POST", "/dags/ingest_data/clearTaskInstances", json=body)
+    assert demo.wait("ingest_data", loaded["dag_run_id"]) == "success"
+    demo.settle()
+    trained = demo.api.runs("train_models")[0]
+    (report,) = demo.api.result("train_models", trained["dag_run_id"], "train")
+    assert report["note"].startswith("skipped") and not report["models"]
+    (again,) = {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN, run_type="asset_triggered")} - planned
+    (report,) = demo.api.result(CAMPAIGN, again, "plan")
+    assert report["note"] == "planned before: nothing added"
+    assert (demo.ledger(), demo.caught()["message_ids"]) == before
+
+
+def test_pause_a_campaign(demo: Demo) -> None:
+    """Scores don't start it, also not afterwards; a run by hand waits until it is unpaused."""
+    set_clock(demo, f"{DAY}T20:00")
+    before = demo.ledger()
+    known = {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN)}
+    demo.api.call("PATCH", f"/dags/{CAMPAIGN}", json={"is_paused": True})
+    assert demo.wait("score_customers", demo.api.trigger("score_customers")) == "success"
+    demo.settle()
+    assert {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN)} == known
+    by_hand = demo.api.trigger(CAMPAIGN, {"occasion": DAY})
+    time.sleep(5)
+    assert demo.api.state(CAMPAIGN, by_hand) == "queued"
+    demo.api.call("PATCH", f"/dags/{CAMPAIGN}", json={"is_paused": False})
+    assert demo.wait(CAMPAIGN, by_hand) == "success"
+    demo.settle()
+    assert {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN)} == known | {by_hand}
+    assert demo.ledger() == before
+
+
 def test_mark_failed_and_delete(demo: Demo) -> None:
     before = demo.ledger()
     run_id = demo.api.trigger(CAMPAIGN, {"occasion": DAY})
@@ -104,8 +158,7 @@ def test_mark_failed_and_delete(demo: Demo) -> None:
 
 def test_trigger_again(demo: Demo) -> None:
     before = demo.ledger(), demo.caught()["message_ids"]
-    here = Settings(home=demo.home)
-    clock.set_clock(here, clock.parse(f"{DAY}T20:00", load_shop(here)))
+    set_clock(demo, f"{DAY}T20:00")
     for form in ({}, {"occasion": DAY}):
         report = by_form(demo, **form)
         assert report["note"] == "planned before: nothing added"
@@ -115,9 +168,8 @@ def test_trigger_again(demo: Demo) -> None:
 def test_pause(demo: Demo) -> None:
     """A paused dispatch keeps the next day's plan waiting; unpaused, it goes out."""
     here = Settings(home=demo.home)
-    shop = load_shop(here)
     demo.api.call("PATCH", "/dags/dispatch_messages", json={"is_paused": True})
-    clock.set_clock(here, clock.parse("2026-06-18T12:00", shop))
+    set_clock(demo, "2026-06-18T12:00")
     caught = demo.caught()["message_ids"]
     report = by_form(demo, window_start="00:00", window_end="23:59", holdout=0)
     assert not report["rehearsed"]
@@ -131,6 +183,28 @@ def test_pause(demo: Demo) -> None:
     after = demo.ledger()
     assert after["pending"] == 0
     assert demo.caught()["message_ids"] == sum(after["accepted"].values())
+
+
+def test_cancel(demo: Demo) -> None:
+    """What is unsent of an occasion is cancelled; another day's plan and what was sent stay."""
+    here = Settings(home=demo.home)
+    demo.api.call("PATCH", "/dags/dispatch_messages", json={"is_paused": True})
+    set_clock(demo, "2026-06-29T12:00")
+    before, caught = demo.ledger(), demo.caught()["message_ids"]
+    planned = by_form(demo, holdout=0)
+    assert planned["pending"]
+    assert demo.ledger()["pending"] == planned["pending"]
+    run_id = demo.api.trigger("cancel_campaign", {"campaign": "picked_for_you"})
+    assert demo.wait("cancel_campaign", run_id) == "success"
+    report = demo.api.result("cancel_campaign", run_id, "cancel")
+    assert (report["occurrence"], report["cancelled"]) == ("2026-06-29", planned["pending"])
+    assert by_form(demo, holdout=0)["note"] == "planned before: nothing added"
+    demo.api.call("PATCH", "/dags/dispatch_messages", json={"is_paused": False})
+    clock.set_clock(here, clock.now(here) + timedelta(hours=12))
+    assert demo.wait("dispatch_messages", demo.api.trigger("dispatch_messages")) == "success"
+    after = demo.ledger()
+    assert (after["accepted"], after["pending"]) == (before["accepted"], 0)
+    assert demo.caught()["message_ids"] == caught
 
 
 def test_backfill(demo: Demo) -> None:

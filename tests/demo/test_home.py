@@ -25,6 +25,12 @@ def test_named_sources_have_their_day(tmp_path: Path) -> None:
     assert home.plan("simulated", tmp_path, {}).home == tmp_path / "simulated"
 
 
+def test_all_of_online_retail_is_loaded_and_other_shops_up_to_their_day(tmp_path: Path) -> None:
+    assert home.plan("online-retail", tmp_path, {}).ends == "2011-12-10"
+    assert home.plan("simulated", tmp_path, {}).ends == "2026-06-15"
+    assert home.plan(str(folder_with(tmp_path, "2026-03-02 23:59:00")), tmp_path, {}).ends == "2026-03-03"
+
+
 def test_a_folders_day_is_the_one_after_its_newest_fact(tmp_path: Path) -> None:
     plan = home.plan(str(folder_with(tmp_path, "2026-03-02 23:59:00")), tmp_path, {})
     assert plan.starts.isoformat() == "2026-03-03T06:30:00+00:00"

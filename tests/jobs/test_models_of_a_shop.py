@@ -88,6 +88,15 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     assert derived(shop, "recommendations").equals(lists)
     _later_recommendations(lists)
     _repeats(lists, shop)
+    _training_waits_for_the_week_to_end()
+
+
+def _training_waits_for_the_week_to_end() -> None:
+    report = train_models((T + timedelta(days=6)).isoformat(), unless_newer_than_days=6)
+    assert (report["note"], report["models"]) == (f"skipped: the models as of {AS_OF} serve", {})
+    assert set(train_models((T + timedelta(days=7)).isoformat(), unless_newer_than_days=6)["models"]) == MODELS
+    before = train_models((T - timedelta(days=1)).isoformat(), unless_newer_than_days=6)  # none serves as of then
+    assert set(before["models"]) == MODELS
 
 
 def _half_published_scores_are_none(lake: Lake) -> None:

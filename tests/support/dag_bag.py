@@ -25,6 +25,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def _dag(dag: Any) -> dict[str, Any]:
     params = {name: dag.params.get_param(name) for name in dag.params}
+    condition = getattr(dag.timetable, "asset_condition", None)
     return {
         "file": Path(dag.fileloc).name,
         "owner": dag.owner,
@@ -33,7 +34,7 @@ def _dag(dag: Any) -> dict[str, Any]:
         "catchup": dag.catchup,
         "max_active_runs": dag.max_active_runs,
         "timetable": type(dag.timetable).__name__,
-        "summary": str(dag.timetable),
+        "assets": [asset.name for asset in getattr(condition, "objects", [condition])] if condition else [],
         "zone": str(getattr(dag.timetable, "timezone", "")),
         "scheduled": dag.end_date is None,
         "run_types": sorted(dag.allowed_run_types) if dag.allowed_run_types else None,

@@ -68,7 +68,7 @@ class Demo:
         """The totals of the home."""
         script = "import json; from controltower.jobs.summary import summarise; print(json.dumps(summarise()))"
         found: dict[str, Any] = json.loads(self.shell(f"python -c '{script}'").splitlines()[-1])
-        return {k: found[k] for k in ("runs", "audience", "held_out", "not_sent", "accepted", "pending")}
+        return {k: found[k] for k in ("runs", "audience", "held_out", "not_sent", "accepted", "cancelled", "pending")}
 
     def caught(self) -> dict[str, int]:
         counts: dict[str, int] = httpx.get(f"{self.inbox}/api/summary", trust_env=False).json()

@@ -23,7 +23,7 @@ log = logging.getLogger("controltower")
 def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) -> dict[str, Any]:
     """Train all models as of a date, and store which serve: the challenger, or the baseline that it didn't beat.
 
-    Where models as of a date at most `unless_newer_than_days` earlier serve already, nothing is trained: a `note` says so.
+    Where models as of at most `unless_newer_than_days` earlier serve already, nothing is trained and a `note` says so.
     Returns per model: version, published (the challenger won), serves, metric, value, baseline, baseline_value.
     """
     from threadpoolctl import threadpool_limits
