@@ -7,13 +7,16 @@ import fcntl
 import os
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
+_kept: list[IO[str]] = []  # the locks of this process's ports
 MARK = "CONTROLTOWER_DEMO"  # in the environment of every process of a demo: the home it works for
 
 
@@ -102,13 +105,20 @@ def only_demo_of(home: Path) -> Iterator[None]:
 
 
 def free_port(wanted: int) -> int:
-    """The first port from `wanted` on that nobody listens on, on any address."""
+    """The first port from `wanted` on that nobody listens on, kept from other demos for as long as this one lives.
+
+    A port is only listened on some seconds later: without the lock, two demos that start together take the same one.
+    """
     for port in range(wanted, wanted + 200):
-        with socket.socket() as s:
+        try:
+            lock = (Path(tempfile.gettempdir()) / f"controltower-demo-{port}.lock").open("a")
+        except OSError:  # another user's
+            continue
+        with contextlib.suppress(OSError), socket.socket() as s:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+            s.bind(("127.0.0.1", port))
+            _kept.append(lock)
             return port
+        lock.close()
     raise DemoFailed(f"No port is free from {wanted} to {wanted + 199}.")

@@ -84,6 +84,11 @@ def test_a_busy_port_is_moved_away_from() -> None:
         assert free_port(port) > port
 
 
+def test_two_demos_that_start_together_take_different_ports() -> None:
+    first = free_port(18080)
+    assert free_port(18080) > first
+
+
 def test_a_living_demo_keeps_its_home(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from demo.processes import only_demo_of\n"
