@@ -40,6 +40,11 @@ def now(settings: Settings) -> datetime:
     return anchor.read(wall) if anchor else datetime.fromtimestamp(wall, UTC)
 
 
+def wall() -> float:
+    """Epoch seconds of the machine's own clock, whatever the home's shows: for the age of signatures only."""
+    return time.time()
+
+
 def today(settings: Settings, shop: Shop) -> date:
     """The calendar day in the shop's zone."""
     return now(settings).astimezone(shop.zone).date()

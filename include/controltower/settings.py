@@ -58,6 +58,13 @@ class Shop(BaseModel):
     sender: Sender
     url: str = Field(description="the shop's web site")
     global_holdout: float = Field(default=0.0, ge=0, le=0.5)
+    approve_above: int | None = Field(
+        default=None, ge=0, description="a run of more messages waits for a second person; none: no run does"
+    )
+    attribution_days: int = Field(default=7, ge=1, le=90, description="how long a message may have caused an order")
+    recorded_orders: bool = Field(
+        default=False, description="the orders are a recording of the past: no message of ours can have caused them"
+    )
     frequency_caps: list[FrequencyCap] = []
     simulated: list[str] = Field(default=[], description="what in the data is made up, shown where it shows")
 
@@ -105,6 +112,11 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(default=None, description="signs links; by default a key kept in the home")
     sendgrid_url: str = "https://api.sendgrid.com"
     sendgrid_api_key: SecretStr | None = None
+    sendgrid_webhook_keys: str = Field(
+        default="", description="SendGrid's public keys for signed events, parted by commas: two while one is replaced"
+    )
+    webhook_max_age: int = Field(default=600, ge=1, description="seconds after which a signed request is refused")
+    approvers: str = Field(default="", description="Airflow's users who may approve a run, parted by commas")
     fcm_url: str = "https://fcm.googleapis.com"
     fcm_credentials: Path | None = Field(default=None, description="a service account's JSON file")
     memory: str = Field(default="1GB", description="DuckDB's memory limit")
@@ -132,6 +144,14 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.home.resolve() / 'ledger.db'}"
 
     @property
+    def webhook_keys(self) -> tuple[str, ...]:
+        return _parted(self.sendgrid_webhook_keys)
+
+    @property
+    def approver_names(self) -> tuple[str, ...]:
+        return _parted(self.approvers)
+
+    @property
     def shop_file(self) -> Path:
         return self.shop or self.home / "shop.yaml"
 
@@ -143,6 +163,10 @@ class Settings(BaseSettings):
         if not path.exists():
             _write_once(path, secrets.token_hex(32))
         return path.read_text().encode()
+
+
+def _parted(text: str) -> tuple[str, ...]:
+    return tuple(part for p in text.split(",") if (part := p.strip()))
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -86,6 +86,13 @@ class Spec(_Part):
     audience: Audience
     holdout: float = Field(default=0.1, ge=0, le=0.9, description="share withheld to measure the campaign's worth")
     variants: list[Variant] = Field(min_length=1)
+    allocation: Literal["fixed", "learned"] = Field(
+        default="fixed", description="shares of the variants: their weights, or what clicks have taught"
+    )
+    approve_above: int | None = Field(
+        default=None, ge=0, description="more messages than this wait for a second person; may only be below the shop's"
+    )
+    attribution_days: int | None = Field(default=None, ge=1, le=90, description="default: the shop's")
     recommend: Recommend = Recommend()
     window: Window = Window()
 

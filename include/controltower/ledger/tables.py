@@ -131,6 +131,9 @@ campaign_runs = Table(
         "policy", JSON, nullable=False, comment="arms with their shares, channels, models: the candidates all share"
     ),
     Column("triggered_by", String, comment="Airflow's run id; never part of a key"),
+    Column("asked_by", String, comment="the user who triggered it; none: the schedule"),
+    Column("plan_hash", String, comment="of content, spec and frozen audience: what an approval is bound to"),
+    Column("hold", String, comment="why nothing of it may leave now: approval or pause; none: it may"),
     UniqueConstraint("occurrence_id", "version"),
     CheckConstraint("state in ('planned', 'superseded', 'cancelled')", name="state"),
     comment="a version of an occurrence with its frozen plan",
@@ -254,10 +257,55 @@ delivery_events = Table(
     Column("message_id", MessageId, index=True),
     Column("event", String, nullable=False),
     Column("occurred_at", Moment, nullable=False),
-    Column("received_at", Moment, nullable=False),
+    Column("received_at", Moment, nullable=False, index=True),
     Column("detail", JSON),
+    Column("machine", Boolean, nullable=False, server_default=sa.false(), comment="an opening or click by a program"),
     UniqueConstraint("provider", "provider_event_id"),
-    comment="what a provider told of a message, normalised",
+    comment="what came back for a message, normalised; the message may be unknown",
+)
+
+webhook_bodies = Table(
+    "webhook_bodies",
+    metadata,
+    _id("body_id"),
+    Column("provider", String, nullable=False),
+    Column("digest", String, nullable=False, comment="SHA-256 of the body: a replay is stored once"),
+    Column("body", LargeBinary, comment="as it came, signature verified; emptied some time after it was handled"),
+    Column("received_at", Moment, nullable=False),
+    Column("handled_at", Moment),
+    Column("outcome", String, comment="handled, or what was wrong with it"),
+    UniqueConstraint("provider", "digest"),
+    CheckConstraint("(handled_at is null) = (outcome is null)", name="handled"),
+    Index(
+        "ix_webhook_bodies_waiting",
+        "body_id",
+        postgresql_where=sa.text("handled_at is null"),
+        sqlite_where=sa.text("handled_at is null"),
+    ),
+    comment="what providers posted, stored before it is read",
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    _id("approval_id"),
+    Column("run_id", Id, ForeignKey("campaign_runs.run_id"), nullable=False, index=True),
+    Column("plan_hash", String, nullable=False),
+    Column("decision", String, nullable=False),
+    Column("decided_by", String, nullable=False),
+    Column("decided_at", Moment, nullable=False),
+    CheckConstraint("decision in ('approved', 'rejected', 'void')", name="decision"),
+    comment="who let a held run go or stopped it, append-only; void: what was approved isn't what would leave",
+)
+
+readouts = Table(
+    "readouts",
+    metadata,
+    Column("run_id", Id, ForeignKey("campaign_runs.run_id"), primary_key=True, autoincrement=False),
+    Column("as_of", Moment, primary_key=True),
+    Column("final", Boolean, nullable=False, comment="the attribution window was closed"),
+    Column("figures", JSON, nullable=False),
+    comment="what a run was worth, as measured at a moment; measured again, replaced",
 )
 
 consents = Table(
