@@ -6,7 +6,7 @@ SOURCE ?= simulated
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check lint format types bench lock golden clean
+.PHONY: help setup setup-dev demo test check lint format types bench lock golden env compose-trial clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,8 +30,8 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 setup: $(VENV)/.run  ## the environment that runs the product, in .venv
 setup-dev: $(VENV)/.dev  ## the same with the tools for tests and lint
 
-demo: setup  ## a shop's day through Airflow (ONCE=1, SOURCE=simulated|online-retail|<folder>)
-	@$(BIN)/python -m demo --source "$(SOURCE)" $(if $(ONCE),--once)
+demo: setup  ## a shop's day through Airflow (ONCE=1, DAYS=2, SOURCE=simulated|null-shop|online-retail|<folder>)
+	@$(BIN)/python -m demo --source "$(SOURCE)" $(if $(DAYS),--days $(DAYS)) $(if $(ONCE),--once)
 
 test: setup-dev  ## all tests, on SQLite and PostgreSQL (FAST=1: the quick ones)
 	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow and not airflow") $(ARGS)
@@ -52,6 +52,15 @@ check: lint types test  ## what CI runs: lint, format, types, tests
 
 bench: setup-dev  ## how fast each stage is, beside the naive way
 	@$(BIN)/python -m bench
+
+env: .env  ## a .env for compose.yaml, with secrets of its own (docs/deployment.md)
+
+.env:
+	@(umask 077; $(PYTHON) deploy/new_env.py > .env.new) && mv .env.new .env && mkdir -p source
+	@echo "wrote .env: set CONTROLTOWER_PUBLIC_URL, SOURCE_FOLDER and the SendGrid variables in it, then: docker compose up -d"
+
+compose-trial: setup-dev  ## run what compose.yaml runs, without Docker (Linux, root, some minutes)
+	@PYTHONPATH=include:tests $(BIN)/python -W ignore -m compose.trial
 
 lock: $(BIN)/uv  ## compile requirements*.in into the hashed locks
 	@for f in requirements-uv requirements requirements-dev; do \

@@ -101,4 +101,6 @@ def _context(number: int) -> Context:
         message_id=f"{number:032x}",
         unsubscribe_url=f"https://m.example/u{number:035d}",
         preferences_url=f"https://m.example/p{number:035d}",
+        view_url=f"https://m.example/v{number:035d}",
+        shop_url=shop.url,
     )

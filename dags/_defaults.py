@@ -24,6 +24,7 @@ FACTS = Asset("controltower_facts")
 PROFILES = Asset("controltower_profiles")
 MODELS = Asset("controltower_models")
 SCORES = Asset("controltower_scores")
+FEEDBACK = Asset("controltower_feedback")
 
 AS_OF = Param(
     None,

@@ -2,12 +2,15 @@
 
 A run freezes a plan in the ledger: who, which variant, which channel, when. dispatch_messages sends it. Triggering an
 occasion again, or clearing the task, finds that plan and sends nothing twice; an occasion of a past day only rehearses.
+A plan of many messages waits until a second person approves it; `approve` and `release` are skipped for the others.
 Plans are made one at a time, so that each counts the messages of the others in its frequency caps.
 A spec that can't be read becomes a DAG tagged `broken` that shows the error.
 
-**If it fails**, nothing of this run was planned: the plan is one transaction. The log says what to mend.
+**If it fails** in `plan`, nothing was planned: the plan is one transaction. In `approve` or `release` the plan is held
+and nothing of it leaves. The log says what to mend.
 """
 
+from _approval import AskSecondPerson, release
 from _defaults import DAG, SCORES, occasions, run, timed
 from _form import form
 from airflow.sdk import dag, task
@@ -16,21 +19,25 @@ from controltower import settings
 from controltower.campaigns.specs import BrokenSpec, Spec, load_specs
 from controltower.jobs import campaigns
 
+SEVERAL = DAG | {"max_active_runs": 16}  # one that waits for approval keeps no other waiting; the pool orders the plans
+
 
 def usable(spec: Spec) -> None:
     schedule = {"schedule": SCORES} if spec.schedule == "after_scores" else timed(spec.schedule)
     about = f"**{spec.title}**: {spec.description}\n\n{__doc__}"
 
-    @dag(f"campaign_{spec.name}", **DAG, **schedule, params=form(spec), tags=["tier-1", "campaign"], doc_md=about)
+    @dag(f"campaign_{spec.name}", **SEVERAL, **schedule, params=form(spec), tags=["tier-1", "campaign"], doc_md=about)
     def campaign() -> None:
         @task(pool="planning", owner=spec.owner)
         def plan(*, params=None, dag_run=None, triggering_asset_events=None) -> list[dict]:
-            asked = dict(params) if dag_run.run_type == "manual" else {}
+            by_hand = dag_run.run_type == "manual"
+            asked, user = (dict(params), dag_run.triggering_user_name) if by_hand else ({}, None)
             days = occasions(triggering_asset_events, dag_run, asked.pop("occasion", None))
-            replan = asked.pop("replan", False)
-            return [run(campaigns.plan_campaign, spec.name, day, asked, dag_run.run_id, replan) for day in days]
+            more = (asked, dag_run.run_id, asked.pop("replan", False), user)
+            return [run(campaigns.plan_campaign, spec.name, day, *more) for day in days]
 
-        plan()
+        decided = AskSecondPerson(task_id="approve", planned=plan(), pool="planning", owner=spec.owner).output
+        task(pool="planning", owner=spec.owner)(release)(decided)
 
     campaign()
 

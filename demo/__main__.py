@@ -1,4 +1,4 @@
-"""`python -m demo --source simulated|online-retail|FOLDER [--once]`: a shop's day through Airflow, with a summary."""
+"""`python -m demo --source simulated|online-retail|FOLDER [--days N] [--once]`: a shop's days through Airflow."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from controltower import clock, settings
 from controltower.errors import ControlTowerError
 
 from demo import home, summary, tower
-from demo.day import SPEED, Day, Progress
-from demo.processes import DemoFailed, Processes, free_port, only_demo_of, stop_all
+from demo.conductor import Conductor, Progress
+from demo.day import Day, look_back
+from demo.processes import CONTROLTOWER, DemoFailed, Processes, free_port, only_demo_of, stop_all
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="demo", description=__doc__)
-    arguments.add_argument("--source", default="simulated", help="simulated, online-retail, or a contract folder")
+    arguments.add_argument(
+        "--source", default="simulated", help="simulated, null-shop, online-retail, or a contract folder"
+    )
+    arguments.add_argument(
+        "--days", type=int, default=1, choices=range(1, 15), metavar="N", help="1 to 14 days in a row"
+    )
     arguments.add_argument("--homes", type=Path, default=tower.ROOT / ".demo", help="where the homes are")
     arguments.add_argument("--once", action="store_true", help="end after the summary")
     chosen = arguments.parse_args()
@@ -33,9 +39,9 @@ def main() -> int:
         signal.signal(number, _interrupt)
     progress = Progress()
     try:
-        plan = home.plan(chosen.source, chosen.homes.resolve(), os.environ)
+        plan = home.plan(chosen.source, chosen.homes.resolve())
         with only_demo_of(plan.home):
-            return _run(plan, progress, once=chosen.once)
+            return _run(plan, progress, chosen.days, once=chosen.once)
     except (DemoFailed, ControlTowerError, httpx.HTTPError) as e:
         print(f"\nThe demo failed: {e}", file=sys.stderr, flush=True)
         return 1
@@ -55,11 +61,11 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _run(plan: home.Plan, progress: Progress, once: bool) -> int:
+def _run(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
     if stale := stop_all(plan.home):
         progress.say(f"ended {stale} processes of an earlier demo that was killed")
     try:
-        return _day(plan, progress, once)
+        return _days(plan, progress, days, once)
     finally:
         _ignore_signals()
         if count := stop_all(plan.home):
@@ -67,11 +73,11 @@ def _run(plan: home.Plan, progress: Progress, once: bool) -> int:
                 progress.say(f"stopped {count} processes")
 
 
-def _day(plan: home.Plan, progress: Progress, once: bool) -> int:
+def _days(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
     folder = plan.home / "airflow"
-    airflow_port, sandbox_port = free_port(8080), free_port(8025)
-    inbox = f"http://127.0.0.1:{sandbox_port}"
-    plan.use(inbox)  # this process reads the same settings as its children
+    airflow_port, sandbox_port, public_port = free_port(8080), free_port(8025), free_port(8090)
+    inbox, public = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{public_port}"
+    plan.use(inbox, public)  # this process reads the same settings as its children
     here = settings.load()
     clock.set_clock(here, plan.starts)
     progress.say(
@@ -80,23 +86,29 @@ def _day(plan: home.Plan, progress: Progress, once: bool) -> int:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
     processes = Processes(plan.home, plan.home / "logs", environment | tower.environment(folder, airflow_port))
     shell = tower.write_shell(plan.home / "shell.sh", processes.environment)
-    controltower = str(Path(sys.executable).with_name("controltower"))
-    processes.start("sandbox", [controltower, "sandbox", "--port", str(sandbox_port)])
+    processes.start("sandbox", [*CONTROLTOWER, "sandbox", "--port", str(sandbox_port)])
+    processes.start("public-app", [*CONTROLTOWER, "serve", "--port", str(public_port)])
     if tower.migrate(folder, processes):
         progress.say("Airflow's own database is made")
     elif left := tower.end_unfinished(folder):
         progress.say(f"ended {left} unfinished runs of an earlier demo")
     tower.start(processes)
-    api = tower.Api(f"http://127.0.0.1:{airflow_port}", tower.password(folder))
-    day = Day(here, api, processes, progress)
+    api = tower.Api(f"http://127.0.0.1:{airflow_port}", tower.passwords(folder)[tower.USER])
     progress.wait("the sandbox", lambda: summary.inbox_counts(inbox), processes.check, patience=60)
-    day.prepare()
-    progress.say(f"Airflow is up at {api.url}, the inbox at {inbox}")
-    day.plan(plan.source, plan.ends)
-    known = summary.known_customers()
-    day.send(plan.speed or SPEED)
-    wrong = summary.report(inbox, known)
-    print(f"\n  Airflow  {api.url}  (log in as {tower.USER}, password {api.password})\n  Inbox    {inbox}")
+    airflow = Conductor(here, api, processes, progress)
+    airflow.prepare()
+    progress.say(f"Airflow is up at {api.url}, the inbox at {inbox}, the customers' pages at {public}")
+    processes.start("customers", [*CONTROLTOWER, "simulate-answers", "--follow"])
+    known = []
+    for day in range(days):
+        Day(airflow, plan, day).live()
+        known.append(summary.known_customers())
+    look_back(airflow, plan, days)
+    wrong = summary.report(here, inbox, known)
+    print(f"\n  Airflow  {api.url}")
+    for name, password in tower.passwords(folder).items():
+        print(f"           log in as {name}, password {password}")
+    print(f"  Tower    {api.url}/plugin/tower\n  Inbox    {inbox}")
     print(f"  Shell    . {os.path.relpath(shell)}  (then `controltower` and `airflow` work on this home)\n", flush=True)
     if wrong:
         raise DemoFailed("the figures disagree:\n" + "\n".join(f"    {w}" for w in wrong))

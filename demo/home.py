@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,9 @@ from controltower.errors import BadSettings, BadSource
 from controltower.sandbox import credentials
 from controltower.settings import INCLUDE, Shop, parse_shop
 
-DAYS = {"simulated": "2026-06-15", "online-retail": "2011-11-09"}
+from demo.tower import APPROVER
+
+DAYS = {"simulated": "2026-06-15", "null-shop": "2026-06-15", "online-retail": "2011-11-09"}
 ENDS = {"online-retail": "2011-12-10"}  # its last order is of the day before: all customers are loaded
 HOUR = "T06:30"
 MOST_QUIET_DAYS = timedelta(days=60)
@@ -31,7 +32,7 @@ READERS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A demo's source, its home, and when its day starts in the shop's zone; `speed` only where the user gave one.
+    """A demo's source, its home, and when its first day starts in the shop's zone.
 
     Facts of before the date `ends` are loaded. What comes after the start is loaded then, but not known yet.
     """
@@ -40,9 +41,8 @@ class Plan:
     home: Path
     starts: datetime
     ends: str
-    speed: float | None
 
-    def use(self, sandbox_url: str) -> None:
+    def use(self, sandbox_url: str, public_url: str) -> None:
         """Make this process, and so its children, work on the home and send to its sandbox only."""
         for name in ("CONTROLTOWER_NOW", "CONTROLTOWER_SPEED"):  # the home's clock has them
             os.environ.pop(name, None)
@@ -54,11 +54,13 @@ class Plan:
             "CONTROLTOWER_SENDGRID_API_KEY": made.api_key,
             "CONTROLTOWER_FCM_URL": sandbox_url,
             "CONTROLTOWER_FCM_CREDENTIALS": str(made.service_account_path),
-            "CONTROLTOWER_PUBLIC_URL": sandbox_url,
+            "CONTROLTOWER_SENDGRID_WEBHOOK_KEYS": made.webhook_public_key,
+            "CONTROLTOWER_PUBLIC_URL": public_url,
+            "CONTROLTOWER_APPROVERS": APPROVER,
         }
 
 
-def plan(source: str, homes: Path, environment: Mapping[str, str]) -> Plan:
+def plan(source: str, homes: Path) -> Plan:
     """The plan of a source: `simulated`, `online-retail` or a folder. BadSettings where there is no such thing."""
     given = settings.load()
     name, folder = source, None
@@ -78,8 +80,7 @@ def plan(source: str, homes: Path, environment: Mapping[str, str]) -> Plan:
         day = (newest.date() + timedelta(days=1)).isoformat()
     starts = (given.now or clock.parse(day + HOUR, shop)).astimezone(shop.zone)
     ends = ENDS.get(source, starts.date().isoformat())
-    speed = given.speed if "CONTROLTOWER_SPEED" in environment else None
-    return Plan(str(folder or source), homes / name, starts, ends, speed)
+    return Plan(str(folder or source), homes / name, starts, ends)
 
 
 def _newest(source: FolderSource, shop: Shop) -> datetime:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import IO
 import psutil
 
 _kept: list[IO[str]] = []  # the locks of this process's ports
+CONTROLTOWER = (str(Path(sys.executable).with_name("controltower")),)  # the command line
 MARK = "CONTROLTOWER_DEMO"  # in the environment of every process of a demo: the home it works for
 
 

@@ -1,12 +1,18 @@
-"""The demo's last words: what the ledger says, what the sandbox says, and whether they agree."""
+"""The demo's last words: what the ledger says, what the sandbox says, what came back, and whether they agree."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
+from controltower.jobs.measurement import report_campaign
 from controltower.jobs.summary import summarise
+from controltower.ledger.database import reading
+from controltower.ledger.tables import campaign_runs, decisions, delivery_events, messages
+from controltower.measurement.report import shown
+from controltower.settings import Settings
 
 
 def inbox_counts(url: str) -> dict[str, int] | None:
@@ -24,7 +30,7 @@ def known_customers() -> int:
     return known
 
 
-def report(inbox: str, known_when_planned: int) -> list[str]:
+def report(here: Settings, inbox: str, known_when_planned: Sequence[int]) -> list[str]:
     """Print the summary; returns what doesn't add up."""
     total = summarise()
     caught = inbox_counts(inbox) or {}
@@ -32,10 +38,11 @@ def report(inbox: str, known_when_planned: int) -> list[str]:
     for note in total["simulated"]:
         print(f"  ({note})")
     _line("customers", total["customers"])
-    _line("known when planned", known_when_planned)
+    _line("known when planned", ", ".join(f"{n:,}" for n in known_when_planned))
     for run in total["runs"]:
         print(f"\n  {run['campaign']}, occurrence {run['occurrence']}, version {run['version']} ({run['state']})")
         _figures(run)
+        _worth(report_campaign(run["campaign"], run_id=run["run_id"]))
     print("\n  all campaigns")
     _figures(total)
     print("\n  inbox (the sandbox's own count)")
@@ -43,7 +50,36 @@ def report(inbox: str, known_when_planned: int) -> list[str]:
         _line(name.replace("_", " "), caught.get(name, "no answer"))
     print("\n  models")
     _models(total["models"])
-    return disagreements(total, caught)
+    print("\n  learned")
+    wrong = []
+    for event in ("unsubscribed", "bounced"):
+        people, later = written_to_after(here, event)
+        _line(event, f"{people:,} customers; messages planned for them afterwards: {later:,}")
+        if later:
+            wrong.append(f"{later} messages were planned for customers who had {event}")
+    return disagreements(total, caught) + wrong
+
+
+def written_to_after(here: Settings, event: str) -> tuple[int, int]:
+    """How many customers had an event with a mail, and how many mails were planned for them once it was known."""
+    m, e, d, r = messages.c, delivery_events.c, decisions.c, campaign_runs.c
+    known = (
+        sa.select(m.customer_id, sa.func.min(e.received_at).label("since"))
+        .join(delivery_events, e.message_id == m.message_id)
+        .where(e.event == event)
+        .group_by(m.customer_id)
+        .subquery()
+    )
+    later = (
+        sa.select(sa.func.count())
+        .select_from(known)
+        .join(decisions, d.customer_id == known.c.customer_id)
+        .join(campaign_runs, r.run_id == d.run_id)
+        .where(d.outcome == "message", d.channel == "email", r.planned_at > known.c.since)
+    )
+    with reading(here) as ledger:
+        people = ledger.execute(sa.select(sa.func.count()).select_from(known)).scalar_one()
+        return people, ledger.execute(later).scalar_one()
 
 
 def disagreements(total: Mapping[str, Any], caught: Mapping[str, int]) -> list[str]:
@@ -87,6 +123,23 @@ def _figures(figures: Mapping[str, Any]) -> None:
     for name in ("unknown", "cancelled"):
         if figures[name]:
             _line(name, figures[name])
+
+
+def _worth(found: Mapping[str, Any]) -> None:
+    """What came back for a run, and what it was worth."""
+    figures, units = found["levels"][0]["figures"], {k["name"]: k["unit"] for k in found["kpis"]}
+    for name in ("delivered", "opened", "clicked", "unsubscribed", "bounced", "ordered", "revenue"):
+        value, reason = figures[name]["value"], figures[name]["reason"]
+        _line(name, shown(value, units[name], found["currency"]) + (f"  ({reason})" if reason else ""))
+    _line("difference to holdout", _difference(found["readout"]))
+
+
+def _difference(readout: Mapping[str, Any]) -> str:
+    if readout["difference"] is None:
+        return str(readout["verdict"])
+    share = "{:+.1f}".format
+    between = f"{share(100 * readout['low'])} to {share(100 * readout['high'])}"
+    return f"{share(100 * readout['difference'])} % points ordered (95 % interval {between}): {readout['verdict']}"
 
 
 def _each(title: str, counts: Mapping[str, int]) -> None:

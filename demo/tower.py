@@ -21,8 +21,13 @@ import httpx
 from demo.processes import DemoFailed, Processes
 
 ROOT = Path(__file__).resolve().parents[1]
-USER = "admin"
-DAGS = ("ingest_data", "build_profiles", "train_models", "score_customers", "cancel_campaign", "dispatch_messages")
+USER = "admin"  # who drives the demo
+USERS = {USER: "admin", "marketer": "user", "approver": "user"}  # Airflow's users and their roles
+APPROVER = "approver"
+DAGS = (
+    "ingest_data", "build_profiles", "train_models", "score_customers", "cancel_campaign", "dispatch_messages",
+    "ingest_feedback", "measure_campaigns",
+)  # fmt: skip
 
 
 def airflow(*arguments: str) -> list[str]:
@@ -32,6 +37,7 @@ def airflow(*arguments: str) -> list[str]:
 def environment(folder: Path, port: int) -> dict[str, str]:
     """The AIRFLOW__* settings of an Airflow that keeps all it has in `folder` and listens on loopback only."""
     kept = _secrets(folder)
+    passwords(folder)
     url = f"http://127.0.0.1:{port}"
     cores = os.cpu_count() or 2
     values = {
@@ -44,7 +50,7 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "CORE__FERNET_KEY": kept["fernet_key"],
         "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": folder / "passwords.json",
         "API__HOST": "127.0.0.1",
         "API__PORT": port,
@@ -77,15 +83,23 @@ def write_shell(path: Path, environment: Mapping[str, str]) -> Path:
 
 
 def _secrets(folder: Path) -> dict[str, str]:
-    """This Airflow's own keys and its user's password, made once."""
+    """This Airflow's own keys, made once."""
     path = folder / "secrets.json"
     if not path.exists():
         made = {name: secrets.token_urlsafe(48) for name in ("jwt_secret", "secret_key")}
         made["fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-        made["password"] = secrets.token_urlsafe(9)
         _write(path, json.dumps(made))
     kept: dict[str, str] = json.loads(path.read_text())
-    _write(folder / "passwords.json", json.dumps({USER: kept["password"]}))
+    return kept
+
+
+def passwords(folder: Path) -> dict[str, str]:
+    """Its users' passwords, made once, where SimpleAuthManager reads them."""
+    path = folder / "passwords.json"
+    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    if missing := [name for name in USERS if name not in kept]:
+        kept |= {name: secrets.token_urlsafe(9) for name in missing}
+        _write(path, json.dumps(kept))
     return kept
 
 
@@ -97,10 +111,6 @@ def _write(path: Path, text: str) -> None:
     fresh.touch(0o600)
     fresh.write_text(text)
     fresh.replace(path)
-
-
-def password(folder: Path) -> str:
-    return _secrets(folder)["password"]
 
 
 def migrate(folder: Path, processes: Processes) -> bool:
@@ -137,10 +147,11 @@ def start(processes: Processes) -> None:
 
 @dataclass
 class Api:
-    """Airflow's REST API, as its user."""
+    """Airflow's REST API, as one of its users."""
 
     url: str
     password: str
+    user: str = USER
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,7 +171,7 @@ class Api:
         return None
 
     def log_in(self) -> None:
-        answer = self.client.post("/auth/token", json={"username": USER, "password": self.password})
+        answer = self.client.post("/auth/token", json={"username": self.user, "password": self.password})
         self.client.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access_token']}"
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
@@ -195,6 +206,9 @@ class Api:
         body = {"logical_date": None, "conf": conf or {}}
         run_id: str = self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"]
         return run_id
+
+    def pause(self, dag: str, paused: bool) -> None:
+        self.call("PATCH", f"/dags/{dag}", json={"is_paused": paused})
 
     def state(self, dag: str, run_id: str) -> str:
         state: str = self.call("GET", f"/dags/{dag}/dagRuns/{run_id}")["state"]

@@ -38,8 +38,29 @@ def test_the_image_has_the_locks_airflow_and_this_python() -> None:
 def test_the_image_copies_what_exists_and_is_not_ignored() -> None:
     copied = re.findall(r"^COPY (?:--\S+ )?(\S+) ", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     ignored = (ROOT / ".dockerignore").read_text().split()
-    assert {"requirements.txt", "include", "dags", "plugins"} == set(copied)
+    assert {"requirements.txt", "include", "dags", "plugins", "deploy"} == set(copied)
     assert all((ROOT / name).exists() and name not in ignored for name in copied)
+
+
+def test_secrets_and_data_stay_out_of_the_image_and_of_git() -> None:
+    for file in (".dockerignore", ".gitignore"):
+        ignored = {line.strip("/") for line in (ROOT / file).read_text().split()}
+        assert {".env", "source", ".demo"} <= ignored, file
+
+
+def test_make_env_writes_a_private_file_once(tmp_path: Path) -> None:
+    for name in ("Makefile", ".env.example"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "new_env.py").write_text((ROOT / "deploy" / "new_env.py").read_text())
+    command = ["make", "-s", f"PYTHON={sys.executable}", "env"]
+    first, again = (
+        subprocess.run(command, cwd=tmp_path, check=True) and (tmp_path / ".env").read_text() for _ in range(2)
+    )
+    assert first == again
+    assert "ADMIN_PASSWORD=" in first
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "source").is_dir()
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +108,6 @@ def test_ci_runs_make_check() -> None:
 def test_every_make_target_is_in_help() -> None:
     makefile = (ROOT / "Makefile").read_text()
     documented = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("demo", "test", "check", "bench", "lock", "setup", "clean"):
+    for target in ("demo", "test", "check", "bench", "lock", "setup", "clean", "env", "compose-trial"):
         assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE)
         assert re.search(rf"^{target}\s", documented, re.MULTILINE)

@@ -13,6 +13,12 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from controltower import clock, settings
+from controltower.commands import control, reports
+from controltower.commands.feedback import feedback
+from controltower.commands.sandbox import sandbox_credentials
+from controltower.commands.serve import serve
+from controltower.commands.showing import show as _show
+from controltower.commands.simulation import simulate_answers
 from controltower.errors import ControlTowerError
 
 if TYPE_CHECKING:
@@ -67,7 +73,7 @@ def _home(
 @app.command()
 def ingest(
     source: Annotated[
-        str | None, typer.Option(help="simulated, online-retail, or a folder in the contract's form")
+        str | None, typer.Option(help="simulated, null-shop, online-retail, or a folder in the contract's form")
     ] = None,
     start: Annotated[str | None, typer.Option(help="only what became known from here on")] = None,
     end: Annotated[str | None, typer.Option(help="only what became known before; default: now")] = None,
@@ -167,13 +173,14 @@ def campaign_plan(
     replan: Annotated[
         bool, typer.Option(help="plan afresh while nothing was sent, else cancel what is unsent")
     ] = False,
+    by: Annotated[str | None, typer.Option(help="who asks for it; they can't approve it")] = None,
     out: Out = None,
 ) -> None:
     """Freeze today's audience with its reasons; planning again returns the frozen plan."""
     from controltower.jobs.campaigns import plan_campaign
     from controltower.jobs.exports import decisions
 
-    report = plan_campaign(name, occasion, replan=replan)
+    report = plan_campaign(name, occasion, replan=replan, asked_by=by)
     _show(report)
     if out and not report["rehearsed"]:
         _write(decisions(report["run_id"]), out)
@@ -185,6 +192,10 @@ def campaign_cancel(name: Name, occasion: Occasion = None) -> None:
     from controltower.jobs.campaigns import cancel_campaign
 
     _show(cancel_campaign(name, occasion))
+
+
+for _command in (control.pause, control.resume, control.approve, control.reject, reports.report):
+    campaign_app.command()(_command)
 
 
 @campaign_app.command("run")
@@ -203,6 +214,13 @@ def dispatch() -> None:
     from controltower.jobs.dispatch import dispatch_messages
 
     _show(dispatch_messages())
+
+
+app.command()(feedback)
+app.command()(reports.measure)
+app.command()(sandbox_credentials)
+app.command()(serve)
+app.command()(simulate_answers)
 
 
 @app.command()
@@ -230,6 +248,7 @@ def simulate(
 def sandbox(
     port: Annotated[int, typer.Option(help="0: any free one")] = 8025,
     host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    url: Annotated[str | None, typer.Option(help="where others reach it; default: at that host and port")] = None,
 ) -> None:
     """A local SendGrid and FCM with an inbox page; runs until Ctrl-C."""
     from controltower.sandbox.serve import serve
@@ -238,9 +257,10 @@ def sandbox(
         print(f"sandbox: {url} (Ctrl-C ends it). To send to it:")
         print(f"  export CONTROLTOWER_SENDGRID_URL={url} CONTROLTOWER_FCM_URL={url}")
         print(f"  export CONTROLTOWER_SENDGRID_API_KEY=$(cat {made.service_account_path.with_name('sendgrid.key')})")
-        print(f"  export CONTROLTOWER_FCM_CREDENTIALS={made.service_account_path}", flush=True)
+        print(f"  export CONTROLTOWER_FCM_CREDENTIALS={made.service_account_path}")
+        print(f"  export CONTROLTOWER_SENDGRID_WEBHOOK_KEYS={made.webhook_public_key}", flush=True)
 
-    serve(settings.load(), host, port, announce)
+    serve(settings.load(), host, port, announce, url)
 
 
 @app.command()
@@ -276,28 +296,6 @@ def clock_command(
     elif moment:
         clock.set_clock(conf, clock.parse(moment, settings.load_shop(conf)), speed)
     print(clock.now(conf).isoformat())
-
-
-def _show(report: dict[str, Any]) -> None:
-    for name, value in report.items():
-        if isinstance(value, dict):
-            print(f"{name}:")
-            for key, inner in value.items():
-                print(f"  {key}: {_plain(inner)}")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            print(f"{name}:")
-            for row in value:
-                print("  - " + ", ".join(f"{k} {_plain(v)}" for k, v in row.items()))
-        else:
-            print(f"{name}: {_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value)) or "none"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _write_derived(table: str, as_of: str, out: Path | None) -> None:

@@ -29,5 +29,13 @@ class NoData(ControlTowerError):
     """A stage needs what an earlier stage has not made yet."""
 
 
+class Anomaly(ControlTowerError):
+    """A plan is too odd to be frozen without somebody looking."""
+
+
+class NotAllowed(ControlTowerError):
+    """This person may not do that."""
+
+
 class ProviderDown(ControlTowerError):
     """A provider refuses our credentials or can't be reached at all."""

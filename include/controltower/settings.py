@@ -11,6 +11,7 @@ import re
 import secrets
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -61,6 +62,9 @@ class Shop(BaseModel):
     approve_above: int | None = Field(
         default=None, ge=0, description="a run of more messages waits for a second person; none: no run does"
     )
+    stale_after_hours: int = Field(
+        default=36, ge=1, description="campaigns aren't planned on features and scores older than this"
+    )
     attribution_days: int = Field(default=7, ge=1, le=90, description="how long a message may have caused an order")
     recorded_orders: bool = Field(
         default=False, description="the orders are a recording of the past: no message of ours can have caused them"
@@ -93,7 +97,8 @@ class Shop(BaseModel):
 class Settings(BaseSettings):
     """Every CONTROLTOWER_* variable, with its default."""
 
-    model_config = SettingsConfigDict(env_prefix="CONTROLTOWER_", extra="ignore")
+    # An empty variable is an unset one: so compose.yaml hands on what .env leaves out.
+    model_config = SettingsConfigDict(env_prefix="CONTROLTOWER_", extra="ignore", env_ignore_empty=True)
 
     home: Path = Field(default=Path(".controltower"), description="the folder of one shop: lake, ledger, models")
     database_url: SecretStr | None = Field(default=None, description="the ledger; by default SQLite in the home")
@@ -115,8 +120,10 @@ class Settings(BaseSettings):
     sendgrid_webhook_keys: str = Field(
         default="", description="SendGrid's public keys for signed events, parted by commas: two while one is replaced"
     )
-    webhook_max_age: int = Field(default=600, ge=1, description="seconds after which a signed request is refused")
-    approvers: str = Field(default="", description="Airflow's users who may approve a run, parted by commas")
+    webhook_max_age: int = Field(
+        default=90_000, ge=1, description="seconds after which a signed request is refused; SendGrid retries for a day"
+    )
+    approvers: str = Field(default="", description="Airflow's users who may approve a run, parted by commas; name:id where the two differ")
     fcm_url: str = "https://fcm.googleapis.com"
     fcm_credentials: Path | None = Field(default=None, description="a service account's JSON file")
     memory: str = Field(default="1GB", description="DuckDB's memory limit")
@@ -149,7 +156,13 @@ class Settings(BaseSettings):
 
     @property
     def approver_names(self) -> tuple[str, ...]:
-        return _parted(self.approvers)
+        return tuple(self.approver_ids)
+
+    @property
+    def approver_ids(self) -> dict[str, str]:
+        """Airflow's own id of each approver, by name: the name itself unless written as `name:id`."""
+        parted = (text.partition(":") for text in _parted(self.approvers))
+        return {name.strip(): (user_id or name).strip() for name, _, user_id in parted}
 
     @property
     def shop_file(self) -> Path:
@@ -162,7 +175,12 @@ class Settings(BaseSettings):
         path = self.home / "secret.key"
         if not path.exists():
             _write_once(path, secrets.token_hex(32))
-        return path.read_text().encode()
+        return _kept_key(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)  # each mail has a dozen links
+def _kept_key(path: Path, _written: int) -> bytes:
+    return path.read_text().encode()
 
 
 def _parted(text: str) -> tuple[str, ...]:

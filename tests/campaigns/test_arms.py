@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,9 +51,37 @@ def test_a_stored_variant_keeps_the_probability_with_which_it_was_drawn() -> Non
     assert (kept.name, kept.probability) == ("b", 0.5)
 
 
-def test_shares_and_probabilities_agree() -> None:
+@given(SUBJECTS, SHARES, SHARES, st.sampled_from([None, "2026-06-15", "2026-06-16"]))
+def test_holdouts_nest_and_are_the_same_in_every_occurrence(
+    subject: int, one: float, other: float, occurrence: str | None
+) -> None:
+    small, large = sorted((one, other))
+    held = arm(subject, holdout=small) in (HOLDOUT, GLOBAL_HOLDOUT)
+    assert (arm(subject, holdout=small, occurrence=occurrence) in (HOLDOUT, GLOBAL_HOLDOUT)) == held
+    if held:
+        assert arm(subject, holdout=large, occurrence=occurrence) in (HOLDOUT, GLOBAL_HOLDOUT)
+
+
+@given(SUBJECTS, st.text(max_size=20), st.sampled_from(["a", "b"]))
+def test_learned_arms_are_drawn_once_an_occurrence_whatever_was_before(
+    subject: int, occurrence: str, stored: str
+) -> None:
+    drawn = arm(subject, occurrence=occurrence)
+    assert arm(subject, occurrence=occurrence, stored=(stored, 0.5)) == drawn
+
+
+def test_the_next_occurrence_draws_anew() -> None:
+    days = [[arm(s, holdout=0, global_holdout=0, occurrence=f"2026-06-{d}") for s in range(4000)] for d in (15, 16)]
+    both = Counter(zip(*days, strict=True))
+    assert both["b", "b"] / 4000 == pytest.approx(0.75 * 0.75, abs=0.04), "independent of the day before"
+
+
+@pytest.mark.parametrize("occurrence", [None, "2026-06-15"])
+def test_shares_and_probabilities_agree(occurrence: str | None) -> None:
     n = 20_000
-    arms = [assign("spring", s, holdout=0.1, global_holdout=0.02, weights=WEIGHTS) for s in range(n)]
+    arms = [
+        assign("spring", s, holdout=0.1, global_holdout=0.02, weights=WEIGHTS, occurrence=occurrence) for s in range(n)
+    ]
     counts, probability = Counter(a.name for a in arms), {a.name: a.probability for a in arms}
     assert abs(sum(probability.values()) - 1) < 1e-9
     for name, p in probability.items():

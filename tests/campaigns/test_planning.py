@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from controltower.campaigns import timing
+from controltower.campaigns.allocation import Learned
 from controltower.campaigns.planning import Member, Permissions, Pick, decide
 from controltower.campaigns.specs import Spec, find_spec
 from controltower.settings import INCLUDE, Shop, parse_shop
@@ -86,6 +87,23 @@ def test_two_customers_who_are_one_person_get_one_message() -> None:
     shop = SHOP.model_copy(update={"global_holdout": 0.0})
     decided = decide([member("c1", subject=7), member("c2", subject=7)], spec, shop, permissions(), NOW)
     assert [(d.outcome, d.reason) for d in decided] == [("message", None), ("not_sent", "same_person")]
+
+
+def test_learned_shares_are_the_probabilities_of_what_was_done() -> None:
+    learned = Learned("2026-06-15", {"personal": 0.8, "product_first": 0.2}, {})
+    stored = {int(c[1:]) + 100: ("product_first", 0.5) for c in IDS}
+    rights = Permissions(**{**vars(permissions()), "stored_arms": stored})
+    decisions = decide([member(c) for c in IDS], SPEC, SHOP, rights, NOW, learned)
+    treated = (1 - SPEC.holdout) * (1 - SHOP.global_holdout)
+    sent = [d for d in decisions if d.outcome == "message"]
+    assert len({d.arm for d in sent}) == 2
+    for d in sent:
+        assert d.share == learned.shares[str(d.arm)]
+        assert abs(d.probability - treated * d.share) < 1e-12
+    later = decide([member(c) for c in IDS], SPEC, SHOP, rights, NOW, Learned("2026-06-16", learned.shares, {}))
+    assert [d.arm for d in later] != [d.arm for d in decisions]
+    fixed = [d for d in decide([member(c) for c in IDS], SPEC, SHOP, rights, NOW) if d.outcome == "message"]
+    assert {d.arm for d in fixed} == {"product_first"}, "without them, the first assignment holds"
 
 
 def test_planning_twice_decides_the_same() -> None:

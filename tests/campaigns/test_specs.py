@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from controltower.campaigns.approval import threshold
 from controltower.campaigns.form import apply
 from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
 from controltower.errors import BadSpec
 from controltower.settings import INCLUDE
+from support.shop_tables import SHOP
 
 GOOD = {
     "name": "spring", "title": "Spring", "description": "All of them.", "owner": "marketing", "template": "win_back",
@@ -80,10 +82,9 @@ def test_unknown_campaign_and_missing_folder_say_what_there_is(tmp_path: Path) -
 def test_the_form_changes_one_occasion_and_its_hash(tmp_path: Path) -> None:
     write(tmp_path)
     spec = find_spec(tmp_path, "spring")
-    assert apply(spec, None).hash == apply(spec, {"holdout": None, "variants": []}).hash == spec.hash
-    changed = apply(
-        spec, {"holdout": 0.3, "variants": ["b"], "channels": ["email"], "window_start": "10:00", "at_most": 5}
-    )
+    assert apply(spec, None, SHOP).hash == apply(spec, {"holdout": None, "variants": []}, SHOP).hash == spec.hash
+    form = {"holdout": 0.3, "variants": ["b"], "channels": ["email"], "window_start": "10:00", "at_most": 5}
+    changed = apply(spec, form, SHOP)
     assert (changed.holdout, [v.name for v in changed.variants], changed.channels) == (0.3, ["b"], ["email"])
     assert (changed.window.start.hour, changed.audience.at_most) == (10, 5)
     assert changed.hash != spec.hash
@@ -96,4 +97,35 @@ def test_the_form_changes_one_occasion_and_its_hash(tmp_path: Path) -> None:
 def test_a_form_that_does_not_fit_is_refused(tmp_path: Path, form: dict[str, object]) -> None:
     write(tmp_path)
     with pytest.raises(BadSpec):
-        apply(find_spec(tmp_path, "spring"), form)
+        apply(find_spec(tmp_path, "spring"), form, SHOP)
+
+
+@pytest.mark.parametrize(
+    ("shop_says", "spec_says", "form_says", "holds"),
+    [
+        (None, None, None, None),
+        (100, None, None, 100),
+        (None, 50, None, 50),
+        (100, 50, None, 50),
+        (50, 100, None, 50),  # a spec can't do away with the shop's either
+        (100, None, 100, 100),
+        (100, None, 0, 0),
+        (None, None, 7, 7),
+        (100, None, 101, BadSpec),
+        (None, 50, 51, BadSpec),
+        (100, 50, 100, BadSpec),
+    ],
+)
+def test_the_threshold_of_approval_is_only_ever_lowered(
+    tmp_path: Path, shop_says: int | None, spec_says: int | None, form_says: object, holds: object
+) -> None:
+    write(tmp_path, approve_above=spec_says)
+    spec = find_spec(tmp_path, "spring")
+    shop = SHOP.model_copy(update={"approve_above": shop_says})
+    if holds is BadSpec:
+        with pytest.raises(BadSpec):
+            apply(spec, {"approve_above": form_says}, shop)
+        return
+    changed = apply(spec, {"approve_above": form_says}, shop)
+    assert threshold(shop, changed) == holds
+    assert (changed.hash == spec.hash) == (threshold(shop, spec) == holds)

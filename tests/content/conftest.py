@@ -75,6 +75,8 @@ def make_context(korean_shop: Shop, english_shop: Shop) -> Callable[..., Context
                 "message_id": MESSAGE_ID,
                 "unsubscribe_url": "https://m.example/u-token",
                 "preferences_url": "https://m.example/p-token",
+                "view_url": "https://m.example/v-token",
+                "shop_url": "https://m.example/c-token?to=shop",
                 "advertisement": language == "ko",
             }
             | fields

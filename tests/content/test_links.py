@@ -5,9 +5,22 @@ from __future__ import annotations
 import string
 import uuid
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from controltower.content.links import LETTERS, BadToken, preferences_url, sign, unsubscribe_url, verify
+from controltower.content.links import (
+    LETTERS,
+    BadToken,
+    click_url,
+    preferences_url,
+    sign,
+    unsubscribe_url,
+    verify,
+    verify_click,
+    view_url,
+    web_address,
+)
+from controltower.errors import BadSpec
 from controltower.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +73,52 @@ def test_addresses_fit_one_header_line(tmp_path: Path) -> None:
     assert len(address.encode()) < 78
     assert verify(settings.signing_key(), "unsubscribe", address.removeprefix(base + "/u")) == identity
     assert verify(settings.signing_key(), "preferences", preferences_url(settings, identity)[-35:]) == identity
+    assert verify(settings.signing_key(), "view", view_url(settings, identity)[-35:]) == identity
+
+
+PATHS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="\\\\"), max_size=40)
+SHOWN = st.tuples(PATHS, st.none() | st.text(max_size=20), st.none() | st.integers(1, 999))
+
+
+@given(st.uuids(), SHOWN)
+def test_a_click_brings_back_what_it_was_made_of(
+    identity: uuid.UUID, shown: tuple[str, str | None, int | None]
+) -> None:
+    settings = Settings(secret_key="k", public_url="https://m.example/mail/")  # type: ignore[arg-type]
+    path, product, position = shown
+    url = f"https://shop.example/{path}"
+    parts = urlsplit(click_url(settings, identity.hex, url, product, position))
+    token = parts.path.removeprefix("/mail/c")
+    asked = parse_qs(parts.query, keep_blank_values=True)
+    assert asked["to"] == [url]
+    assert asked.get("product") == (None if product is None else [product])
+    assert asked.get("position") == (None if position is None else [str(position)])
+    assert verify_click(b"k", token, url, product, position) == identity.hex
+    for other in ((url + "x", product, position), (url, "another", position), (url, product, 1000), (url, None, None)):
+        if other != (url, product, position):
+            with pytest.raises(BadToken):
+                verify_click(b"k", token, *other)
+
+
+def test_parts_of_a_click_cannot_be_moved() -> None:
+    settings = Settings(secret_key="k")  # type: ignore[arg-type]
+    token = urlsplit(click_url(settings, "0" * 32, "https://shop.example/a", "b", 1)).path[2:]
+    for moved in (("https://shop.example/ab", "", 1), ("https://shop.example/a", "b1", None)):
+        with pytest.raises(BadToken):
+            verify_click(b"k", token, *moved)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["javascript:alert(1)", "data:text/html,x", "//evil.example", "/relative", "", "https://", "http:///path", "ftp://a.b",
+     "https://a.example/\r\nSet-Cookie: x", " https://a.example", "https:\\\\a.example", "http://[bad"],
+)  # fmt: skip
+def test_only_web_addresses_can_be_clicked(url: str) -> None:
+    assert web_address(url) is None
+    with pytest.raises(BadSpec, match="no web address"):
+        click_url(Settings(secret_key="k"), "0" * 32, url)  # type: ignore[arg-type]
+
+
+def test_web_addresses_as_shops_write_them() -> None:
+    for url in ("https://a.example", "HTTP://a.example/x y?q=색#f", "https://상점.kr/상품"):
+        assert web_address(url) == url

@@ -39,7 +39,8 @@ def test_every_dag_says_whose_it_is_and_what_to_do(ours: dict[str, Any]) -> None
         assert len(TIERS & set(dag["tags"])) == 1, dag_id
         assert "**If it fails**" in dag["doc"], dag_id
         assert dag["catchup"] is False, dag_id
-        assert dag["max_active_runs"] == 1, dag_id
+        # a campaign that waits for a second person keeps no other run of it waiting
+        assert dag["max_active_runs"] == (16 if dag["tasks"].keys() >= {"plan", "approve"} else 1), dag_id
 
 
 def test_every_task_has_limits_and_a_pool_that_the_set_up_makes(ours: dict[str, Any]) -> None:
@@ -63,6 +64,7 @@ def test_the_day_is_one_chain_of_assets(ours: dict[str, Any]) -> None:
     } == {
         "ingest_data": ([], [facts]),
         "build_profiles": ([facts], [profiles]),
+        "measure_campaigns": ([facts], []),
         "train_models": ([profiles], [models]),
         "score_customers": ([models], [scores]),
         "campaign_picked_for_you": ([scores], []),
@@ -70,6 +72,7 @@ def test_the_day_is_one_chain_of_assets(ours: dict[str, Any]) -> None:
         "example_export_top_customers": ([scores], []),
         "cancel_campaign": ([], []),
         "dispatch_messages": ([], []),
+        "ingest_feedback": ([], ["controltower_feedback"]),
     }
 
 
@@ -98,6 +101,21 @@ def test_a_campaigns_form_is_filled_from_its_spec(ours: dict[str, Any]) -> None:
     assert all(field["title"] and field["description"] and field["section"] for field in form.values())
 
 
+def test_the_form_may_lower_the_threshold_of_approval_and_says_whose_hours_it_means(
+    parse: Parse, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "include" / "shops" / "simulated.yaml", tmp_path / "shop.yaml")
+    form = parse(DAGS, tmp_path)["dags"]["campaign_win_back"]["params"]
+    above = form["approve_above"]
+    assert (above["default"], above["minimum"], above["maximum"]) == (1500, 0, 1500)
+    assert all("Asia/Seoul" in form[name]["description"] for name in ("occasion", "window_start", "window_end"))
+
+
+def test_a_plan_is_released_after_its_approval(ours: dict[str, Any]) -> None:
+    tasks = ours["dags"]["campaign_win_back"]["tasks"]
+    assert (tasks["plan"]["before"], tasks["approve"]["before"]) == (["approve"], ["release"])
+
+
 def test_the_daily_load_follows_the_shops_zone(parse: Parse, tmp_path: Path) -> None:
     shutil.copy(ROOT / "include" / "shops" / "simulated.yaml", tmp_path / "shop.yaml")
     dag = parse(DAGS, tmp_path)["dags"]["ingest_data"]
@@ -112,7 +130,11 @@ def test_a_home_whose_clock_is_set_is_not_on_the_wall_clocks_schedule(parse: Par
 
 def test_what_is_due_now_cannot_be_backfilled(ours: dict[str, Any]) -> None:
     run_types = {dag_id: dag["run_types"] for dag_id, dag in ours["dags"].items() if dag["run_types"]}
-    assert run_types == {"cancel_campaign": ["manual"], "dispatch_messages": ["manual", "scheduled"]}
+    assert run_types == {
+        "cancel_campaign": ["manual"],
+        "dispatch_messages": ["manual", "scheduled"],
+        "ingest_feedback": ["manual", "scheduled"],
+    }
 
 
 def test_a_broken_spec_is_one_dag_that_shows_its_error(parse: Parse, tmp_path: Path) -> None:
@@ -131,5 +153,5 @@ def test_a_broken_spec_is_one_dag_that_shows_its_error(parse: Parse, tmp_path: P
     assert broken == {"campaign_half_made", "campaign_no_audience"}
     assert set(dags["campaign_half_made"]["tasks"]) == {"show_error"}
     assert "half_made" in dags["cancel_campaign"]["params"]["campaign"]["enum"]  # messages of its may wait
-    assert set(dags["campaign_win_back"]["tasks"]) == {"plan"}
+    assert set(dags["campaign_win_back"]["tasks"]) == {"plan", "approve", "release"}
     assert dags["campaign_monthly"]["timetable"] == "CronDataIntervalTimetable"

@@ -14,7 +14,7 @@ from controltower.settings import INCLUDE
 from support.running_demo import Demo, read_until, start_demo
 
 from demo.processes import marked, stop_all
-from demo.tower import Api, password
+from demo.tower import USER, Api, passwords
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +46,7 @@ def demo(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         url = re.search(r"Airflow  (\S+)", said)
         inbox = re.search(r"Inbox    (\S+)", said)
         assert url and inbox
-        api = Api(url[1], password(home / "airflow"))
+        api = Api(url[1], passwords(home / "airflow")[USER])
         api.log_in()
         yield Demo(small_shop, homes, home, process, said, api, inbox[1])
         if process.poll() is None:

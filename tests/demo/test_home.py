@@ -20,19 +20,19 @@ def folder_with(tmp_path: Path, newest: str) -> Path:
 
 
 def test_named_sources_have_their_day(tmp_path: Path) -> None:
-    assert home.plan("simulated", tmp_path, {}).starts.isoformat() == "2026-06-15T06:30:00+09:00"
-    assert home.plan("online-retail", tmp_path, {}).starts.isoformat() == "2011-11-09T06:30:00+00:00"
-    assert home.plan("simulated", tmp_path, {}).home == tmp_path / "simulated"
+    assert home.plan("simulated", tmp_path).starts.isoformat() == "2026-06-15T06:30:00+09:00"
+    assert home.plan("online-retail", tmp_path).starts.isoformat() == "2011-11-09T06:30:00+00:00"
+    assert home.plan("simulated", tmp_path).home == tmp_path / "simulated"
 
 
 def test_all_of_online_retail_is_loaded_and_other_shops_up_to_their_day(tmp_path: Path) -> None:
-    assert home.plan("online-retail", tmp_path, {}).ends == "2011-12-10"
-    assert home.plan("simulated", tmp_path, {}).ends == "2026-06-15"
-    assert home.plan(str(folder_with(tmp_path, "2026-03-02 23:59:00")), tmp_path, {}).ends == "2026-03-03"
+    assert home.plan("online-retail", tmp_path).ends == "2011-12-10"
+    assert home.plan("simulated", tmp_path).ends == "2026-06-15"
+    assert home.plan(str(folder_with(tmp_path, "2026-03-02 23:59:00")), tmp_path).ends == "2026-03-03"
 
 
 def test_a_folders_day_is_the_one_after_its_newest_fact(tmp_path: Path) -> None:
-    plan = home.plan(str(folder_with(tmp_path, "2026-03-02 23:59:00")), tmp_path, {})
+    plan = home.plan(str(folder_with(tmp_path, "2026-03-02 23:59:00")), tmp_path)
     assert plan.starts.isoformat() == "2026-03-03T06:30:00+00:00"
     assert plan.home.name.startswith("my-shop-")
     assert plan.source == str(tmp_path / "My shop")
@@ -40,7 +40,7 @@ def test_a_folders_day_is_the_one_after_its_newest_fact(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mistake", ["2099-01-01T00:00:00Z", "yesterday", ""])
 def test_a_mistaken_date_is_not_the_newest(tmp_path: Path, mistake: str) -> None:
-    plan = home.plan(str(folder_with(tmp_path, mistake)), tmp_path, {})
+    plan = home.plan(str(folder_with(tmp_path, mistake)), tmp_path)
     assert plan.starts.isoformat() == "2026-03-02T06:30:00+00:00"
 
 
@@ -51,18 +51,16 @@ def test_a_mapped_column_is_found(tmp_path: Path) -> None:
     (folder / "source.yaml").write_text(
         "tables: {orders: {file: sales.csv, columns: {nr: order_id, datum: ordered_at}}}\n"
     )
-    assert home.plan(str(folder), tmp_path, {}).starts.isoformat() == "2026-05-06T06:30:00+00:00"
+    assert home.plan(str(folder), tmp_path).starts.isoformat() == "2026-05-06T06:30:00+00:00"
 
 
 def test_the_users_clock_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTROLTOWER_NOW", "2026-06-10T12:00:00+09:00")
-    monkeypatch.setenv("CONTROLTOWER_SPEED", "60")
-    plan = home.plan("simulated", tmp_path, {"CONTROLTOWER_SPEED": "60"})
-    assert (plan.starts.isoformat(), plan.speed) == ("2026-06-10T12:00:00+09:00", 60.0)
+    assert home.plan("simulated", tmp_path).starts.isoformat() == "2026-06-10T12:00:00+09:00"
 
 
 def test_there_is_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="There is no folder"):
-        home.plan(str(tmp_path / "nowhere"), tmp_path, {})
+        home.plan(str(tmp_path / "nowhere"), tmp_path)
     with pytest.raises(BadSource, match="holds no"):
-        home.plan(str(tmp_path), tmp_path, {})
+        home.plan(str(tmp_path), tmp_path)

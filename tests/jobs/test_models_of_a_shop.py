@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from controltower.cli import app
-from controltower.data.lake import Lake
+from controltower.data.lake import Lake, interval_key
 from controltower.errors import BadSettings, NoData
 from controltower.jobs.profiles import build_profiles
 from controltower.jobs.recommending import recommend
@@ -69,6 +69,7 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     trained = train_models(AS_OF)
     assert set(trained["models"]) == MODELS
     _half_published_scores_are_none(shop)
+    shop.publish("features", interval_key(T), derived(shop, "features").drop(["clicks_30d"]))  # an earlier version's
     report = score_customers(AS_OF)
     assert report["customers"] == 65
     scores, lists = derived(shop, "scores"), derived(shop, "recommendations")

@@ -50,6 +50,18 @@ def test_trees_are_published_where_they_know_more() -> None:
     assert p.mean() == pytest.approx(made[0].bought.mean(), abs=0.03), "calibrated"
 
 
+def test_features_that_are_the_same_for_everyone_change_nothing() -> None:
+    """A shop that never sent a message: its counts are 0, its ages and rates unknown."""
+    made = snapshots(7, informative=True)
+    told = {name: 0.0 if name.endswith("d") else np.nan for name in NAMES if made[0].features[name].isna().all()}
+    assert {"messages_30d", "click_rate"} <= set(told)
+    silent = [Snapshot(s.as_of, s.features.assign(**told), s.bought) for s in made]
+    known = [Snapshot(s.as_of, s.features.drop(columns=list(told)), s.bought) for s in made]
+    here, before = (train(7, T, s, s[0].features) for s in (silent, known))
+    assert (here.metrics, here.baseline_metrics) == (before.metrics, before.baseline_metrics)
+    assert (here.model.predict(silent[0].features) == before.model.predict(known[0].features)).all()  # type: ignore[attr-defined]
+
+
 def test_the_logistic_serves_where_trees_know_no_more() -> None:
     made = snapshots(7, informative=False, count=150)
     outcome = train(7, T, made, made[0].features)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from controltower.models import timing
 from controltower.models.timing import BestHour, OwnHour
 from controltower.profiles.local_time import DAY
@@ -23,7 +24,7 @@ def habits(own: bool, customers: int = 300, each: int = 30) -> pd.DataFrame:
     hour = (centre + rng.integers(-1, 2, len(who))) % 24
     hour = np.where(rng.random(len(who)) < 0.2, rng.integers(0, 24, len(who)), hour)
     second = NOW - rng.integers(1, 120, len(who)) * DAY
-    return pd.DataFrame({"customer_id": [f"c{i}" for i in who], "hour": hour, "second": second})
+    return pd.DataFrame({"customer_id": [f"c{i}" for i in who], "hour": hour, "second": second, "by_click": False})
 
 
 def test_planted_hours_are_found() -> None:
@@ -47,14 +48,15 @@ def test_everyones_hour_serves_where_there_are_no_habits() -> None:
 
 def test_few_own_hours_hardly_count() -> None:
     model = OwnHour().fit(habits(own=False))
-    once = pd.DataFrame({"customer_id": ["a"], "hour": [3], "second": [NOW]})
+    once = pd.DataFrame({"customer_id": ["a"], "hour": [3], "second": [NOW], "by_click": False})
     often = pd.concat([once] * 60)
     assert model.predict(np.array(["a"]), once)["send_hour"].tolist() == [20]
     assert model.predict(np.array(["a"]), often)["send_hour"].tolist() == [3]
 
 
 def test_midnight_is_next_to_eleven() -> None:
-    hours = pd.DataFrame({"customer_id": "a", "hour": [23] * 40 + [0] * 45 + [1] * 40 + [12] * 50, "second": NOW})
+    hours = pd.DataFrame({"customer_id": "a", "hour": [23] * 40 + [0] * 45 + [1] * 40 + [12] * 50})
+    hours = hours.assign(second=NOW, by_click=False)
     model = OwnHour().fit(hours)
     assert model.predict(np.array(["a"]), hours)["send_hour"].tolist() == [0]
 
@@ -76,6 +78,22 @@ def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
         assert kind.load(tmp_path / kind.name).predict(people, hours).equals(model.predict(people, hours))
 
 
+def test_a_click_counts_but_less_than_an_hour_of_ones_own() -> None:
+    """We wrote at 21 for two weeks and got a click each time; she comes by herself at 12, half as often."""
+    clicked = pd.DataFrame({"customer_id": "a", "hour": [21] * 14, "second": NOW, "by_click": True})
+    own = pd.DataFrame({"customer_id": "a", "hour": [12] * 7, "second": NOW, "by_click": False})
+    everyone = habits(own=False)
+    who = np.array(["a"])
+    both = pd.concat([clicked, own])
+    for weight, hour in ((0.3, 12), (1.0, 21)):
+        model = OwnHour(OwnHour.Config(strength=2, click_weight=weight)).fit(everyone)
+        assert abs(model.predict(who, both)["send_hour"][0] - hour) <= 1
+    model = OwnHour(OwnHour.Config(strength=2)).fit(habits(own=True))
+    alone = model.predict(who, clicked)
+    assert abs(alone["send_hour"][0] - 21) <= 1, "where nothing else is known, clicks do tell"
+    assert alone["send_hour_weight"].tolist() == pytest.approx([14 * 0.3 / (14 * 0.3 + 2)])
+
+
 def test_active_hours_are_local_and_count_once(tmp_path: Path) -> None:
     night = datetime(2026, 6, 1, 22, 10, tzinfo=UTC)
     lake = lake_with(
@@ -94,3 +112,41 @@ def test_active_hours_are_local_and_count_once(tmp_path: Path) -> None:
     with lake.read(T) as reading:
         rows = reading.frame(timing.active_hours(reading.table, T, SHOP))
     assert rows[["customer_id", "hour"]].to_numpy().tolist() == [["a", 7], ["a", 9], ["b", 22]]
+    assert not rows["by_click"].any()
+
+
+def test_hours_that_only_our_own_messages_show_are_marked(tmp_path: Path) -> None:
+    def sent(message_id: str, customer: str) -> dict[str, object]:
+        return {"message_id": message_id, "customer_id": customer, "channel": "email", "sent_at": ago(3)}
+
+    def came(message_id: str, event: str, hours: float, **more: object) -> dict[str, object]:
+        at = ago(2, hours=-hours)
+        return {
+            "event_id": f"{message_id}{event}{hours}",
+            "message_id": message_id,
+            "event": event,
+            "occurred_at": at,
+        } | more
+
+    lake = lake_with(
+        tmp_path,
+        {
+            "messages_history": [sent("m", "a"), sent("n", "b")],
+            "message_events": [
+                came("m", "clicked", 9.1),
+                came("m", "clicked", 9.5),
+                came("m", "opened", 15),
+                came("m", "clicked", 18, attributes='{"machine": true}'),
+                came("n", "clicked", 20),
+            ],
+            "events": [
+                event("1", "a", ago(2, hours=-10), "view_item", click_id="m"),
+                event("2", "b", ago(2, hours=-20.5), "view_item"),
+            ],
+        },
+    )
+    with lake.read(T) as reading:
+        rows = reading.frame(timing.active_hours(reading.table, T, SHOP))
+    assert rows[["customer_id", "hour", "by_click"]].to_numpy().tolist() == [
+        ["a", 9, True], ["a", 10, True], ["b", 20, False]
+    ]  # fmt: skip

@@ -20,7 +20,9 @@ WANTED = (
     "days_since_last_order days_since_first_order days_since_signup orders_30d orders_90d orders_365d orders_total"
     " revenue_30d revenue_90d revenue_365d revenue_total average_order_value items_per_order distinct_products"
     " distinct_categories returned_lines discount_share mean_gap_days overdue_ratio weekend_share views_7d views_30d"
-    " carts_7d carts_30d searches_30d sessions_30d days_since_last_event open_cart"
+    " carts_7d carts_30d searches_30d sessions_30d days_since_last_event open_cart messages_30d messages_90d emails_30d"
+    " pushes_30d days_since_last_message opens_30d clicks_30d clicks_90d click_rate days_since_last_click"
+    " unsubscribed_90d"
 ).split()
 
 
@@ -194,7 +196,26 @@ def _random_shop(rng: random.Random, first: datetime, last: datetime, prefix: st
         for i in range(150)
     ]
     names = ["view_item", "add_to_cart", "search", "purchase"]
+    kinds = ["opened", "clicked", "unsubscribed"]
     return {
+        "messages_history": [
+            {
+                "message_id": f"{prefix}{i}",
+                "customer_id": f"c{rng.randrange(50)}",
+                "channel": "email",
+                "sent_at": some_time(),
+            }
+            for i in range(100)
+        ],
+        "message_events": [
+            {
+                "event_id": f"{prefix}{i}",
+                "message_id": f"{prefix}{rng.randrange(100)}",
+                "event": rng.choice(kinds),
+                "occurred_at": some_time(),
+            }
+            for i in range(200)
+        ],
         "customers": [
             {"customer_id": f"c{i}", "updated_at": (at := some_time()), "signed_up_at": at, "timezone": "Asia/Seoul"}
             for i in range(60)
@@ -222,12 +243,14 @@ def test_no_feature_reads_past_as_of(tmp_path: Path) -> None:
     lake = lake_with(tmp_path, early)
     before = _raw(of(lake))
     later = _random_shop(rng, ago(-0.01), ago(-60), "later")
-    for name, moved in (("orders", 40), ("events", 80)):
+    for name, moved in (("orders", 40), ("events", 80), ("message_events", 80)):
         known = "updated_at" if name == "orders" else "received_at"
         happened = "ordered_at" if name == "orders" else "occurred_at"
         for row in later[name][:moved]:  # happened before as_of, heard of afterwards
             row[known] = ago(-1)
             row[happened] = ago(rng.random() * 200)
+            if name == "message_events":
+                row["message_id"] = f"early{rng.randrange(100)}"
     corrected = [{**row, "updated_at": ago(-2), "status": "cancelled"} for row in early["orders"][:50]]
     lake_with(tmp_path, {**later, "orders": later["orders"] + corrected}, "second")
     assert _raw(of(lake)) == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import httpx
 import pytest
 from controltower.errors import BadSettings
 from controltower.sandbox import credentials, serve
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 SERVE = """
 import sys
@@ -32,7 +35,20 @@ def test_credentials_are_made_once_and_kept(tmp_path: Path) -> None:
     assert account["token_uri"] == "http://127.0.0.1:9000/token"
     assert account["project_id"] == "control-tower-sandbox"
     assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {0o600}
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
+    assert first.webhook_public_key == second.webhook_public_key == credentials.kept(tmp_path).webhook_public_key
+    public = load_der_public_key(base64.b64decode(first.webhook_public_key))
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    assert public.curve.name == "secp256r1"
+
+
+def test_credentials_that_nobody_made_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"no credentials of a sandbox.*controltower sandbox"):
+        credentials.kept(tmp_path)
+    made = credentials.make(tmp_path, "http://127.0.0.1:8025")
+    made.webhook_key_path.write_text("nothing", encoding="utf-8")
+    with pytest.raises(BadSettings, match=r"webhook-key\.pem is not a private key"):
+        made.webhook_key()
 
 
 def test_a_broken_service_account_is_named(tmp_path: Path) -> None:

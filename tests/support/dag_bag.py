@@ -51,6 +51,7 @@ def _task(task: Any) -> dict[str, Any]:
         "pool": task.pool,
         "failure_callback": bool(task.on_failure_callback),
         "outlets": [outlet.name for outlet in task.outlets],
+        "before": sorted(task.downstream_task_ids),
     }
 
 

@@ -33,21 +33,24 @@ def assign(
     global_holdout: float,
     weights: Mapping[str, float],
     stored: tuple[str, float] | None = None,
+    occurrence: str | None = None,
 ) -> Arm:
     """The arm of a subject: the global holdout, the campaign's, else a variant by weight.
 
     A larger holdout keeps whom a smaller one held (nested). A variant, once assigned, stays while it exists: `stored`
-    is its name and its share then.
+    is its name and its share then. Where the weights are learned it is drawn anew for each `occurrence`; who is held
+    out stays the same.
     """
     if unit(GLOBAL_HOLDOUT, subject_id) < global_holdout:
         return Arm(GLOBAL_HOLDOUT, global_holdout)
     if unit(f"{HOLDOUT}:{campaign}", subject_id) < holdout:
         return Arm(HOLDOUT, (1 - global_holdout) * holdout)
     treated = (1 - global_holdout) * (1 - holdout)
-    if stored and stored[0] in weights:
+    if stored and stored[0] in weights and occurrence is None:
         name, share = stored
     else:
-        name = _pick(unit(f"variant:{campaign}", subject_id), list(weights.items()))
+        salt = f"variant:{campaign}" if occurrence is None else f"variant:{campaign}:{occurrence}"
+        name = _pick(unit(salt, subject_id), list(weights.items()))
         share = weights[name] / sum(weights.values())
     return Arm(name, treated * share, share)
 

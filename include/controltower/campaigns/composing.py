@@ -76,15 +76,23 @@ class Composer:
         items: Mapping[str, CatalogueItem],
         message_id: str,
     ) -> Context:
-        """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out."""
+        """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out.
+
+        A product without a page of its own leads to the shop's.
+        """
         language = self.template.locales.chain(contact.locale, self.shop.locale)[0]
+        there = [(items[pick["product_id"]], pick) for pick in products if pick["product_id"] in items]
+
+        def click(url: str, product_id: str | None = None, position: int | None = None) -> str:
+            return links.click_url(self.settings, message_id, url, product_id, position)
+
         shown = tuple(
             Product(
-                item.product_id, item.title, item.price, item.currency, item.url, item.image_url,
+                item.product_id, item.title, item.price, item.currency,
+                click(links.web_address(item.url) or self.shop.url, item.product_id, position), item.image_url,
                 reasons.word(pick["reason"], pick["value"], language),
             )
-            for pick in products
-            if (item := items.get(pick["product_id"]))
+            for position, (item, pick) in enumerate(there, 1)
         )  # fmt: skip
         return Context(
             shop=self.shop,
@@ -94,6 +102,8 @@ class Composer:
             message_id=message_id,
             unsubscribe_url=links.unsubscribe_url(self.settings, message_id),
             preferences_url=links.preferences_url(self.settings, message_id),
+            view_url=links.view_url(self.settings, message_id),
+            shop_url=click(self.shop.url),
             advertisement=in_korea(contact.country, contact.zone),
         )
 

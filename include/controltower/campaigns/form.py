@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controltower.campaigns import approval
 from controltower.campaigns.specs import Spec, validate
 from controltower.errors import BadSpec
+from controltower.settings import Shop
 
-FIELDS = ("holdout", "variants", "channels", "window_start", "window_end", "at_most")
+# Of these, `despite_anomaly` changes nothing in the spec: the planning job reads it.
+FIELDS = (
+    "holdout", "variants", "channels", "window_start", "window_end", "at_most", "approve_above", "despite_anomaly",
+)  # fmt: skip
 
 
-def apply(spec: Spec, form: Mapping[str, Any] | None) -> Spec:
-    """The spec as the form wants it; empty fields leave it as it is. BadSpec where the values don't go together."""
+def apply(spec: Spec, form: Mapping[str, Any] | None, shop: Shop) -> Spec:
+    """The spec as the form wants it; empty fields leave it as it is. BadSpec where the values don't go together.
+
+    `approve_above` may only be lowered: the form asks for a second person's approval, and never does away with it.
+    """
     given = {k: v for k, v in (form or {}).items() if v not in (None, "", [])}
     unknown = set(given) - set(FIELDS)
     if unknown:
@@ -35,4 +43,20 @@ def apply(spec: Spec, form: Mapping[str, Any] | None) -> Spec:
             raw["window"][key] = given[field]
     if "at_most" in given:
         raw["audience"]["at_most"] = given["at_most"]
+    if "approve_above" in given:
+        raw["approve_above"] = _lowered(given["approve_above"], spec, shop)
     return validate(raw, f"The form of {spec.name}")
+
+
+def _lowered(asked: Any, spec: Spec, shop: Shop) -> int | None:
+    """The form's threshold of approval; the spec's own where the form says what holds anyway."""
+    limit = approval.threshold(shop, spec)
+    value = validate(spec.model_dump(mode="json") | {"approve_above": asked}, f"The form of {spec.name}").approve_above
+    if limit is None or value is None or value < limit:
+        return value
+    if value > limit:
+        raise BadSpec(
+            f"The form of {spec.name}: approve_above: {value} is more than the {limit} that need no approval.",
+            f"It may only be lowered: write {limit} or less.",
+        )
+    return spec.approve_above

@@ -9,12 +9,13 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from controltower.campaigns import timing
+from controltower.campaigns.allocation import Learned
 from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign
 from controltower.campaigns.specs import Spec
 from controltower.ledger.plans import Decision
 from controltower.settings import Shop
 
-POLICY_VERSION = "1"  # raise it when the meaning of a decision changes
+POLICY_VERSION = "2"  # raise it when the meaning of a decision changes
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,40 @@ class Permissions:
 
 
 def decide(
-    members: Sequence[Member], spec: Spec, shop: Shop, permissions: Permissions, now: datetime
+    members: Sequence[Member],
+    spec: Spec,
+    shop: Shop,
+    permissions: Permissions,
+    now: datetime,
+    learned: Learned | None = None,
 ) -> list[Decision]:
-    """One decision a member, in the audience's order.
+    """One decision a member, in the audience's order. `learned`: shares of the variants instead of the spec's weights.
 
     Whoever can't be written to leaves before arms are assigned, so that held-out and treated customers are alike.
     """
     first_of = {m.subject_id: m.customer_id for m in reversed(members)}
     return [
-        _decide(member, spec, shop, permissions, now, same_person=first_of[member.subject_id] != member.customer_id)
+        _decide(
+            member,
+            spec,
+            shop,
+            permissions,
+            now,
+            learned,
+            same_person=first_of[member.subject_id] != member.customer_id,
+        )
         for member in members
     ]
 
 
 def _decide(
-    member: Member, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, same_person: bool
+    member: Member,
+    spec: Spec,
+    shop: Shop,
+    permissions: Permissions,
+    now: datetime,
+    learned: Learned | None,
+    same_person: bool,
 ) -> Decision:
     refused = {c: r for c in spec.channels if (r := _refusal(member, c, permissions))}
     open_channels = [c for c in spec.channels if c not in refused]
@@ -113,8 +133,9 @@ def _decide(
         member.subject_id,
         holdout=spec.holdout,
         global_holdout=shop.global_holdout,
-        weights={v.name: v.weight for v in spec.variants},
+        weights=learned.shares if learned else {v.name: v.weight for v in spec.variants},
         stored=permissions.stored_arms.get(member.subject_id),
+        occurrence=learned.occurrence if learned else None,
     )
     if arm.name in (HOLDOUT, GLOBAL_HOLDOUT):
         return end("holdout", arm.name, arm.probability, arm.name)

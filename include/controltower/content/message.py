@@ -30,7 +30,8 @@ class Context:
     """All that a message may say to one customer.
 
     `customer` holds contract columns (first_name, loyalty_tier, ...); absent ones read as empty. `locale` is the
-    customer's own BCP 47 tag, empty where unknown. `advertisement` asks for Korea's label.
+    customer's own BCP 47 tag, empty where unknown. `shop_url` and the products' addresses note the click and lead on.
+    `advertisement` asks for Korea's label.
     """
 
     shop: Shop
@@ -40,6 +41,8 @@ class Context:
     message_id: str
     unsubscribe_url: str
     preferences_url: str
+    view_url: str
+    shop_url: str
     advertisement: bool = False
 
 

@@ -88,7 +88,7 @@ class Template:
         return Push(
             title=shown_title,
             body=shown_body,
-            url=url or context.shop.url,
+            url=url or context.shop_url,
             image_url=image or None,
             data={key.removeprefix("data."): text for key, text in filled.items()} | {"message_id": context.message_id},
         )
@@ -249,6 +249,8 @@ def samples(template: Template, shop: Shop) -> Iterator[Context]:
                 message_id=f"{number:032x}",
                 unsubscribe_url=f"{shop.url}/unsubscribe",
                 preferences_url=f"{shop.url}/preferences",
+                view_url=f"{shop.url}/view",
+                shop_url=shop.url,
                 advertisement=advertisement,
             )
 

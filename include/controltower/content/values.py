@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from controltower.content.links import web_address
 from controltower.content.locales import Translate
 from controltower.content.message import Context, Product
 from controltower.content.money import format_money
@@ -15,7 +16,7 @@ from controltower.data.contract import CONTRACT
 
 NAMES = frozenset(
     "shop customer products locale language t subject preheader message_id unsubscribe_url preferences_url"
-    " advertisement".split()
+    " view_url shop_url advertisement".split()
 )
 _PRIVATE = {"email", "phone", "attributes"}  # a message has no use for them, and a template could leak them
 _NO_CUSTOMER = {c.name: "" for c in CONTRACT["customers"].columns if c.name not in _PRIVATE}
@@ -48,37 +49,37 @@ def template_values(context: Context, language: str, t: Translate) -> dict[str, 
     return {
         "shop": shop,
         "customer": _NO_CUSTOMER | {k: _plain(v) for k, v in context.customer.items() if k not in _PRIVATE},
-        "products": [_shown(p, locale, shop.url) for p in context.products],
+        "products": [
+            replace(_shown(replace(p, url=None), locale), url=web_address(p.url) or context.shop_url)
+            for p in context.products
+        ],
         "locale": locale,
         "language": language,
         "t": t,
         "message_id": context.message_id,
         "unsubscribe_url": context.unsubscribe_url,
         "preferences_url": context.preferences_url,
+        "view_url": context.view_url,
+        "shop_url": context.shop_url,
         "advertisement": context.advertisement,
     }
 
 
-@lru_cache(maxsize=65_536)  # a catalogue's products return in every mail
-def _shown(product: Product, locale: str, shop_url: str) -> ShownProduct:
+@lru_cache(maxsize=65_536)  # a catalogue's products return in every mail; their links are each mail's own
+def _shown(product: Product, locale: str) -> ShownProduct:
     title = one_line(product.title) or product.product_id
     tint, ink = _TINTS[zlib.crc32(product.product_id.encode()) % len(_TINTS)]
     return ShownProduct(
         product_id=product.product_id,
         title=shorten(title, 120),
         price=format_money(product.price, product.currency, locale),
-        url=_web(product.url) or shop_url,
-        image_url=_web(product.image_url),
+        url="",
+        image_url=web_address(product.image_url) or "",
         reason=product.reason or "",
         initial=next((c.upper() for c in title if c.isalnum()), "·"),
         tint=tint,
         tint_ink=ink,
     )
-
-
-def _web(url: str | None) -> str:
-    """The address if it is a web page's, else nothing: a catalogue must not bring in `javascript:`."""
-    return url if url and url.lower().startswith(("https://", "http://")) else ""
 
 
 def _plain(value: Any) -> Any:

@@ -86,6 +86,11 @@ class Lake:
         """The keys of the table's intervals, sorted."""
         return sorted(manifests.read(self.root).loads(table))
 
+    def sizes(self, table: str) -> dict[str, int]:
+        """How many rows each of the table's intervals holds."""
+        loads = manifests.read(self.root).loads(table)
+        return {interval: sum(p.rows for p in load.parts) for interval, load in loads.items()}
+
     @contextmanager
     def read(self, as_of: datetime | None = None) -> Iterator[Reading]:
         """One consistent look at all tables, as of a moment (None: at everything)."""

@@ -151,7 +151,8 @@ class Dispatcher:
         who = {m.customer_id: people.who[m.customer_id] for m in some if m.customer_id in people.who}
         with reading(self.settings) as ledger:
             hashes = [people.hashes[c] for c in who if c in people.hashes]
-            facts = gather(ledger, self.shop, spec.purpose, batch.channel, who, hashes, now)
+            key = self.settings.signing_key()
+            facts = gather(ledger, self.shop, spec.purpose, batch.channel, who, hashes, now, key)
         sends: list[Send] = []
         dropped: list[tuple[int, str, str]] = []
         deferred: dict[datetime, list[int]] = {}
@@ -189,13 +190,17 @@ class Dispatcher:
     def _send(
         self, batch: work.Batch, token: str, provider: Provider, group: Sequence[Send], pool: ThreadPoolExecutor
     ) -> float | None:
-        """Send a small group, written down before and after. Returns a pause where the provider is in trouble."""
+        """Send a small group, written down before and after. Returns when to go on, where this batch must stop."""
         if stop := provider.trouble():
             self.report.trouble[batch.channel] = stop
             return _pause(batch)
-        with begin(self.settings) as ledger:
-            members = [([s.seq], s.device_id) for s in group]
-            ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
+        members = [([s.seq], s.device_id) for s in group]
+        try:
+            with begin(self.settings) as ledger:
+                ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
+        except work.RunHeld:
+            log.info("run %d was paused or cancelled: batch %d is given back", batch.run_id, batch.batch_id)
+            return 0.0
         calls = [pool.submit(_post, provider, s.payload) for s in group]
         try:
             wait(calls)
@@ -204,6 +209,7 @@ class Dispatcher:
             rows = [_row(i, r) for i, r in zip(ids, results, strict=True)]
             with begin(self.settings) as ledger:
                 work.close_requests(ledger, batch, token, rows, self._now())
+                self._bury(ledger, provider, group, results)
         self.report.requests.update(r.state for r in results)
         stop = next((r.stop for r in results if r.stop), None)
         none_left = all(r.state in ("retry", "unknown") for r in results)
@@ -212,6 +218,18 @@ class Dispatcher:
             return None
         self.report.trouble[batch.channel] = stop or f"{provider.name}: {results[0].reason}"
         return max((r.retry_in for r in results if r.retry_in), default=_pause(batch))
+
+    def _bury(
+        self, ledger: sa.Connection, provider: Provider, group: Sequence[Send], results: Sequence[Result]
+    ) -> None:
+        """Suppress the push tokens that the provider called dead; a new token of the same device works again."""
+        key = self.settings.signing_key()
+        for send, result in zip(group, results, strict=True):
+            if send.device_id is not None and result.reason in fcm.DEAD_TOKEN:
+                dead = suppressions.address_hash(key, send.payload["message"]["token"])
+                suppressions.add(
+                    ledger, "address", dead, channel="push", reason="dead_token", source=provider.name, now=self._now()
+                )
 
     def _provider(self, channel: str) -> Provider:
         if channel not in self._providers:
@@ -246,10 +264,11 @@ def gather(
     who: Mapping[str, Contact],
     hashes: Sequence[str],
     now: datetime,
+    key: bytes,
 ) -> Facts:
     """What the ledger says at this moment of the customers of a batch."""
     customers = list(who)
-    devices = [d.device_id for c in who.values() for d in c.devices]
+    tokens = {d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices}
     capped: set[str] = set()
     for cap in shop.frequency_caps:
         if cap.channel in (None, channel):
@@ -261,7 +280,8 @@ def gather(
         night=consents.granted(ledger, channel, "night_marketing", now, customers),
         suppressed_customers=suppressions.held(ledger, "customer", channel, purpose, now, customers),
         suppressed_addresses=suppressions.held(ledger, "address", channel, purpose, now, hashes),
-        suppressed_devices=suppressions.held(ledger, "device", channel, purpose, now, devices),
+        suppressed_devices=suppressions.held(ledger, "device", channel, purpose, now, tokens)
+        | suppressions.dead_devices(ledger, tokens, purpose, now),
         capped=capped,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -75,8 +76,7 @@ def unfit_to_send(settings: Settings, shop: Shop, channel: str) -> str | None:
 
     The law wants a sender who can be reached, and mailbox providers an https link to unsubscribe (RFC 8058).
     """
-    host = urlsplit(settings.sendgrid_url if channel == "email" else settings.fcm_url).hostname or ""
-    if host == "localhost" or host.startswith("127.") or host == "::1":
+    if is_local(settings.sendgrid_url if channel == "email" else settings.fcm_url):
         return None
     sender = shop.sender
     if sender.email.endswith(".example") or "(postal address)" in sender.postal_address:
@@ -84,3 +84,9 @@ def unfit_to_send(settings: Settings, shop: Shop, channel: str) -> str | None:
     if not settings.public_url.startswith("https://"):
         return "CONTROLTOWER_PUBLIC_URL must be an https address: unsubscribe links lead there."
     return None
+
+
+def is_local(url: str) -> bool:
+    """Whether a provider's address is this machine or a container beside it (one label, no dot): the sandbox."""
+    host = urlsplit(url).hostname or ""
+    return host.startswith("127.") or host == "::1" or re.fullmatch(r"[a-z][a-z0-9-]*", host) is not None

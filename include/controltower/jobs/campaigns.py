@@ -9,17 +9,20 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.campaigns import approval
 from controltower.campaigns import form as trigger_form
 from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
 from controltower.errors import BadSettings
+from controltower.jobs import learning, preflight
 from controltower.settings import Settings, Shop
 
 if TYPE_CHECKING:
+    import ibis.expr.types as ir
     import sqlalchemy as sa
 
     from controltower.campaigns.planning import Member, Permissions
     from controltower.data.lake import Reading
-    from controltower.ledger.plans import Run
+    from controltower.ledger.plans import Decision, Run
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +43,15 @@ def plan_campaign(
     form: Mapping[str, Any] | None = None,
     trigger_id: str | None = None,
     replan: bool = False,
+    asked_by: str | None = None,
 ) -> dict[str, Any]:
     """Plan today's occurrence and freeze it; planning it again returns the frozen one. Another day is rehearsed only.
 
     `occasion` is a date (default: today in the shop's zone), `form` what the trigger form changes in the spec,
-    `trigger_id` Airflow's run id. An edited spec makes a new version, which leaves out who was already sent to.
-    `replan` plans afresh while nothing was dispatched; later it adds none and cancels what is unsent.
+    `trigger_id` Airflow's run id, `asked_by` who triggered it (none: the schedule). An edited spec makes a new version,
+    which leaves out who was already sent to. `replan` plans afresh while nothing was dispatched; later it adds none and
+    cancels what is unsent. A plan of more messages than the shop, the spec or the form lets go without a second person
+    is frozen with the hold `approval` (jobs/approvals.py).
     """
     from controltower.campaigns.composing import Composer
     from controltower.campaigns.planning import POLICY_VERSION, decide
@@ -53,9 +59,9 @@ def plan_campaign(
     from controltower.ledger.database import begin, reading
 
     conf = settings.load()
-    spec = trigger_form.apply(find_spec(conf.campaigns, campaign), form)
     shop = settings.load_shop(conf)
-    day = _day(occasion) if occasion else clock.today(conf, shop)
+    spec = trigger_form.apply(find_spec(conf.campaigns, campaign), form, shop)
+    day = day_of(occasion) if occasion else clock.today(conf, shop)
     if day != clock.today(conf, shop):
         return _rehearse(conf, shop, spec, day)
     composer = Composer.of(conf, shop, spec)
@@ -72,7 +78,7 @@ def plan_campaign(
     with reading(conf) as ledger:
         previous = plans.current(ledger, campaign, occurrence)
     if previous and frozen(previous):
-        return _report(conf, previous.run_id, note="planned before: nothing added")
+        return run_report(conf, previous.run_id, note="planned before: nothing added")
     now = clock.now(conf)
     members, policy = gather(conf, shop, spec, now)
     with begin(conf) as ledger:
@@ -87,6 +93,13 @@ def plan_campaign(
             if previous:
                 plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=now, superseded=True)
             members = with_subjects(ledger, members, now)
+            allowed = permissions(ledger, shop, spec, now, occurrence_id)
+            despite = bool((form or {}).get("despite_anomaly"))
+            odd = preflight.check(ledger, shop, spec, occurrence_id, len(members), policy["made"], now, despite)
+            learned = learning.learn(ledger, spec, occurrence, now)
+            plan = decide(members, spec, shop, allowed, now, learned)
+            paused = previous is not None and previous.state == "planned" and plans.run(ledger, previous.run_id).paused
+            hold = _hold(shop, spec, plan, len(allowed.in_earlier_version), form or {}) or ("pause" if paused else None)
             run_id = plans.freeze(
                 ledger,
                 occurrence_id=occurrence_id,
@@ -96,21 +109,32 @@ def plan_campaign(
                 spec=spec.model_dump(mode="json"),
                 spec_hash=spec.hash,
                 content_hash=template.content_hash,
-                policy=policy | {"global_holdout": shop.global_holdout},
+                policy=policy
+                | {"global_holdout": shop.global_holdout, "form": dict(form or {}), "anomalies": odd}
+                | ({"learned": learned.record()} if learned else {}),
                 policy_version=POLICY_VERSION,
                 triggered_by=trigger_id,
+                asked_by=asked_by,
                 expires_in=timedelta(hours=spec.window.expires_hours),
-                plan=decide(members, spec, shop, permissions(ledger, shop, spec, now, occurrence_id), now),
+                plan=plan,
+                hold=hold,
             )
             note = f"version {previous.version + 1} of this occurrence" if previous else "planned"
-    return _report(conf, run_id, note=note)
+            note += {None: "", "approval": ": it waits for approval", "pause": ": paused, as the one before"}[hold]
+    return run_report(conf, run_id, note=note)
 
 
-def preview_campaign(campaign: str, customers: int = 3, as_of: str | None = None) -> dict[str, Any]:
-    """What the campaign would do now, with the rendered messages of its first customers. Writes nothing."""
-    from controltower.campaigns.composing import Composer, catalogue
+def preview_campaign(
+    campaign: str, customers: int = 3, as_of: str | None = None, customer_ids: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """What the campaign would do now, with rendered samples. Writes nothing.
+
+    The samples are its first customers' messages; with `customer_ids` what it would do about each of those: the
+    message, or the outcome and reason why there is none.
+    """
+    from controltower.campaigns.composing import Composer
     from controltower.data.lake import Lake
-    from controltower.profiles.contacts import contacts
+    from controltower.jobs import samples
 
     conf = settings.load()
     spec = find_spec(conf.campaigns, campaign)
@@ -118,38 +142,37 @@ def preview_campaign(campaign: str, customers: int = 3, as_of: str | None = None
     moment = clock.parse(as_of, shop) if as_of else clock.now(conf)
     composer = Composer.of(conf, shop, spec)
     plan = _decide_only(conf, shop, spec, moment)
-    chosen = [d for d in plan if d.outcome == "message"][:customers]
     with Lake(conf).read(moment) as lake:
-        who = contacts(lake, shop, [d.customer_id for d in chosen])
-        items = catalogue(lake, sorted({p["product_id"] for d in chosen for p in d.choices["products"]}))
-    samples = []
-    for d in chosen:
-        context = composer.context(who[d.customer_id], d.choices["products"], items, "0" * 32)
-        sample = {"customer_id": d.customer_id, "variant": d.arm, "channel": d.channel, "due_at": _iso(d.due_at)}
-        if d.channel == "email":
-            email = composer.email(context, d.arm)
-            samples.append(sample | {"subject": email.subject, "html": email.html, "text": email.text})
+        if customer_ids is None:
+            shown = samples.render(lake, composer, [d for d in plan if d.outcome == "message"][:customers])
         else:
-            push = composer.push(context, d.arm)
-            samples.append(sample | {"title": push.title, "body": push.body})
-    return _counted(spec, plan) | {"samples": samples}
+            decided = {d.customer_id: d for d in plan}
+            shown = samples.of_customers(lake, composer, decided, customer_ids)
+    return _counted(spec, plan) | {"samples": shown}
 
 
-def cancel_campaign(campaign: str, occasion: str | None = None) -> dict[str, Any]:
+def cancel_campaign(campaign: str, occasion: str | None = None, by: str | None = None) -> dict[str, Any]:
     """Cancel what is unsent of an occurrence, by default today's; planning it again adds none. What left, left."""
     from controltower.ledger import plans
     from controltower.ledger.database import begin
 
     conf = settings.load()
     shop = settings.load_shop(conf)
-    day = _day(occasion) if occasion else clock.today(conf, shop)
+    day = day_of(occasion) if occasion else clock.today(conf, shop)
     with begin(conf) as ledger:
         run = plans.current(ledger, campaign, day.isoformat())
         if run is None:
             raise BadSettings(f"{campaign} has no plan for {day}.", "There is nothing to cancel.")
         now = clock.now(conf)
         cancelled = plans.cancel_unsent(ledger, run.occurrence_id, reason="cancelled", now=now, superseded=False)
-    return _report(conf, run.run_id, note=f"{cancelled} unsent messages cancelled")
+    log.info("%s %s: cancelled by %s", campaign, day, by or "somebody")
+    return run_report(conf, run.run_id, note=f"{cancelled} unsent messages cancelled")
+
+
+def _hold(shop: Shop, spec: Spec, plan: Sequence[Decision], earlier: int, form: Mapping[str, Any]) -> str | None:
+    messages = sum(d.outcome == "message" for d in plan)
+    asked = messages > 0 and bool(form.get("despite_anomaly"))
+    return "approval" if asked or approval.must_wait(shop, spec, messages, earlier) else None
 
 
 def _rehearse(conf: Settings, shop: Shop, spec: Spec, day: date) -> dict[str, Any]:
@@ -167,7 +190,8 @@ def _decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> li
     members, _ = gather(conf, shop, spec, moment)
     with rehearsal(conf) as ledger:
         members = with_subjects(ledger, members, moment)
-        return decide(members, spec, shop, permissions(ledger, shop, spec, moment, None), moment)
+        learned = learning.learn(ledger, spec, moment.astimezone(shop.zone).date().isoformat(), moment)
+        return decide(members, spec, shop, permissions(ledger, shop, spec, moment, None), moment, learned)
 
 
 def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[list[Member], dict[str, Any]]:
@@ -176,10 +200,12 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
     from controltower.campaigns.planning import Member
     from controltower.data.lake import Lake
     from controltower.ledger import suppressions
+    from controltower.ledger.database import reading
     from controltower.profiles.contacts import contacts
 
     with Lake(conf).read(as_of) as lake:
         features, scores = lake.derived("features"), lake.derived("scores")
+        made = {"features": _made(lake, features), "scores": _made(lake, scores)}
         known = features.drop("as_of").join(scores.drop("as_of"), "customer_id", how="left")
         audience = select(known, spec.audience.rules)
         if spec.audience.order_by not in audience.columns:
@@ -193,6 +219,9 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
         picks = _picks(lake, spec, [r["customer_id"] for r in rows])
         who = contacts(lake, shop, [r["customer_id"] for r in rows])
     key = conf.signing_key()
+    tokens = {d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices}
+    with reading(conf) as ledger:
+        dead = suppressions.dead_devices(ledger, tokens, spec.purpose, as_of)
     members = [
         Member(
             customer_id=r["customer_id"],
@@ -200,7 +229,7 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
             address_hash=suppressions.address_hash(key, contact.email)
             if (contact := who.get(r["customer_id"])) and contact.email
             else None,
-            devices=frozenset(d.device_id for d in contact.devices) if contact else frozenset(),
+            devices=frozenset(d.device_id for d in contact.devices) - dead if contact else frozenset(),
             zone=contact.zone if contact else shop.zone,
             country=contact.country if contact else shop.country,
             send_hour=10 if r["send_hour"] is None else int(r["send_hour"]),
@@ -213,8 +242,15 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
         "variants": {v.name: v.weight for v in spec.variants},
         "channels": list(spec.channels),
         "models": sorted({r["model_version"] for r in rows if r["model_version"]}),
+        "made": {name: at.isoformat() for name, at in made.items() if at},
     }
     return members, policy
+
+
+def _made(lake: Reading, derived: ir.Table) -> datetime | None:
+    """As of when the rows of a derived table were made; None where it is empty."""
+    at: datetime | None = lake.arrow(derived.aggregate(at=derived.as_of.max()))["at"][0].as_py()
+    return at
 
 
 def _picks(lake: Reading, spec: Spec, customers: Sequence[str]) -> dict[str, tuple[Any, ...]]:
@@ -265,7 +301,7 @@ def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, oc
     )
 
 
-def _report(conf: Settings, run_id: int, note: str) -> dict[str, Any]:
+def run_report(conf: Settings, run_id: int, note: str) -> dict[str, Any]:
     from controltower.ledger import reports
     from controltower.ledger.database import reading
 
@@ -289,14 +325,10 @@ def _counted(spec: Spec, plan: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _day(text: str) -> date:
+def day_of(text: str) -> date:
     try:
         day = date.fromisoformat(text)
     except ValueError:
         raise BadSettings(f"The occasion {text!r} is not a date.", "Write it as 2026-06-15.") from None
     clock.check_year(day)
     return day
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None

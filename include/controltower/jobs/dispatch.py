@@ -10,7 +10,8 @@ from controltower import clock, settings
 def dispatch_messages() -> dict[str, Any]:
     """Send every message that is due by the home's clock, through the providers. Raises where one can't be used.
 
-    Returns counts of requests by state, of messages refused by reason, and what still waits.
+    Returns counts of requests by state, of messages refused by reason, and what still waits: for
+    its hour (`pending`, `next_due`), or because its run is held back (`held`, by why).
     """
     from controltower.data.lake import Lake
     from controltower.delivery.dispatch import Dispatcher, raise_trouble
@@ -23,6 +24,7 @@ def dispatch_messages() -> dict[str, Any]:
         report = Dispatcher(conf, shop, lake).run()
     with reading(conf) as ledger:
         pending, next_due = reports.waiting(ledger)
+        held = reports.held(ledger)
     raise_trouble(report)
     return {
         "batches": report.batches,
@@ -30,5 +32,6 @@ def dispatch_messages() -> dict[str, Any]:
         "refused": dict(report.refused),
         "deferred": report.deferred,
         "pending": pending,
+        "held": held,
         "next_due": next_due.isoformat() if next_due else None,
     }

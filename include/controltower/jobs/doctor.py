@@ -21,6 +21,7 @@ def examine() -> list[dict[str, Any]]:
         ("campaigns", _campaigns),
         ("email", lambda: _provider("email")),
         ("push", lambda: _provider("push")),
+        ("feedback", _feedback),
     ]
     return [_try(name, check) for name, check in checks]
 
@@ -86,3 +87,22 @@ def _provider(channel: str) -> str:
     if unfit := unfit_to_send(conf, settings.load_shop(conf), channel):
         raise ControlTowerError(unfit)
     return f"{provider.name} has credentials"
+
+
+def _feedback() -> str:
+    from controltower.delivery.policy import is_local
+    from controltower.feedback.intake import usable_keys
+
+    conf = settings.load()
+    keys = len(usable_keys(conf))
+    if keys < len(conf.webhook_keys):
+        raise ControlTowerError(
+            f"Of CONTROLTOWER_SENDGRID_WEBHOOK_KEYS, {len(conf.webhook_keys) - keys} can't be used.",
+            "Copy the verification key again: base64 on one line, as SendGrid's Event Webhook settings show it.",
+        )
+    if conf.sendgrid_api_key and not is_local(conf.sendgrid_url) and not keys:
+        raise ControlTowerError(
+            "SendGrid's events are refused: bounces, complaints and unsubscribes are not heard of.",
+            "Switch on the Signed Event Webhook, and set CONTROLTOWER_SENDGRID_WEBHOOK_KEYS to its verification key.",
+        )
+    return f"verification keys for SendGrid's events: {keys}"

@@ -40,7 +40,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
     conf = settings.load()
     name = source or conf.source
     if not name:
-        raise BadSettings("No source is given.", "Say --source simulated, online-retail or a folder.")
+        raise BadSettings("No source is given.", "Say --source simulated, null-shop, online-retail or a folder.")
     with _alone(conf):
         found = _NAMED[name](conf) if name in _NAMED else _folder(name)
         shop, is_new = _shop(conf, found)
@@ -109,7 +109,10 @@ def _keep_shop(conf: Settings, source: Source) -> None:
 
 
 class _SimulatedShop:
-    """The simulated shop as a source: made once per end, in HOME/simulated, and read like any folder."""
+    """The simulated shop as a source: made once per end, in HOME/simulated, and read like any folder.
+
+    With it what its customers did because of messages, as far as they have answered (`controltower simulate-answers`).
+    """
 
     name = "simulated"
     shop_file = INCLUDE / "shops" / "simulated.yaml"
@@ -117,38 +120,60 @@ class _SimulatedShop:
     known_at: KnownAt | None = None
     bad_rows_limit = 0.05
     encoding = "utf-8"
+    effect = 1.0  # of messages on buying
 
     def __init__(self, conf: Settings) -> None:
-        self._root = conf.home / "simulated"
+        self._home = conf.home
 
     def tables(self, folder: Path, until: datetime) -> dict[str, Input]:
-        from controltower.data.sources.folder import FolderSource
+        from dataclasses import replace
 
-        return FolderSource(self._made(until)).tables(folder, until)
+        from controltower.data.sources.folder import FolderSource
+        from controltower.simulation import purchases
+
+        found = FolderSource(self._made(until)).tables(folder, until)
+        for table in purchases.TABLES:
+            found[table] = replace(found[table], files=[*found[table].files, *purchases.files(self._home, table)])
+        return found
 
     def notes(self) -> list[str]:
         return ["the whole shop is simulated"]
 
     def _made(self, until: datetime) -> Path:
         """A shop made for this end or a later one holds all of it; else a new one, which goes on with the last."""
-        from controltower.simulation import shop
+        from controltower.simulation import shop, truth
         from controltower.simulation.parameters import Parameters
 
+        root = self._home / truth.ROOT
         stamp = until.astimezone(UTC).strftime("%Y-%m-%dT%H%M%SZ")
-        self._root.mkdir(exist_ok=True)
-        made = sorted(f for f in self._root.iterdir() if not f.name.startswith("."))
+        root.mkdir(exist_ok=True)
+        made = truth.made_shops(root)
+        if made and truth.read_note(made[-1]).get("effect", 1.0) != self.effect:
+            raise BadSettings(
+                f"This home holds another simulated shop than {self.name}.",
+                "Choose another home with CONTROLTOWER_HOME.",
+            )
         if made and made[-1].name >= stamp:
             return made[-1]
-        for left in self._root.glob(".new-*"):
+        for left in root.glob(".new-*"):
             shutil.rmtree(left)
-        fresh = self._root / f".new-{uuid.uuid4().hex}"
+        fresh = root / f".new-{uuid.uuid4().hex}"
         if made:
-            shutil.copytree(made[-1] / shop.TRUTH, fresh / shop.TRUTH)  # it keeps the opening day
-        shop.generate(fresh, until=until, parameters=Parameters.load(), seed=SIMULATION_SEED)
-        fresh.rename(self._root / stamp)
+            shutil.copytree(made[-1] / truth.TRUTH, fresh / truth.TRUTH)  # it keeps the opening day
+        parameters = Parameters.load(answers={"effect": self.effect})
+        shop.generate(fresh, until=until, parameters=parameters, seed=SIMULATION_SEED)
+        fresh.rename(root / stamp)
         for old in made:
             shutil.rmtree(old)
-        return self._root / stamp
+        return root / stamp
+
+
+class _NullShop(_SimulatedShop):
+    """The same shop and the same customers, only that no message makes anybody buy: what a measurement must find."""
+
+    name = "null-shop"
+    shop_file = INCLUDE / "shops" / "null-shop.yaml"
+    effect = 0.0
 
 
 def _online_retail(conf: Settings) -> Source:
@@ -163,4 +188,8 @@ def _folder(name: str) -> Source:
     return FolderSource(Path(name))
 
 
-_NAMED: dict[str, Callable[[Settings], Source]] = {"simulated": _SimulatedShop, "online-retail": _online_retail}
+_NAMED: dict[str, Callable[[Settings], Source]] = {
+    "simulated": _SimulatedShop,
+    "null-shop": _NullShop,
+    "online-retail": _online_retail,
+}

@@ -38,7 +38,7 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
     shop = settings.load_shop(config)
     at = moment(as_of, config, shop)
     lake, registry = Lake(config), Registry(config.home / "models")
-    if interval_key(at) not in lake.intervals("features"):
+    if interval_key(at) not in lake.intervals("features") or not _complete(lake, at):
         publish_features(lake, at, shop)
     with threadpool_limits(limits=1):
         scores, served = _scores(lake, registry, at, shop, clock.now(config))
@@ -53,6 +53,14 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         "recommendations": lists.num_rows,
         "served": served,
     }
+
+
+def _complete(lake: Lake, as_of: datetime) -> bool:
+    """Whether the features hold all of this version's: an earlier one may have made them."""
+    from controltower.profiles.features import NAMES
+
+    with lake.read(as_of) as reading:
+        return set(NAMES) <= set(reading.derived("features").columns)
 
 
 def _scores(

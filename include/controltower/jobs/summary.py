@@ -25,6 +25,7 @@ def summarise() -> dict[str, Any]:
     with reading(conf) as ledger:
         runs = [t.as_dict() for t in reversed(reports.totals(ledger))]
         pending, next_due = reports.waiting(ledger)
+        held = reports.held(ledger)
     last = [r for r in runs if r["state"] != "superseded"]  # a newer version counts the same audience again
     return {
         "shop": shop.name,
@@ -40,6 +41,7 @@ def summarise() -> dict[str, Any]:
         "unknown": sum(r["unknown"] for r in runs),
         "cancelled": sum(r["cancelled"] for r in last),
         "pending": pending,
+        "held": held,
         "next_due": next_due.isoformat() if next_due else None,
         "accounted": all(r["accounted"] for r in runs),
         "models": registry.in_service(conf),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -49,3 +49,78 @@ def granted(
         last.c.rank == 1, last.c.granted, sa.or_(last.c.expires_at.is_(None), last.c.expires_at > as_of)
     )
     return set(connection.execute(holds).scalars())
+
+
+class Standing(NamedTuple):
+    """A customer's last word on a channel and a purpose: what it was, since when, and whether it is a yes now."""
+
+    granted: bool
+    since: datetime
+    holds: bool
+
+
+def standing(
+    connection: sa.Connection, customers: Iterable[str], as_of: datetime
+) -> dict[tuple[str, str, str], Standing]:
+    """By (customer, channel, purpose); what nothing was ever said of is left out, and means no."""
+    c = consents.c
+    rows = (
+        sa.select(c.customer_id, c.channel, c.purpose, c.granted, c.recorded_at, c.expires_at)
+        .where(c.customer_id.in_(list(customers)), c.recorded_at <= as_of)
+        .order_by(c.recorded_at, c.granted.desc())
+    )
+    return {
+        (r.customer_id, r.channel, r.purpose): Standing(
+            r.granted, r.recorded_at, r.granted and (r.expires_at is None or r.expires_at > as_of)
+        )
+        for r in connection.execute(rows)
+    }
+
+
+def withdraw(
+    connection: sa.Connection,
+    customers: Iterable[str],
+    channel: str,
+    purpose: str,
+    now: datetime,
+    *,
+    source: str,
+    proof: str | None = None,
+    text_version: str | None = None,
+) -> int:
+    """Append a withdrawal for each customer whose last word isn't one already. Returns how many those were.
+
+    Who never said anything gets one too: a refusal is a fact of its own.
+    """
+    said = standing(connection, customers := list(customers), now)
+    last = {c: said.get((c, channel, purpose)) for c in customers}
+    return record(
+        connection,
+        [
+            {"customer_id": customer, "channel": channel, "purpose": purpose, "recorded_at": now, "granted": False,
+             "source": source, "proof": proof, "text_version": text_version}
+            for customer, word in last.items() if word is None or word.granted
+        ],
+    )  # fmt: skip
+
+
+def grant(
+    connection: sa.Connection,
+    customer: str,
+    channel: str,
+    purpose: str,
+    now: datetime,
+    *,
+    source: str,
+    proof: str | None = None,
+    text_version: str | None = None,
+) -> int:
+    """Append a consent unless one holds already. Returns how many rows are new."""
+    word = standing(connection, [customer], now).get((customer, channel, purpose))
+    if word and word.holds:
+        return 0
+    # A withdrawal wins a tie: a consent of the same moment comes just after it.
+    moment = max(now, word.since + timedelta(microseconds=1)) if word else now
+    row = {"customer_id": customer, "channel": channel, "purpose": purpose, "recorded_at": moment, "granted": True,
+           "source": source, "legal_basis": "consent", "proof": proof, "text_version": text_version}  # fmt: skip
+    return record(connection, [row])

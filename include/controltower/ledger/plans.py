@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -61,12 +62,18 @@ class Run:
     spec_hash: str
     content_hash: str
     spec: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    asked_by: str | None
+    plan_hash: str | None  # none: planned before there were approvals
+    hold: str | None  # approval | pause
+
+    @property
+    def paused(self) -> bool:
+        return self.hold == "pause"
 
 
 _RUN = sa.select(
-    *(campaign_runs.c[n] for n in ("run_id", "occurrence_id", "version", "state", "as_of", "spec_hash")),
-    campaign_runs.c.content_hash,
-    campaign_runs.c.spec,
+    *(campaign_runs.c[f.name] for f in fields(Run) if f.name in campaign_runs.c),
     occurrences.c.campaign,
     occurrences.c.occurrence,
 ).join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
@@ -82,8 +89,16 @@ def current(connection: sa.Connection, campaign: str, occurrence: str) -> Run | 
     return Run(**row._mapping) if row else None
 
 
+def find(connection: sa.Connection, run_id: int) -> Run | None:
+    row = connection.execute(_RUN.where(campaign_runs.c.run_id == run_id)).one_or_none()
+    return Run(**row._mapping) if row else None
+
+
 def run(connection: sa.Connection, run_id: int) -> Run:
-    return Run(**connection.execute(_RUN.where(campaign_runs.c.run_id == run_id)).one()._mapping)
+    """A run that is known to be there."""
+    found = find(connection, run_id)
+    assert found is not None
+    return found
 
 
 def subject_ids(connection: sa.Connection, customers: Sequence[str], now: datetime) -> dict[str, int]:
@@ -129,6 +144,37 @@ def picks(connection: sa.Connection, run_id: int, customers: Sequence[str]) -> d
     return {customer: choices["products"] for customer, choices in rows}
 
 
+def plan_hash(content_hash: str, spec_hash: str, plan: Iterable[Decision]) -> str:
+    """What an approval is bound to: SHA-256 of words, spec, and who gets which variant on which channel when."""
+    audience = sorted(
+        [d.customer_id, d.arm, d.channel, d.due_at and d.due_at.astimezone(UTC).isoformat()]
+        for d in plan
+        if d.outcome == "message"
+    )
+    return hashlib.sha256(json.dumps([content_hash, spec_hash, audience]).encode()).hexdigest()
+
+
+def decided(connection: sa.Connection, run_id: int, customers: Sequence[str] | None = None) -> Iterator[Decision]:
+    """The messages that a run decided on, by customer; all of them, or those to the customers given."""
+    d = decisions.c
+    names = [f.name for f in fields(Decision) if f.name in d]
+    rows = sa.select(*(d[n] for n in names)).where(d.run_id == run_id, d.outcome == "message").order_by(d.customer_id)
+    if customers is not None:
+        rows = rows.where(d.customer_id.in_(customers))
+    for row in connection.execution_options(yield_per=5000).execute(rows):
+        yield Decision(**row._mapping)
+
+
+def varied(connection: sa.Connection, run_id: int, most: int) -> list[Decision]:
+    """A few of a run's messages: one of each variant on each channel, then others, by customer id."""
+    d = decisions.c
+    messages_of_run = (d.run_id == run_id, d.outcome == "message")
+    each = sa.select(sa.func.min(d.customer_id)).where(*messages_of_run).group_by(d.arm, d.channel)
+    others = sa.select(d.customer_id).where(*messages_of_run).order_by(d.customer_id).limit(most)
+    found = sorted(connection.execute(each).scalars()) + list(connection.execute(others).scalars())
+    return list(decided(connection, run_id, list(dict.fromkeys(found))[:most]))
+
+
 def lock_occurrence(connection: sa.Connection, campaign: str, occurrence: str, now: datetime) -> int:
     """The occurrence's id, made if new; no other transaction plans it until this one ends."""
     insert_new(connection, occurrences, [{"campaign": campaign, "occurrence": occurrence, "created_at": now}])
@@ -156,10 +202,12 @@ def freeze(
     triggered_by: str | None,
     expires_in: timedelta,
     plan: Sequence[Decision],
+    asked_by: str | None = None,
+    hold: str | None = None,
 ) -> int:
     """Write a new version with its decisions, arms, messages and batches. Returns its run id.
 
-    A message that is not sent within `expires_in` of its due time will be dropped.
+    A message that is not sent within `expires_in` of its due time will be dropped. With a `hold`, nothing of it leaves.
     """
     last = sa.select(sa.func.coalesce(sa.func.max(campaign_runs.c.version), 0))
     version = connection.execute(last.where(campaign_runs.c.occurrence_id == occurrence_id)).scalar_one() + 1
@@ -168,7 +216,8 @@ def freeze(
         .values(
             occurrence_id=occurrence_id, version=version, state="planned", as_of=as_of, planned_at=now,
             spec=dict(spec), spec_hash=spec_hash, content_hash=content_hash, policy=dict(policy),
-            policy_version=policy_version, triggered_by=triggered_by,
+            policy_version=policy_version, triggered_by=triggered_by, asked_by=asked_by, hold=hold,
+            plan_hash=plan_hash(content_hash, spec_hash, plan),
         )
         .returning(campaign_runs.c.run_id)
     ).scalar_one()  # fmt: skip
@@ -243,12 +292,19 @@ def dispatched(connection: sa.Connection, occurrence_id: int) -> bool:
 
 
 def cancel_unsent(
-    connection: sa.Connection, occurrence_id: int, *, reason: str, now: datetime, superseded: bool
+    connection: sa.Connection,
+    occurrence_id: int,
+    *,
+    reason: str,
+    now: datetime,
+    superseded: bool,
+    freed: bool = False,
 ) -> int:
     """Cancel what no worker holds and nothing was sent of, in all versions of an occurrence.
 
-    `superseded` frees the customers for the next version. Returns how many messages were cancelled. What a worker holds
-    at this moment goes out, and what it can't send is cancelled when it gives its batch back.
+    A version that is `superseded`, or cancelled and `freed`, leaves its customers to the next one. Returns how many
+    messages were cancelled. What a worker holds at this moment goes out if the version is superseded; if it is
+    cancelled, no further call begins; what is left is cancelled when the worker gives its batch back.
     """
     b = batches.c
     runs = sa.select(campaign_runs.c.run_id).where(campaign_runs.c.occurrence_id == occurrence_id)
@@ -265,7 +321,7 @@ def cancel_unsent(
         unsent = [m.seq for m in batch.unsettled]
         for seq in unsent:
             work.write_outcome(connection, seq, "cancelled", reason, now)
-        if superseded:
+        if superseded or freed:
             connection.execute(sa.update(messages).where(messages.c.seq.in_(unsent)).values(superseded=True))
         state = {"state": "done", "done_at": now} if batch.touched else {"state": "cancelled"}
         connection.execute(

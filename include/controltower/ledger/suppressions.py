@@ -1,19 +1,22 @@
-"""Suppressions: stored reasons not to send. An address is kept as a keyed hash only."""
+"""Suppressions: stored reasons not to send. An address is kept as a keyed hash only, and so is a push token."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from controltower.ledger.tables import suppressions
 
+_ADDING = 0x73757070  # PostgreSQL advisory lock: looking and adding are one step
+_ASKED_AT_ONCE = 1000  # values a query; of more, all are read
+
 
 def address_hash(key: bytes, address: str) -> str:
-    """The keyed hash under which an e-mail address is suppressed; letter case doesn't matter."""
+    """The keyed hash under which an e-mail address or a push token is suppressed; letter case doesn't matter."""
     return hmac.new(key, b"address:" + address.strip().lower().encode(), hashlib.sha256).hexdigest()
 
 
@@ -29,14 +32,22 @@ def add(
     purpose: str | None = None,
     site: str | None = None,
     until: datetime | None = None,
-) -> None:
-    """Suppress an address (its hash), a customer or a device: on one channel, purpose and site, or on all."""
-    connection.execute(
-        sa.insert(suppressions).values(
-            kind=kind, value=value, channel=channel, purpose=purpose, site=site,
-            reason=reason, source=source, created_at=now, until=until,
-        )
-    )  # fmt: skip
+) -> bool:
+    """Suppress an address (its hash), a customer or a device: on one channel, purpose and site, or on all.
+
+    False: it was suppressed before, for the same reason and as long.
+    """
+    row = {
+        "kind": kind, "value": value, "channel": channel, "purpose": purpose, "site": site,
+        "reason": reason, "until": until,
+    }  # fmt: skip
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADDING)))
+    same = sa.exists().where(*(suppressions.c[name].is_not_distinct_from(given) for name, given in row.items()))
+    if connection.execute(sa.select(same)).scalar_one():
+        return False
+    connection.execute(sa.insert(suppressions).values(**row, source=source, created_at=now))
+    return True
 
 
 def held(
@@ -62,3 +73,33 @@ def held(
     if values is not None:
         rows = rows.where(s.value.in_(list(values)))
     return set(connection.execute(rows).scalars())
+
+
+def since(connection: sa.Connection, kind: str, values: Iterable[str], reason: str, now: datetime) -> datetime | None:
+    """When the oldest suppression of these values for this reason began that holds at `now`; None: none does."""
+    s = suppressions.c
+    return connection.execute(sa.select(sa.func.min(s.created_at)).where(*_holding(kind, values, reason, now))).scalar()
+
+
+def end(connection: sa.Connection, kind: str, values: Iterable[str], reason: str, now: datetime) -> int:
+    """Let the suppressions of these values for this reason hold until `now`. Returns how many did."""
+    holding = sa.update(suppressions).where(*_holding(kind, values, reason, now))
+    return connection.execute(holding.values(until=now)).rowcount
+
+
+def _holding(kind: str, values: Iterable[str], reason: str, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    s = suppressions.c
+    return (
+        s.kind == kind,
+        s.value.in_(list(values)),
+        s.reason == reason,
+        s.created_at <= now,
+        sa.or_(s.until.is_(None), s.until > now),
+    )
+
+
+def dead_devices(connection: sa.Connection, tokens: Mapping[str, str], purpose: str, now: datetime) -> set[str]:
+    """The devices whose push token is suppressed, of device id -> the token's hash; with a new token they are open."""
+    asked = set(tokens.values()) if len(tokens) <= _ASKED_AT_ONCE else None
+    dead = held(connection, "address", "push", purpose, now, asked)
+    return {device for device, token in tokens.items() if token in dead}

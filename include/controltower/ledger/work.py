@@ -26,6 +26,10 @@ class LeaseLost(Exception):
     """Another worker has taken the batch: this one must stop writing."""
 
 
+class RunHeld(Exception):
+    """The run was paused or cancelled meanwhile: no further call for it may begin."""
+
+
 @dataclass(frozen=True)
 class Message:
     seq: int
@@ -99,7 +103,7 @@ def read(connection: sa.Connection, batch_id: int) -> Batch:
         sa.select(requests).where(requests.c.batch_id == batch_id).order_by(requests.c.request_id)
     ):
         provider = r.provider
-        for seq in _unpack(r.members, head.first_seq):
+        for seq in unpack(r.members, head.first_seq):
             attempted.setdefault(seq, {})[r.device_id] = Attempt(r.state, r.reason, r.request_id)
     return Batch(
         head.batch_id, head.run_id, head.channel, head.due_at, head.expires_at, head.first_seq, head.attempts, rows,
@@ -110,18 +114,21 @@ def read(connection: sa.Connection, batch_id: int) -> Batch:
 def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -> tuple[Batch, str] | None:
     """Take the batch that is due longest and that nobody holds: it and the lease's token; None if there is none.
 
-    What an earlier worker left open in it becomes `unknown`.
+    What an earlier worker left open in it becomes `unknown`. Batches of a run that is held back (`hold`) are left alone
+    until they are too late: then they are taken, so that their messages end.
     """
-    b = batches.c
+    b, r = batches.c, campaign_runs.c
     while True:
         clock = epoch(connection)
         batch_id = connection.execute(
             sa.select(b.batch_id)
+            .join(campaign_runs, r.run_id == b.run_id)
             .where(b.state == "pending", b.due_at <= now, b.not_before <= clock, b.channel.in_(channels))
             .where(sa.or_(b.lease_token.is_(None), b.lease_until < clock))
+            .where(sa.or_(r.hold.is_(None), r.state != "planned", b.expires_at < now))
             .order_by(b.due_at, b.batch_id)
             .limit(1)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, of=batches)
         ).scalar_one_or_none()
         if batch_id is None:
             return None
@@ -172,7 +179,17 @@ def open_requests(
     sends: Sequence[tuple[Sequence[int], str | None]],
     now: datetime,
 ) -> list[int]:
-    """Commit to calls about to be made, each given as its messages' seqs and the device. Returns the request ids."""
+    """Commit to calls about to be made, each given as its messages' seqs and the device. Returns the request ids.
+
+    RunHeld where the run was paused or cancelled meanwhile. Its row is locked until this commits, so that whoever
+    pauses it knows: no call begins after the pause is committed but those that were written down before.
+    """
+    r = campaign_runs.c
+    run = connection.execute(
+        sa.select(r.state, r.hold).where(r.run_id == batch.run_id).with_for_update(read=True)
+    ).one()
+    if run.hold or run.state == "cancelled":  # of a superseded run, what a worker holds still goes out
+        raise RunHeld(f"run {batch.run_id}")
     _hold(connection, batch.batch_id, token)
     rows = [
         {
@@ -308,7 +325,7 @@ def _pack(seqs: Sequence[int], first: int) -> bytes:
     return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
 
 
-def _unpack(members: bytes, first: int) -> list[int]:
+def unpack(members: bytes, first: int) -> list[int]:
     bits, seqs = int.from_bytes(members, "little"), []
     while bits:
         low = bits & -bits

@@ -1,4 +1,4 @@
-"""The facts that features count, each one row with its age: purchases, their lines, purchase days, events.
+"""The facts that features count, each one row with its age: purchases, their lines, purchase days, events, messages.
 
 Everything is in whole seconds and decimals here. Sums over those don't depend on the order of rows, so the same facts
 give the same features byte for byte; floats appear only in a feature's last division.
@@ -35,6 +35,8 @@ class Facts:
     visits     customer_id, day_age, gap: one row a day with a purchase; gap in days to the purchase day before
     weekends   customer_id, weekend (0 or 1): one row a purchase of the last year, local time
     events     customer_id, event_name, session_id, age
+    messages   customer_id, message_id, channel, age, clicked (flag): what was sent to the customer
+    reactions  customer_id, message_id, event, second, age: what people did with it (opened, clicked, unsubscribed, ...)
     """
 
     customers: ir.Table
@@ -43,6 +45,8 @@ class Facts:
     visits: ir.Table
     weekends: ir.Table
     events: ir.Table
+    messages: ir.Table
+    reactions: ir.Table
 
 
 def gather(tables: Tables, as_of: datetime, shop: Shop) -> Facts:
@@ -57,6 +61,9 @@ def gather(tables: Tables, as_of: datetime, shop: Shop) -> Facts:
     raw = raw.filter(raw.customer_id.notnull(), raw.occurred_at <= as_of)
     events = raw.select("customer_id", "event_name", "session_id", age=_age(seconds(raw.occurred_at), as_of))
     customers = tables("customers")
+    sent = tables("messages_history")
+    sent = sent.filter(sent.sent_at <= as_of)
+    answered = _reactions(sent, tables("message_events"), as_of)
     return Facts(
         customers=_customers(customers, headers, events, as_of),
         lines=lines,
@@ -64,7 +71,20 @@ def gather(tables: Tables, as_of: datetime, shop: Shop) -> Facts:
         visits=_visits(orders),
         weekends=_weekends(orders, customers, as_of, shop),
         events=events,
+        messages=_messages(sent, answered, as_of),
+        reactions=answered,
     )
+
+
+def _reactions(sent: ir.Table, answered: ir.Table, as_of: datetime) -> ir.Table:
+    """What people did with messages; what a program opened or clicked (`"machine": true` in attributes) is left out."""
+    told = answered.attributes.replace(" ", "").contains('"machine":true')
+    by_people = answered.filter(answered.occurred_at <= as_of, ~told.fill_null(False))
+    receivers = sent.select("customer_id", "message_id").distinct()
+    joined = by_people.select("message_id", "event", second=seconds(by_people.occurred_at)).inner_join(
+        receivers, "message_id"
+    )
+    return joined.select("customer_id", "message_id", "event", "second", age=_age(joined.second, as_of))
 
 
 def uncounted_orders(facts: Facts) -> ir.IntegerScalar:
@@ -130,6 +150,13 @@ def _customers(customers: ir.Table, headers: ir.Table, events: ir.Table, as_of: 
     seen = ibis.union(headers.select("customer_id"), events.select("customer_id"), distinct=True)
     everyone = ibis.union(signed_up.select("customer_id"), seen, distinct=True)
     return everyone.left_join(signed_up, "customer_id").drop("customer_id_right")
+
+
+def _messages(sent: ir.Table, answered: ir.Table, as_of: datetime) -> ir.Table:
+    clicked = answered.filter(answered.event == "clicked").select(clicked_id="message_id").distinct()
+    messages = sent.select("customer_id", "message_id", "channel", age=_age(seconds(sent.sent_at), as_of))
+    joined = messages.left_join(clicked, messages.message_id == clicked.clicked_id)
+    return joined.mutate(clicked=joined.clicked_id.notnull()).drop("clicked_id")
 
 
 def _visits(orders: ir.Table) -> ir.Table:

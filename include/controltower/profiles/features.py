@@ -19,7 +19,10 @@ from controltower.profiles.lifecycle import lifecycle
 from controltower.profiles.local_time import DAY
 from controltower.settings import Shop
 
-Source = Literal["customers", "orders", "lines", "visits", "weekends", "events", "features"]
+Source = Literal["customers", "orders", "lines", "visits", "weekends", "events", "messages", "reactions", "features"]
+
+# A click rate is told as if so many more messages had been sent and so many of them clicked: few messages say little.
+MORE_MESSAGES, MORE_CLICKS = 30, 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,35 @@ def _events_within(name: str, event: str, days: int, description: str) -> Featur
         lambda t: t.count(where=(t.event_name == event) & (t.age < days * DAY)),
         0,
     )
+
+
+def _messages_within(name: str, channel: str | None, days: int, description: str) -> Feature:
+    return Feature(
+        f"{name}_{days}d",
+        f"{description} sent in the last {days} days",
+        "messages",
+        lambda t: t.message_id.nunique(
+            where=(t.age < days * DAY) & (t.channel == channel if channel else ibis.literal(True))
+        ),
+        0,
+    )
+
+
+def _reactions_within(name: str, event: str, days: int, description: str) -> Feature:
+    return Feature(
+        f"{name}_{days}d",
+        f"{description} in the last {days} days, not counting what programs do",
+        "reactions",
+        lambda t: t.message_id.nunique(where=(t.event == event) & (t.age < days * DAY)),
+        0,
+    )
+
+
+def _click_rate(t: ir.Table) -> ir.FloatingValue:
+    recent = t.age < 90 * DAY
+    sent = t.message_id.nunique(where=recent)
+    clicked = t.message_id.nunique(where=recent & t.clicked)
+    return div(clicked + MORE_CLICKS, ibis.ifelse(sent > 0, sent + MORE_MESSAGES, 0))  # none sent: unknown
 
 
 def _gap_spread(t: ir.Table) -> ir.FloatingValue:
@@ -193,6 +225,27 @@ FEATURES: tuple[Feature, ...] = (
         "events",
         lambda t: _days(t.age.min(where=t.event_name == "add_to_cart")),
     ),
+    _messages_within("messages", None, 30, "messages"),
+    _messages_within("messages", None, 90, "messages"),
+    _messages_within("emails", "email", 30, "e-mails"),
+    _messages_within("pushes", "push", 30, "pushes"),
+    Feature("days_since_last_message", "days since the last message", "messages", lambda t: _days(t.age.min())),
+    _reactions_within("opens", "opened", 30, "messages opened, as far as pixels tell,"),
+    _reactions_within("clicks", "clicked", 30, "messages clicked"),
+    _reactions_within("clicks", "clicked", 90, "messages clicked"),
+    Feature(
+        "click_rate",
+        f"share of the last 90 days' messages that were clicked, as if {MORE_MESSAGES} more had brought {MORE_CLICKS}",
+        "messages",
+        _click_rate,
+    ),
+    Feature(
+        "days_since_last_click",
+        "days since the last click in a message",
+        "reactions",
+        lambda t: _days(t.age.min(where=t.event == "clicked")),
+    ),
+    _reactions_within("unsubscribed", "unsubscribed", 90, "messages unsubscribed from"),
     Feature(
         "open_cart",
         "1 if something was put into the cart within 7 days and no purchase followed",
@@ -239,7 +292,7 @@ def features(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
 
 def assemble(facts: Facts, as_of: datetime) -> ir.Table:
     result = facts.customers.select("customer_id")
-    for source in ("customers", "orders", "lines", "visits", "weekends", "events"):
+    for source in ("customers", "orders", "lines", "visits", "weekends", "events", "messages", "reactions"):
         rows = _ready(source, getattr(facts, source))
         wanted = [f for f in FEATURES if f.source == source]
         per_customer = rows.group_by("customer_id").aggregate(

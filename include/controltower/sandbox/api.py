@@ -91,5 +91,6 @@ def router(sandbox: Sandbox) -> APIRouter:
 def _content(sandbox: Sandbox, row: dict[str, Any]) -> dict[str, Any]:
     request = rendering.parse(sandbox.store.body(row["request_id"]) or b"{}")
     if row["channel"] == "email":
-        return vars(rendering.mail_as_received(request, row["position"]))
+        mail = rendering.mail_as_received(request, row["position"])
+        return vars(mail) | {"links": mail.links}
     return vars(rendering.push_as_received(request))

@@ -1,10 +1,11 @@
-"""The sandbox's own credentials: an API key and a service account, made once per home.
+"""The sandbox's own credentials: an API key, a service account and a key that signs its webhooks, once per home.
 
 The product reads them as it reads real ones; only the URLs differ.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -12,8 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from controltower.errors import BadSettings
 
@@ -22,13 +29,30 @@ PROJECT = "control-tower-sandbox"
 
 @dataclass(frozen=True)
 class Credentials:
-    """What CONTROLTOWER_SENDGRID_API_KEY and CONTROLTOWER_FCM_CREDENTIALS are set to."""
+    """What CONTROLTOWER_SENDGRID_API_KEY and CONTROLTOWER_FCM_CREDENTIALS are set to, and the key of the webhooks."""
 
     api_key: str
     service_account_path: Path
+    webhook_key_path: Path
 
     def service_account(self) -> dict[str, Any]:
         return _read(self.service_account_path)
+
+    def webhook_key(self) -> ec.EllipticCurvePrivateKey:
+        """Signs events as SendGrid's own key does: ECDSA on P-256."""
+        try:
+            key = load_pem_private_key(self.webhook_key_path.read_bytes(), None)
+        except ValueError:
+            key = None
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise BadSettings(f"{self.webhook_key_path} is not a private key.", "Delete it: the sandbox makes another.")
+        return key
+
+    @property
+    def webhook_public_key(self) -> str:
+        """What CONTROLTOWER_SENDGRID_WEBHOOK_KEYS is set to: base64 DER, as SendGrid shows its own."""
+        der = self.webhook_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(der).decode()
 
 
 def make(folder: Path, base_url: str) -> Credentials:
@@ -43,7 +67,27 @@ def make(folder: Path, base_url: str) -> Credentials:
     token_uri = base_url.rstrip("/") + "/token"
     if account.get("token_uri") != token_uri:
         _write(path, json.dumps(account | {"token_uri": token_uri}, indent=2))
-    return Credentials(key.read_text(encoding="utf-8").strip(), path)
+    return Credentials(key.read_text(encoding="utf-8").strip(), path, _webhook_key(folder))
+
+
+def kept(folder: Path) -> Credentials:
+    """The credentials that a sandbox made in `folder`; BadSettings where none did."""
+    key = folder / "sendgrid.key"
+    if not key.is_file():
+        raise BadSettings(
+            f"{folder} holds no credentials of a sandbox.", "Run `controltower sandbox` on this home first."
+        )
+    path = folder / "service-account.json"
+    return Credentials(key.read_text(encoding="utf-8").strip(), path, _webhook_key(folder))
+
+
+def _webhook_key(folder: Path) -> Path:
+    """The file of the key that signs webhooks, made where absent."""
+    path = folder / "webhook-key.pem"
+    if not path.exists():
+        private = ec.generate_private_key(ec.SECP256R1())
+        _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(), new=True)
+    return path
 
 
 def _account() -> dict[str, Any]:

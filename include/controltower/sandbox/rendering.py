@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +37,11 @@ class Mail:
     batch_id: str | None
     attachments: list[dict[str, str]]
     others: int = 0
-    links: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def links(self) -> list[tuple[str, str]]:
+        """Words and address of each web link, in the mail's order, once each."""
+        return _links(self.html)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,6 @@ def mail_as_received(mail: dict[str, Any], position: int) -> Mail:
         batch_id=mail.get("batch_id"),
         attachments=[_attachment(a) for a in mail.get("attachments", [])],
         others=len(mail["personalizations"]) - 1,
-        links=_links(body.get("text/html", "")),
     )
 
 
@@ -190,7 +194,6 @@ class _Links(HTMLParser):
 
 
 def _links(page: str) -> list[tuple[str, str]]:
-    """Words and address of each web link, in the mail's order, once each."""
     parser = _Links()
     parser.feed(page)
     return list(dict.fromkeys((words, url) for words, url in parser.found if re.match("https?://", url)))

@@ -29,13 +29,15 @@ def serve(
     host: str = "127.0.0.1",
     port: int = PORT,
     announce: Callable[[str, Credentials], None] | None = None,
+    url: str | None = None,
 ) -> None:
     """Serve the sandbox of a home (store and credentials in HOME/sandbox) until interrupted; port 0 picks a free one.
 
-    `announce` is told the URL and the credentials once they are ready. BadSettings where the port is taken.
+    `url` is where others reach it, if not at that host and port. `announce` is told the URL and the credentials once
+    they are ready. BadSettings where the port is taken.
     """
     listener = bind(host, port)
-    url = _url(listener)
+    url = url or _url(listener)
     folder = settings.home / "sandbox"
     made = credentials.make(folder, url)
 

@@ -23,6 +23,8 @@ a customer from (seed, their block), so that moving `until` one day on only adds
     registers.py    customers, consents, devices    world.py      what a day works on
     shop.py         the days in a row, the files
 
-How customers answer messages (issue 3) will be a module of its own beside behaviour.py: it reads the truth, and gives
-the orders it adds to baskets.py.
+How its customers answer messages is decided from that truth; the sandbox carries it out (`sandbox/answers.py`):
+
+    truth.py        a home's shop as answers see it  answers.py    one message: opened, clicked, left, bought
+    purchases.py    the rows that this adds to the shop's data, and the truth of each message
 """

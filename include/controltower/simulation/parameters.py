@@ -124,6 +124,49 @@ class Consents(_Part):
     given_again: Share
 
 
+class Answers(_Part):
+    """How customers answer messages; log-odds are those of an average customer at an average hour."""
+
+    effect: Share
+    # the provider's side
+    bad_addresses: Share
+    blocked: Share
+    deferred: Share
+    delivery_seconds: Positive
+    machine_opens: Share
+    machine_open_seconds: Positive
+    # seeing and clicking
+    open: LogOdds
+    open_person: float = Field(ge=0, le=5)
+    open_product: LogOdds
+    open_hour: LogOdds
+    open_hours: Positive
+    open_hours_sigma: float = Field(ge=0, le=4)
+    click: LogOdds
+    click_fit: LogOdds
+    second_click: Share
+    tap: LogOdds
+    tap_app: LogOdds
+    tap_minutes: Positive
+    tap_minutes_sigma: float = Field(ge=0, le=4)
+    link_fade: Positive
+    fit_price: float = Field(ge=0, le=5)
+    faded: Share
+    fading_half_life: Days
+    # going
+    unsubscribes: Share
+    one_click: Share
+    complains: Share
+    # buying because of a message
+    lift_unseen: Share
+    lift_seen: Share
+    lift_clicked: Share
+    lift_fit: LogOdds
+    lift_days: Days
+    at_once: Share
+    more_lines: Share
+
+
 class Origin(_Part):
     country: str = Field(pattern="^[A-Z]{2}$")
     locale: str
@@ -181,6 +224,7 @@ class Parameters(_Part):
     buying: Buying
     money: Money
     consents: Consents
+    answers: Answers
     origins: list[Origin] = Field(min_length=1)
     personas: list[Persona] = Field(min_length=1)
     products: int = Field(ge=40, le=20_000)

@@ -14,9 +14,8 @@ import pyarrow as pa
 from controltower.errors import BadSettings
 from controltower.simulation import behaviour, browsing, catalogue, people, registers, tables
 from controltower.simulation.parameters import Parameters
+from controltower.simulation.truth import NOTE, TRUTH, read_note
 from controltower.simulation.world import SECOND, Columns, State, World
-
-TRUTH = "truth"  # the sub-folder; ingest knows no such table
 
 
 def generate(folder: Path, *, until: datetime, parameters: Parameters, seed: int) -> dict[str, int]:
@@ -37,7 +36,7 @@ def generate(folder: Path, *, until: datetime, parameters: Parameters, seed: int
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRUTH).mkdir(exist_ok=True)
-    _keep_opening(folder, opened, seed)
+    _keep_note(folder, opened, seed, parameters.answers.effect)
     written = {name: tables.write(folder, name, rows) for name, rows in _tables(world, state, log, now).items()}
     tables.write(folder / TRUTH, "truth", _truth(world, state, now))
     tables.write(folder / TRUTH, "products", _product_truth(world))
@@ -70,24 +69,18 @@ def _local_day(moment: datetime, parameters: Parameters) -> date:
 
 
 def _kept_opening(folder: Path, parameters: Parameters, seed: int, until: datetime) -> date | None:
-    path = folder / TRUTH / "shop.json"
-    if not path.is_file():
+    kept = read_note(folder)
+    if not kept:
         return None
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        opened = date.fromisoformat(kept["opened"])
-        same = kept["seed"] == seed
-    except (ValueError, KeyError, TypeError):
-        raise BadSettings(f"{path} can't be read.", "Remove the folder, so that the shop is made afresh.") from None
+    opened = date.fromisoformat(kept["opened"])
     enough = (_local_day(until, parameters) - opened).days >= parameters.days
-    return opened if same and enough else None
+    return opened if kept["seed"] == seed and enough else None
 
 
-def _keep_opening(folder: Path, opened: date, seed: int) -> None:
-    path = folder / TRUTH / "shop.json"
-    fresh = path.with_name(".shop.json.new")
-    fresh.write_text(json.dumps({"opened": opened.isoformat(), "seed": seed}), encoding="utf-8")
-    fresh.replace(path)
+def _keep_note(folder: Path, opened: date, seed: int, effect: float) -> None:
+    fresh = folder / TRUTH / f".{NOTE}.new"
+    fresh.write_text(json.dumps({"opened": opened.isoformat(), "seed": seed, "effect": effect}), encoding="utf-8")
+    fresh.replace(folder / TRUTH / NOTE)
 
 
 class _Log:

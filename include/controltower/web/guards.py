@@ -5,5 +5,30 @@ from __future__ import annotations
 from typing import Final
 
 # (method, path) -> guard. "open" shows nothing of anybody and changes nothing.
-PUBLIC: Final[dict[tuple[str, str], str]] = {}
-TOWER: Final[dict[tuple[str, str], str]] = {}
+PUBLIC: Final[dict[tuple[str, str], str]] = {
+    ("POST", "/webhooks/sendgrid"): "SendGrid's signature over timestamp and raw body, its age",
+    ("GET", "/c{token}"): "link token for click, over message, destination, product and position",
+    ("HEAD", "/c{token}"): "link token for click, over message, destination, product and position",
+    ("GET", "/u{token}"): "link token for unsubscribe; changes nothing",
+    ("POST", "/u{token}"): "link token for unsubscribe",
+    ("GET", "/p{token}"): "link token for preferences; changes nothing",
+    ("POST", "/p{token}"): "link token for preferences",
+    ("GET", "/v{token}"): "link token for view; changes nothing",
+    ("GET", "/health"): "open",
+    ("GET", "/style.css"): "open",
+}
+TOWER: Final[dict[tuple[str, str], str]] = {
+    ("GET", "/"): "Airflow's log-in; lists what the user may read",
+    ("GET", "/campaigns/{name}"): "Airflow's permission to read the campaign's DAG",
+    ("GET", "/campaigns/{name}/preview"): "Airflow's permission to read the campaign's DAG",
+    ("GET", "/runs/{run_id}"): "Airflow's permission to read the campaign's DAG",
+    ("GET", "/runs/{run_id}/samples"): "Airflow's permission to read the campaign's DAG",
+    (
+        "POST",
+        "/runs/{run_id}/{action}",
+    ): "Airflow's permission to trigger the campaign's DAG, our own page, a form token",
+    ("GET", "/style.css"): "Airflow's log-in",
+    ("GET", "/report.css"): "Airflow's log-in",
+    ("GET", "/icon.svg"): "Airflow's log-in",
+    ("GET", "/icon-dark.svg"): "Airflow's log-in",
+}

@@ -74,7 +74,9 @@ class FolderSource:
 
     def __init__(self, path: Path, name: str | None = None, shop_file: Path | None = None) -> None:
         if not path.is_dir():
-            raise BadSource(f"There is no folder {path}.", "Name an existing folder, `simulated` or `online-retail`.")
+            raise BadSource(
+                f"There is no folder {path}.", "Name an existing folder, `simulated`, `null-shop` or `online-retail`."
+            )
         config = _config(path / CONFIG)
         own = path / "shop.yaml"
         self.name = name or path.resolve().name

@@ -23,6 +23,8 @@ from controltower.delivery.providers.base import Answer, Client, Result, retry_a
 from controltower.errors import BadSettings
 from controltower.settings import Settings, airflow_connection
 
+# Answers that the token itself is at fault. Not `sender_id_mismatch`: then our project may be the wrong one.
+DEAD_TOKEN = frozenset({"unregistered", "invalid_token"})
 _SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 
 
@@ -88,7 +90,7 @@ def payload(push: Push, *, token: str, campaign: str, ttl: timedelta) -> dict[st
     message = messaging.Message(
         token=token,
         notification=messaging.Notification(title=push.title, body=push.body, image=push.image_url),
-        data=push.data,
+        data=push.data | {"url": push.url},
         android=messaging.AndroidConfig(collapse_key=message_id, ttl=ttl),
         apns=messaging.APNSConfig(headers={"apns-collapse-id": message_id}),
         fcm_options=messaging.FCMOptions(analytics_label=campaign[:50]),
@@ -103,6 +105,8 @@ def read_answer(answer: Answer) -> Result:
     if status == 200 and (name := _name(answer)):
         return Result("sent", None, status, name)
     code = _error_code(answer)
+    if code == "INVALID_ARGUMENT" and _blames_the_token(answer):
+        return Result("rejected", "invalid_token", status)
     if code in ("UNREGISTERED", "SENDER_ID_MISMATCH", "INVALID_ARGUMENT"):
         return Result("rejected", code.lower(), status)
     if status in (401, 403):
@@ -128,5 +132,15 @@ def _error_code(answer: Answer) -> str:
         error = answer.json()["error"]
         details = [d["errorCode"] for d in error.get("details", []) if "errorCode" in d]
         return str(details[0] if details else error["status"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return f"HTTP_{answer.status}"
+
+
+def _blames_the_token(answer: Answer) -> bool:
+    """Whether an invalid argument is the token; FCM names the field, or says so in its message only."""
+    try:
+        error = answer.json()["error"]
+        fields = [v["field"] for d in error.get("details", []) for v in d.get("fieldViolations", [])]
+        return "message.token" in fields or "not a valid FCM registration token" in error["message"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False

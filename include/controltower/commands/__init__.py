@@ -1,0 +1,1 @@
+"""Commands of `controltower`, one file a topic; cli.py registers them."""

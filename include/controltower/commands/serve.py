@@ -1,0 +1,56 @@
+"""`controltower serve`: the public app, that providers and customers reach."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Annotated
+
+import typer
+
+from controltower import settings
+from controltower.errors import BadSettings
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one")] = 8090,
+) -> None:
+    """The public app: webhooks, links of messages, unsubscribing, preferences; runs until Ctrl-C."""
+    import uvicorn
+
+    from controltower.web.public.app import create_app
+
+    conf = settings.load()
+    listener = _bind(host, port)
+    print(f"public app: http://{_shown(host)}:{listener.getsockname()[1]} (Ctrl-C ends it)")
+    print(f"  customers reach it at {conf.public_url}, as CONTROLTOWER_PUBLIC_URL says", flush=True)
+    # No access log: the links' paths are secrets.
+    config = uvicorn.Config(
+        create_app(conf), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn has shut down by now and passes the signal on
+        return
+    finally:
+        listener.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket; BadSettings where the port is taken."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except (OSError, OverflowError) as e:
+        listener.close()
+        if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
+            raise BadSettings(f"Port {port} is in use.", "Choose another with --port, or 0 for a free one.") from None
+        raise BadSettings(f"The public app can't listen on {host}:{port}: {e}.") from None
+    return listener
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - only compared

@@ -1,0 +1,44 @@
+"""Reading what providers posted."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from controltower import clock, settings
+
+log = logging.getLogger(__name__)
+
+KEPT = timedelta(days=30)  # how long a handled body, which holds addresses, can be looked at
+
+
+def ingest_feedback() -> dict[str, Any]:
+    """Handle the stored webhook bodies that wait: delivery events, suppressions, withdrawn consents.
+
+    Each body is one transaction, so a run that was killed is simply run again. Returns counts: bodies, events (new),
+    duplicates, unknown_message, unknown_event, broken {reason: n}, suppressed {reason: n}, unsubscribed, confirmed
+    (messages whose answer was lost and that did leave), emptied (old bodies); and as_of.
+    """
+    from controltower.feedback import consequences
+    from controltower.ledger import webhooks
+    from controltower.ledger.database import begin
+
+    conf = settings.load()
+    key = conf.signing_key()
+    report = consequences.Report()
+    while True:
+        with begin(conf) as ledger:
+            body = webhooks.next_waiting(ledger)
+            if body is None:
+                break
+            outcome = consequences.handle(ledger, body, key, report)
+            webhooks.close(ledger, body.body_id, outcome, clock.now(conf))
+        if outcome != "handled":
+            log.warning("webhook body %d of %s: %s", body.body_id, body.provider, outcome)
+    now = clock.now(conf)
+    with begin(conf) as ledger:
+        emptied = webhooks.empty(ledger, handled_before=now - KEPT)
+    log.info("%d bodies, %d new events", report.bodies, report.events)
+    counts = vars(report) | {"broken": dict(report.broken), "suppressed": dict(report.suppressed)}
+    return counts | {"emptied": emptied, "as_of": now.isoformat()}

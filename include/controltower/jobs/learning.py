@@ -1,0 +1,149 @@
+"""What today teaches tomorrow: engagement brought from the ledger into the lake, and what clicks say of variants."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from controltower import clock, settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from controltower.campaigns.allocation import Learned
+    from controltower.campaigns.specs import Spec
+    from controltower.data.lake import Lake
+    from controltower.ledger.engagement import Answer
+    from controltower.ledger.sends import Sent
+
+log = logging.getLogger(__name__)
+
+MESSAGES, EVENTS = "messages_history", "message_events"
+SOURCE = "ledger/"  # our intervals are ledger/2026-06-15; a source's own are named by its loads, so neither meets
+# A send whose answer was lost shows only when an event proves it: providers try for three days, and tell for one more.
+LOOK_BACK = timedelta(days=7)
+
+Days = Mapping[date, list[dict[str, Any]]]
+
+
+def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
+    """Bring `messages_history` and `message_events` of the lake up to the ledger, until the day of `as_of` (now).
+
+    One interval a UTC day on which it was known, replaced as a whole when the ledger has more of that day than the
+    lake; what was known when is the rows' own business (`sent_at`, `received_at`), so a past day reads as it did.
+    Holds ids, never addresses. Returns {as_of, days, messages, events}: the days and rows written, none where nothing
+    is new.
+    """
+    from controltower.data.lake import Lake
+    from controltower.ledger.database import reading
+
+    conf = settings.load()
+    at = clock.parse(as_of, settings.load_shop(conf)) if as_of else clock.now(conf)
+    lake = Lake(conf)
+    with reading(conf) as ledger:
+        messages = _news(lake, MESSAGES, at, _sent(ledger, _since(lake, MESSAGES, at)))
+        events = _news(lake, EVENTS, at, _answered(ledger, _since(lake, EVENTS, at)))
+    days = sorted({*messages, *events})
+    for day in days:
+        tables = {name: rows[day] for name, rows in ((MESSAGES, messages), (EVENTS, events)) if day in rows}
+        _publish(lake, day, tables)
+    report = {
+        "as_of": at.isoformat(),
+        "days": [day.isoformat() for day in days],
+        "messages": sum(map(len, messages.values())),
+        "events": sum(map(len, events.values())),
+    }
+    log.info("engagement: %d messages and %d events of %d days", report["messages"], report["events"], len(days))
+    return report
+
+
+def learn(ledger: sa.Connection, spec: Spec, occurrence: str, as_of: datetime) -> Learned | None:
+    """The shares of an occurrence's variants by what clicks had taught as of then; None where the spec fixes them."""
+    from controltower.campaigns.allocation import DAYS, Learned, Result, shares
+    from controltower.ledger import reports
+
+    if spec.allocation == "fixed":
+        return None
+    found = reports.variant_results(ledger, spec.name, as_of - timedelta(days=DAYS), as_of)
+    results = {v.name: Result(*found.get(v.name, (0, 0))) for v in spec.variants}
+    return Learned(occurrence, shares(results, {v.name: v.weight for v in spec.variants}), results)
+
+
+def _since(lake: Lake, table: str, at: datetime) -> datetime | None:
+    """The midnight from which the ledger may hold what the lake doesn't; None: from the beginning."""
+    published = [i for i in lake.intervals(table) if i.startswith(SOURCE) and i <= _interval(at.astimezone(UTC).date())]
+    if not published:
+        return None
+    return datetime.fromisoformat(max(published).removeprefix(SOURCE)).replace(tzinfo=UTC) - LOOK_BACK
+
+
+def _news(lake: Lake, table: str, until: datetime, rows: Iterable[tuple[datetime, dict[str, Any]]]) -> Days:
+    """Rows by UTC day, without the days that the lake has in full: history is append-only, so the count tells."""
+    by_day: dict[date, list[dict[str, Any]]] = {}
+    for known, row in rows:
+        by_day.setdefault(known.astimezone(UTC).date(), []).append(row)
+    last = until.astimezone(UTC).date()
+    held = lake.sizes(table)
+    return {day: rows for day, rows in by_day.items() if day <= last and held.get(_interval(day)) != len(rows)}
+
+
+def _publish(lake: Lake, day: date, tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    import pyarrow as pa
+
+    from controltower.data.contract import CONTRACT
+
+    made = {name: pa.Table.from_pylist(rows, schema=CONTRACT[name].schema) for name, rows in tables.items()}
+    lake.commit(_interval(day), {name: lake.write(name, rows) for name, rows in made.items()})
+
+
+def _interval(day: date) -> str:
+    return f"{SOURCE}{day.isoformat()}"
+
+
+def _sent(ledger: sa.Connection, since: datetime | None) -> Iterable[tuple[datetime, dict[str, Any]]]:
+    from controltower.ledger import engagement
+    from controltower.ledger.sends import sends
+
+    after = since - timedelta(microseconds=1) if since else None  # `sends` leaves its lower bound out
+    left = sorted(sends(ledger, since=after), key=lambda sent: sent.seq)
+    probabilities = engagement.probabilities(ledger, {sent.run_id for sent in left})
+    return ((sent.sent_at, _message(sent, probabilities.get((sent.run_id, sent.customer_id)))) for sent in left)
+
+
+def _answered(ledger: sa.Connection, since: datetime | None) -> Iterable[tuple[datetime, dict[str, Any]]]:
+    from controltower.ledger import engagement
+
+    return ((answer.received_at, _event(answer)) for answer in engagement.answers(ledger, since))
+
+
+def _message(sent: Sent, probability: float | None) -> dict[str, Any]:
+    return {
+        "message_id": sent.message_id,
+        "customer_id": sent.customer_id,
+        "channel": sent.channel,
+        "campaign": sent.campaign,
+        "variant": sent.variant,
+        "treatment": "message",
+        "propensity": probability,
+        "sent_at": sent.sent_at,
+        "attributes": json.dumps({"run_id": sent.run_id, "occurrence": sent.occurrence}),
+    }
+
+
+def _event(answer: Answer) -> dict[str, Any]:
+    """`machine` tells what a program opened or clicked; of the detail only which product was clicked goes along."""
+    detail = answer.detail if isinstance(answer.detail, dict) else {}
+    about = {"provider": answer.provider, "machine": answer.machine} | {
+        key: detail[key] for key in ("product_id", "position") if detail.get(key) is not None
+    }
+    return {
+        "event_id": f"{answer.provider}:{answer.provider_event_id}",
+        "message_id": answer.message_id,
+        "event": answer.event,
+        "occurred_at": answer.occurred_at,
+        "received_at": answer.received_at,
+        "attributes": json.dumps(about),
+    }

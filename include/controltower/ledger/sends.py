@@ -1,0 +1,121 @@
+"""What left: each message that a provider took, and when. It is the touch that may have caused an order.
+
+A message was taken if a request for it was `sent`; one whose requests are only `unknown` counts when something came
+back that proves it. Its moment is when the first such call began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from controltower.ledger.tables import batches, campaign_runs, delivery_events, messages, occurrences, requests
+from controltower.ledger.work import unpack
+
+UNDELIVERED = ("bounced", "dropped")  # the provider took it and could not hand it over
+_BATCHES_AT_ONCE = 20  # of up to 1000 messages: what is held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One message that left."""
+
+    message_id: str
+    seq: int
+    run_id: int
+    campaign: str
+    occurrence: str
+    customer_id: str
+    subject_id: int
+    channel: str
+    variant: str
+    sent_at: datetime
+
+
+def sends(
+    connection: sa.Connection,
+    *,
+    run_id: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    as_of: datetime | None = None,
+) -> Iterator[Sent]:
+    """What left in (since, until], of one run or of all, in no particular order, 20,000 messages in memory at a time.
+
+    With `as_of`, only what was known by then: calls that had ended, and events received.
+    """
+    r, b = requests.c, batches.c
+    left = sa.select(r.batch_id).where(r.state.in_(("sent", "unknown")))
+    for bound in (r.opened_at > since if since else None, r.opened_at <= until if until else None):
+        left = left if bound is None else left.where(bound)
+    wanted = sa.select(b.batch_id).where(b.batch_id.in_(left)).order_by(b.batch_id)
+    if run_id is not None:
+        wanted = wanted.where(b.run_id == run_id)
+    found = connection.execute(wanted).scalars().all()
+    for start in range(0, len(found), _BATCHES_AT_ONCE):
+        for sent in _of_batches(connection, found[start : start + _BATCHES_AT_ONCE], as_of):
+            if (since is None or sent.sent_at > since) and (until is None or sent.sent_at <= until):
+                yield sent
+
+
+def undelivered(connection: sa.Connection, since: datetime, as_of: datetime) -> set[str]:
+    """The messages of which a bounce or drop was received in (since, as_of]: they reached nobody. A small share."""
+    e = delivery_events.c
+    rows = sa.select(e.message_id).where(
+        e.event.in_(UNDELIVERED), e.received_at > since, e.received_at <= as_of, e.message_id.is_not(None)
+    )
+    return set(connection.execute(rows).scalars())
+
+
+def _of_batches(connection: sa.Connection, chosen: Sequence[int], as_of: datetime | None) -> Iterator[Sent]:
+    """Every message of these batches that left."""
+    r, m = requests.c, messages.c
+    calls = (
+        sa.select(r.members, r.state, r.opened_at, batches.c.first_seq)
+        .join(batches, batches.c.batch_id == r.batch_id)
+        .where(r.batch_id.in_(chosen), r.state.in_(("sent", "unknown")))
+        .order_by(r.opened_at, r.request_id)
+    )
+    if as_of is not None:
+        calls = calls.where(r.closed_at <= as_of)
+    taken: dict[int, datetime] = {}
+    doubtful: dict[int, datetime] = {}
+    for members, state, opened_at, first_seq in connection.execute(calls):
+        moments = taken if state == "sent" else doubtful
+        for seq in unpack(members, first_seq):
+            moments.setdefault(seq, opened_at)
+    for seq in _confirmed(connection, sorted(doubtful.keys() - taken.keys()), as_of):
+        taken[seq] = doubtful[seq]
+    rows = connection.execute(
+        sa.select(
+            m.message_id, m.seq, m.run_id, occurrences.c.campaign, occurrences.c.occurrence,
+            m.customer_id, m.subject_id, m.channel, m.variant,
+        )
+        .join(campaign_runs, campaign_runs.c.run_id == m.run_id)
+        .join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
+        .where(m.batch_id.in_(chosen))
+        .order_by(m.seq)
+    )  # fmt: skip
+    for row in rows:
+        if row.seq in taken:
+            yield Sent(*row, taken[row.seq])
+
+
+def _confirmed(connection: sa.Connection, seqs: list[int], as_of: datetime | None) -> list[int]:
+    """Those of the messages of which something came back."""
+    e = delivery_events.c
+    found: list[int] = []
+    for start in range(0, len(seqs), 1000):
+        proved = (
+            sa.select(messages.c.seq)
+            .join(delivery_events, e.message_id == messages.c.message_id)
+            .where(messages.c.seq.in_(seqs[start : start + 1000]), e.event != "unknown")
+            .distinct()
+        )
+        if as_of is not None:
+            proved = proved.where(e.received_at <= as_of)
+        found += connection.execute(proved).scalars().all()
+    return found

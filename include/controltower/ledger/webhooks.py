@@ -1,0 +1,56 @@
+"""What providers posted: stored before it is read, handled once, emptied some time later."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from controltower.ledger.insert import insert_new
+from controltower.ledger.tables import webhook_bodies
+
+
+class Body(NamedTuple):
+    """A stored body that waits to be handled."""
+
+    body_id: int
+    provider: str
+    body: bytes
+    received_at: datetime
+
+
+def store(connection: sa.Connection, provider: str, body: bytes, now: datetime) -> bool:
+    """Keep a body. False: the same one was kept before."""
+    row = {"provider": provider, "digest": hashlib.sha256(body).hexdigest(), "body": body, "received_at": now}
+    return insert_new(connection, webhook_bodies, [row]) == 1
+
+
+def next_waiting(connection: sa.Connection) -> Body | None:
+    """The oldest body that nobody has handled or is handling; it is this transaction's until that ends."""
+    w = webhook_bodies.c
+    row = connection.execute(
+        sa.select(w.body_id, w.provider, w.body, w.received_at)
+        .where(w.handled_at.is_(None))
+        .order_by(w.body_id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    return Body(*row) if row else None
+
+
+def close(connection: sa.Connection, body_id: int, outcome: str, now: datetime) -> None:
+    """Note how a body ended: `handled`, or what was wrong with it."""
+    connection.execute(
+        sa.update(webhook_bodies).where(webhook_bodies.c.body_id == body_id).values(handled_at=now, outcome=outcome)
+    )
+
+
+def empty(connection: sa.Connection, handled_before: datetime) -> int:
+    """Empty the bodies handled before a moment: they hold addresses. Their digests stay. Returns how many."""
+    w = webhook_bodies.c
+    emptied = connection.execute(
+        sa.update(webhook_bodies).where(w.handled_at < handled_before, w.body.is_not(None)).values(body=None)
+    )
+    return emptied.rowcount

@@ -1,0 +1,129 @@
+"""The customers' pages: no script, nothing from elsewhere, in the reader's language."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import jinja2
+from babel.dates import format_date
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+
+from controltower import clock
+from controltower.content.locales import Locales, Translate, parse_locale
+from controltower.content.money import babel_locale
+from controltower.data.lake import Lake
+from controltower.errors import ControlTowerError
+from controltower.ledger.recipients import Recipient
+from controltower.profiles.contacts import Contact, contacts
+from controltower.settings import Settings, Shop, load_shop
+
+log = logging.getLogger(__name__)
+
+PAGES: Final = Path(__file__).parent / "pages"
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(PAGES),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Whom a page is for: in which language and zone they read; `shop` is None where its file can't be read."""
+
+    shop: Shop | None
+    language: str
+    t: Translate
+    zone: ZoneInfo
+
+    def day(self, moment: datetime) -> str:
+        """A moment as they read it, with its zone: 15 June 2026, 12:00 (Asia/Seoul)."""
+        local = moment.astimezone(self.zone)
+        return f"{format_date(local, 'long', locale=babel_locale(self.language))}, {local:%H:%M} ({self.zone.key})"
+
+
+def reader_of(settings: Settings, recipient: Recipient) -> Reader:
+    """A message's addressee, by what the lake knows of them; whatever the lake's state, they can read and refuse."""
+    shop = load_shop(settings)
+    try:
+        contact = contact_of(settings, shop, recipient)
+    except Exception as e:
+        log.warning("a page is shown in the shop's language, the lake can't be read: %s", type(e).__name__)
+        contact = None
+    if contact is None:
+        return _reader(shop, (shop.locale,), shop.zone)
+    return _reader(shop, (contact.locale, shop.locale), contact.zone)
+
+
+def contact_of(settings: Settings, shop: Shop, recipient: Recipient) -> Contact | None:
+    """The addressee as of now; None where the shop no longer has that customer."""
+    with Lake(settings).read(clock.now(settings)) as lake:
+        return contacts(lake, shop, [recipient.customer_id]).get(recipient.customer_id)
+
+
+def page(
+    request: Request, reader: Reader, template: str, status: int = 200, headers: Mapping[str, str] | None = None,
+    /, **values: Any,
+) -> Response:  # fmt: skip
+    up = "../" * (request.url.path.count("/") - 1)
+    shown = {"reader": reader, "t": reader.t, "shop": reader.shop, "style": f"{up}style.css"} | values
+    return HTMLResponse(_templates.get_template(template).render(shown), status, {**HEADERS, **(headers or {})})
+
+
+def error_page(
+    settings: Settings, request: Request, status: int, reason: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """What went wrong, in the language that the browser asks for."""
+    try:
+        shop = load_shop(settings)
+    except ControlTowerError:  # the page does without the shop's name
+        shop = None
+    wanted = (*_accepted(request), shop.locale if shop else "")
+    return page(request, _reader(shop, wanted, shop.zone if shop else ZoneInfo("UTC")), "error.html", status, headers,
+                reason=reason)  # fmt: skip
+
+
+def _reader(shop: Shop | None, wanted: tuple[str, ...], zone: ZoneInfo) -> Reader:
+    chain = _locales().chain(*wanted)
+    return Reader(shop, chain[0], _locales().translator(chain), zone)
+
+
+@lru_cache(maxsize=1)
+def _locales() -> Locales:
+    files = sorted((Path(__file__).parent / "locales").glob("*.yaml"))
+    return Locales({path.stem: parse_locale(path.name, path.read_text(encoding="utf-8")) for path in files})
+
+
+def _accepted(request: Request) -> tuple[str, ...]:
+    """The languages of Accept-Language, the most wanted first (RFC 9110, 12.5.4)."""
+    wanted = []
+    for part in request.headers.get("accept-language", "")[:500].split(","):
+        tag, _, quality = part.strip().partition(";q=")
+        try:
+            weight = float(quality or 1)
+        except ValueError:
+            continue
+        if tag and weight > 0:
+            wanted.append((weight, tag))
+    return tuple(tag for _, tag in sorted(wanted, key=lambda w: -w[0]))

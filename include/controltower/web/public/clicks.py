@@ -1,0 +1,92 @@
+"""The links in messages: the click is noted, the browser led on. Guard: a token over message and destination."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from itertools import count
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.background import BackgroundTask
+from starlette.datastructures import Headers
+
+from controltower import clock
+from controltower.content.links import BadToken, verify_click
+from controltower.errors import ControlTowerError
+from controltower.ledger import events
+from controltower.ledger.database import begin
+from controltower.settings import Settings
+from controltower.web.public.answers import HEADERS
+
+log = logging.getLogger(__name__)
+
+# What follows links without a person: crawlers, previews of messengers, security scanners of mail servers, tools.
+_PROGRAMS: Final = re.compile(
+    r"bot\b|bot/|crawl|spider|slurp|preview|prefetch|scan|facebookexternalhit|whatsapp|kakaotalk-scrap|skypeuripreview"
+    r"|barracuda|mimecast|proofpoint|symantec|trend ?micro|fireeye|forcepoint|safelinks|googleimageproxy|yahoomailproxy"
+    r"|google-safety|microsoft office|ms-office|^curl/|^wget/|^python-requests/|^python-urllib/|^go-http-client/",
+    re.IGNORECASE,
+)
+# Browsers that fetch a page before anybody asked for it say so.
+_AHEAD: Final = {
+    "purpose": "prefetch", "sec-purpose": "prefetch", "x-purpose": "preview", "x-moz": "prefetch",
+}  # fmt: skip
+
+
+def router(settings: Settings) -> APIRouter:
+    routes = APIRouter()
+    lost = count(1)
+
+    def note(message_id: str, detail: dict[str, Any], machine: bool) -> None:
+        """After the answer: a ledger that is busy or down must not keep the customer from the shop."""
+        try:
+            now = clock.now(settings)
+            with begin(settings) as ledger:
+                events.record(
+                    ledger,
+                    [
+                        {"provider": "controltower", "provider_event_id": uuid.uuid4().hex, "message_id": message_id,
+                         "event": "clicked", "occurred_at": now, "received_at": now, "detail": detail,
+                         "machine": machine}
+                    ],
+                )  # fmt: skip
+        except (SQLAlchemyError, ControlTowerError, OSError) as e:
+            log.warning("%d clicks could not be noted so far: %s", next(lost), type(e).__name__)
+
+    @routes.api_route("/c{token}", methods=["GET", "HEAD"])
+    async def click(token: str, request: Request) -> Response:
+        asked = request.query_params
+        url, product, position = asked.get("to", ""), asked.get("product"), _number(asked.get("position"))
+        message_id = verify_click(settings.signing_key(), token, url, product, position)
+        detail = {"product_id": product, "position": position}
+        task = BackgroundTask(note, message_id, detail, is_machine(request.method, request.headers))
+        return RedirectResponse(with_click_id(url, message_id), 302, HEADERS, background=task)
+
+    return routes
+
+
+def with_click_id(url: str, message_id: str) -> str:
+    """The address with the click's id in its query, by which the shop tells us what came of it."""
+    parts = urlsplit(url)
+    query = f"{parts.query}&" if parts.query else ""
+    return parts._replace(query=f"{query}click_id={message_id}").geturl()
+
+
+def is_machine(method: str, headers: Headers) -> bool:
+    """Whether a program opened the link, by what it says of itself; one that poses as a browser isn't seen."""
+    agent = headers.get("user-agent", "")
+    ahead = any(word in headers.get(name, "").lower() for name, word in _AHEAD.items())
+    return method == "HEAD" or ahead or not agent or _PROGRAMS.search(agent) is not None
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise BadToken("This link is not valid.")
+    return int(text)

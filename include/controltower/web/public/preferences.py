@@ -1,0 +1,182 @@
+"""The page where a customer chooses channels and purposes. Guard: the message's preferences token.
+
+Only a box that the customer changed appends a consent row. "Stop everything" is the objection of GDPR Art. 21: it
+withdraws every box and suppresses the person on all channels. The objection ends when the person, on this page, checks
+a box again: the page says so beside the button. Suppressed addresses and devices (bounces, complaints) stay so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import parse_qs
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from controltower import clock
+from controltower.content.links import verify
+from controltower.ledger import consents, recipients, suppressions
+from controltower.ledger.database import begin, reading
+from controltower.ledger.recipients import Recipient
+from controltower.settings import Settings
+from controltower.web.public import bodies, unsubscribe
+from controltower.web.public.answers import Reader, page, reader_of
+
+Box = tuple[str, str]  # channel, purpose
+
+BOXES: Final[tuple[Box, ...]] = (
+    ("email", "marketing"), ("email", "profiling"),
+    ("push", "marketing"), ("push", "night_marketing"), ("push", "profiling"),
+)  # fmt: skip
+SOURCE: Final = "preference_page"
+OBJECTION: Final = "objection"
+_NIGHT: Final = ("push", "night_marketing")  # means nothing without the channel's marketing
+_LARGEST_BODY = 16_384
+
+
+@dataclass(frozen=True)
+class Form:
+    """What was posted: the button, the boxes checked, and those that the page had shown checked."""
+
+    action: str
+    checked: frozenset[Box]
+    shown: frozenset[Box]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a post changed: boxes from no to yes and back, an objection that began or ended."""
+
+    moment: datetime
+    granted: tuple[Box, ...] = ()
+    withdrawn: tuple[Box, ...] = ()
+    objected: bool = False
+    objection_ended: bool = False
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.granted or self.withdrawn or self.objected or self.objection_ended)
+
+
+def router(settings: Settings) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/p{token}")
+    def choices(token: str, request: Request) -> Response:
+        message_id = verify(settings.signing_key(), "preferences", token)
+        with reading(settings) as ledger:
+            recipient = recipients.find(ledger, message_id)
+            if recipient is None:
+                raise HTTPException(404, "unknown_message")
+            now = clock.now(settings)
+            held, objected = holding(ledger, recipient, now), objection(ledger, recipient, now)
+        return show(request, reader_of(settings, recipient), held, objected, None)
+
+    @routes.post("/p{token}")
+    async def save(token: str, request: Request) -> Response:
+        message_id = verify(settings.signing_key(), "preferences", token)
+        form = read_form(await bodies.read(request, _LARGEST_BODY))
+        return await run_in_threadpool(apply, message_id, request, form)
+
+    def apply(message_id: str, request: Request, form: Form) -> Response:
+        with reading(settings) as ledger:
+            recipient = recipients.find(ledger, message_id)
+        if recipient is None:
+            raise HTTPException(404, "unknown_message")
+        reader = reader_of(settings, recipient)
+        now = clock.now(settings)
+        with begin(settings) as ledger:
+            recipient = recipients.find(ledger, message_id, lock=True) or recipient
+            before, objected = holding(ledger, recipient, now), objection(ledger, recipient, now)
+            change = (
+                object_to_all(ledger, recipient, now, before, text_version(reader), already=objected is not None)
+                if form.action == "stop"
+                else choose(ledger, recipient, now, before, form, text_version(reader), objected is not None)
+            )
+            if (recipient.channel, unsubscribe.PURPOSE) in change.withdrawn:
+                unsubscribe.note(ledger, message_id, now)
+        held = (before | set(change.granted)) - set(change.withdrawn)
+        if change.objected or change.objection_ended:
+            objected = now if change.objected else None
+        return show(request, reader, held, objected, change)
+
+    def show(
+        request: Request, reader: Reader, held: Collection[Box], objected: datetime | None, change: Change | None
+    ) -> Response:
+        return page(request, reader, "preferences.html", boxes=BOXES, held=held, objected=objected, change=change)
+
+    return routes
+
+
+def holding(ledger: sa.Connection, recipient: Recipient, now: datetime) -> set[Box]:
+    """The boxes for which anybody of this person's customer ids has a consent that holds."""
+    said = consents.standing(ledger, recipient.customers, now)
+    return {box for box in BOXES for c in recipient.customers if (word := said.get((c, *box))) and word.holds}
+
+
+def objection(ledger: sa.Connection, recipient: Recipient, now: datetime) -> datetime | None:
+    return suppressions.since(ledger, "customer", recipient.customers, OBJECTION, now)
+
+
+def choose(
+    ledger: sa.Connection, recipient: Recipient, now: datetime, before: Collection[Box], form: Form, text: str,
+    objected: bool,
+) -> Change:  # fmt: skip
+    """Do what the customer changed on the page; what changed elsewhere since it was shown stays as it is now."""
+    told = {"source": SOURCE, "proof": recipient.message_id, "text_version": text}
+    off = set(form.shown - form.checked)
+    on = form.checked - form.shown
+    if ("push", "marketing") not in form.checked and _NIGHT in form.checked | form.shown:
+        on, off = on - {_NIGHT}, off | {_NIGHT}
+    granted = tuple(b for b in BOXES if b in on and b not in before)
+    withdrawn = tuple(b for b in BOXES if b in off and b in before)
+    for box in granted:
+        consents.grant(ledger, recipient.customer_id, *box, now, **told)
+    for box in withdrawn:
+        consents.withdraw(ledger, recipient.customers, *box, now, **told)
+    ended = bool(objected and granted)
+    if ended:
+        suppressions.end(ledger, "customer", recipient.customers, OBJECTION, now)
+    return Change(now, granted, withdrawn, objection_ended=ended)
+
+
+def object_to_all(
+    ledger: sa.Connection, recipient: Recipient, now: datetime, before: Collection[Box], text: str, already: bool
+) -> Change:
+    """Withdraw every box and suppress the person; again, it changes nothing."""
+    for box in BOXES:
+        consents.withdraw(
+            ledger, recipient.customers, *box, now, source=SOURCE, proof=recipient.message_id, text_version=text
+        )
+    if not already:
+        for customer in recipient.customers:
+            suppressions.add(ledger, "customer", customer, reason=OBJECTION, source=SOURCE, now=now)
+    return Change(now, withdrawn=tuple(b for b in BOXES if b in before), objected=not already)
+
+
+def read_form(body: bytes) -> Form:
+    """The posted form; HTTPException 400 for anything that this page doesn't send."""
+    try:
+        fields = parse_qs(body.decode("ascii"), strict_parsing=True, max_num_fields=40)
+    except ValueError:
+        raise HTTPException(400) from None
+
+    def boxes(name: str) -> frozenset[Box]:
+        return frozenset(tuple(value.split(".", 1)) for value in fields.get(name, ()))  # type: ignore[misc]
+
+    form = Form(fields.get("action", [""])[-1], boxes("box"), boxes("shown"))
+    if form.action not in ("save", "stop") or not (form.checked | form.shown) <= set(BOXES):
+        raise HTTPException(400)
+    return form
+
+
+def text_version(reader: Reader) -> str:
+    """Names the very words that the customer agreed to or refused: language and digest."""
+    words = "\n".join(reader.t(f"what.{channel}.{purpose}") for channel, purpose in BOXES)
+    return f"{SOURCE}.{reader.language}.{hashlib.sha256(words.encode()).hexdigest()[:8]}"

@@ -1,0 +1,66 @@
+"""A mail as a web page, made again from its frozen decision. Guard: the message's view token.
+
+The page is the campaign's own HTML, so it is shown as a stranger's: no script, no forms, an origin of its own.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+
+from controltower import clock
+from controltower.campaigns import specs
+from controltower.campaigns.composing import Composer, catalogue
+from controltower.content.links import verify
+from controltower.data.lake import Lake
+from controltower.errors import BadSpec
+from controltower.ledger import plans, recipients
+from controltower.ledger.database import reading
+from controltower.profiles.contacts import contacts
+from controltower.settings import Settings, load_shop
+from controltower.web.public.answers import HEADERS
+
+_CSP = (
+    "default-src 'none'; img-src https: http: data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'; sandbox allow-popups allow-popups-to-escape-sandbox"
+)
+
+
+def router(settings: Settings) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/v{token}")
+    def view(token: str) -> Response:
+        message_id = verify(settings.signing_key(), "view", token)
+        return HTMLResponse(render(settings, message_id), headers=HEADERS | {"Content-Security-Policy": _CSP})
+
+    return routes
+
+
+def render(settings: Settings, message_id: str) -> str:
+    """The mail's HTML as of now: its frozen words, variant and picks, with today's name, prices and pictures.
+
+    HTTPException with the reason where it can't be shown: unknown_message, no_page (a push), customer_gone, changed.
+    """
+    with reading(settings) as ledger:
+        recipient = recipients.find(ledger, message_id)
+        if recipient is None:
+            raise HTTPException(404, "unknown_message")
+        if recipient.channel != "email":
+            raise HTTPException(404, "no_page")
+        run = plans.run(ledger, recipient.run_id)
+        picks = plans.picks(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, [])
+    shop = load_shop(settings)
+    with Lake(settings).read(clock.now(settings)) as lake:
+        contact = contacts(lake, shop, [recipient.customer_id]).get(recipient.customer_id)
+        items = catalogue(lake, [pick["product_id"] for pick in picks])
+    if contact is None:
+        raise HTTPException(410, "customer_gone")
+    try:
+        composer = Composer.of(settings, shop, specs.validate(dict(run.spec), f"run {run.run_id}"))
+        if composer.template.content_hash != run.content_hash:
+            raise HTTPException(410, "changed")
+        return composer.email(composer.context(contact, picks, items, message_id), recipient.variant).html
+    except BadSpec:  # the template is gone or broken
+        raise HTTPException(410, "changed") from None

@@ -1,0 +1,215 @@
+"""The pages and the forms, each behind the log-in. They decide nothing: jobs and reports do."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from controltower import clock
+from controltower.campaigns.specs import BrokenSpec, load_specs
+from controltower.ledger.database import reading
+from controltower.settings import load_shop
+from controltower.web.tower import forms, messages, runs, words
+from controltower.web.tower.desk import Desk, Visit, visit
+from controltower.web.tower.page import HEADERS, asset
+from controltower.web.tower.refusals import BAD_FORM, Shown
+
+routes = APIRouter(route_class=Shown, default_response_class=Response)
+
+Name = Annotated[str, Path(pattern="^[a-z0-9_]{1,80}$")]
+RunId = Annotated[int, Path(ge=1, lt=2**63)]
+Here = Annotated[Visit, Depends(visit)]
+Told = Annotated[str, Query(max_length=1000)]
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+Home = Annotated[Desk, Depends(_desk)]
+
+
+@routes.get("/")
+def show_today(here: Here, desk: Home, told: Told = "") -> Response:
+    shop = load_shop(desk.settings)
+    specs = load_specs(desk.settings.campaigns)
+    now = clock.now(desk.settings)
+    with reading(desk.settings) as ledger:
+        last = runs.last_of_each(ledger)
+        seen = desk.guard.may_read(here.user, {s.name for s in specs} | set(last))
+        mine = [r for r in runs.of_today(ledger, now.astimezone(shop.zone).date()) if r.campaign in seen]
+        counted = [runs.count(ledger, run) for run in mine]
+    campaigns = [
+        {
+            "name": s.name,
+            "title": s.name if isinstance(s, BrokenSpec) else s.title,
+            "error": s.error if isinstance(s, BrokenSpec) else None,
+            "schedule": "" if isinstance(s, BrokenSpec) else words.schedule(s.schedule, shop, here.page.t),
+            "last": last.get(s.name),
+        }
+        for s in specs
+        if s.name in seen
+    ]
+    return here.page.show(
+        "today.html",
+        shop,
+        now=now,
+        counted=counted,
+        campaigns=campaigns,
+        next_due=min((c.run.next_due for c in counted if c.run.next_due and not c.run.hold), default=None),
+        tokens=desk.tokens(here, counted),
+        told=desk.told(here, told),
+    )
+
+
+@routes.get("/campaigns/{name}")
+def show_campaign(here: Here, desk: Home, name: Name) -> Response:
+    desk.allow(here, name)
+    shop = load_shop(desk.settings)
+    spec = next((s for s in load_specs(desk.settings.campaigns) if s.name == name), None)
+    with reading(desk.settings) as ledger:
+        counted = [runs.count(ledger, run) for run in runs.of_campaign(ledger, name)]
+    if spec is None and not counted:
+        raise HTTPException(404)
+    usable = None if isinstance(spec, BrokenSpec) else spec
+    return here.page.show(
+        "campaign.html",
+        shop,
+        now=clock.now(desk.settings),
+        name=name,
+        spec=usable,
+        error=spec.error if isinstance(spec, BrokenSpec) else None,
+        facts=words.spec(usable, shop, here.page.t) if usable else [],
+        variants=words.variants(usable, shop, here.page.language) if usable else [],
+        counted=counted,
+        tokens=desk.tokens(here, counted),
+    )
+
+
+@routes.get("/campaigns/{name}/preview")
+def show_preview(here: Here, desk: Home, name: Name, customer: Annotated[str, Query(max_length=200)] = "") -> Response:
+    from controltower.jobs.campaigns import preview_campaign
+
+    desk.allow(here, name)
+    if name not in {s.name for s in load_specs(desk.settings.campaigns)}:
+        raise HTTPException(404)
+    shop = load_shop(desk.settings)
+    asked = customer.strip()
+    if asked and not asked.isprintable():
+        raise HTTPException(400)
+    with desk.one_at_a_time():
+        report = preview_campaign(name, customers=3, customer_ids=[asked] if asked else None)
+    return here.page.show(
+        "preview.html",
+        shop,
+        messages=True,
+        now=clock.now(desk.settings),
+        name=name,
+        asked=asked,
+        report=report,
+        samples=messages.shown(report["samples"]),
+    )
+
+
+@routes.get("/runs/{run_id}")
+def show_run(here: Here, desk: Home, run_id: RunId, told: Told = "") -> Response:
+    from controltower.measurement import report
+
+    counted = desk.run(here, run_id)
+    shop = load_shop(desk.settings)
+    found, trouble = desk.report(counted.run)
+    return here.page.show(
+        "run.html",
+        shop,
+        now=clock.now(desk.settings),
+        counted=counted,
+        run=counted.run,
+        # Its reasons are shown in our own words, and its approvals beside the buttons.
+        readout=report.fragment(found | {"not_sent": []}) if found else None,
+        trouble=trouble,
+        reasons=found["not_sent"] if found else [],
+        approvals=found["approvals"] if found else [],
+        tokens=desk.tokens(here, [counted]),
+        told=desk.told(here, told),
+    )
+
+
+@routes.get("/runs/{run_id}/samples")
+def show_samples(here: Here, desk: Home, run_id: RunId) -> Response:
+    from controltower.jobs.samples import sample_run
+
+    run = desk.run(here, run_id).run
+    with desk.one_at_a_time():
+        report = sample_run(run_id, customers=3)
+    return here.page.show(
+        "samples.html",
+        load_shop(desk.settings),
+        messages=True,
+        now=clock.now(desk.settings),
+        run=run,
+        report=report,
+        samples=messages.shown(report["samples"]),
+    )
+
+
+@routes.post("/runs/{run_id}/{action}")
+def change_run(
+    here: Here,
+    desk: Home,
+    run_id: RunId,
+    action: Literal["pause", "resume", "cancel"],
+    token: Annotated[str, Form(max_length=1000)] = "",
+    back: Annotated[str, Form(max_length=20)] = "",
+) -> Response:
+    """Pause, resume or cancel, then show what it did."""
+    counted = desk.run(here, run_id)
+    run = counted.run
+    if run.campaign not in desk.guard.may_run(here.user, [run.campaign]):
+        raise HTTPException(403)
+    key = desk.settings.signing_key()
+    if not forms.from_our_page(here.request) or (
+        forms.opened(key, here.user.id, f"run:{run_id}", token, forms.FORM_AGE) is None
+    ):
+        raise HTTPException(403, BAD_FORM)
+    outcome, report = desk.change(here, counted, action)
+    notice = {"run": f"{run.campaign} {run.occurrence}", "outcome": outcome, "counts": _counts(report)}
+    told = urlencode({"told": forms.seal(key, here.user.id, "told", json.dumps(notice))})
+    page = "/" if back == "today" else f"/runs/{report['run_id']}"
+    return RedirectResponse(f"{here.page.root}{page}?{told}", 303)
+
+
+@routes.get("/style.css")
+def style(_: Here) -> Response:
+    return Response(asset("style.css"), media_type="text/css", headers=HEADERS)
+
+
+@routes.get("/report.css")
+def report_style(_: Here) -> Response:
+    """Of the part of a run's page that measurement draws."""
+    from controltower.measurement import report
+
+    return Response(report.css(), media_type="text/css", headers=HEADERS)
+
+
+@routes.get("/icon.svg")
+def icon(_: Here) -> Response:
+    return Response(asset("icon.svg"), media_type="image/svg+xml", headers=HEADERS)
+
+
+@routes.get("/icon-dark.svg")
+def icon_dark(_: Here) -> Response:
+    return Response(asset("icon-dark.svg"), media_type="image/svg+xml", headers=HEADERS)
+
+
+def _counts(report: dict[str, Any]) -> dict[str, int]:
+    """What a notice tells of a run."""
+    return {
+        "pending": report["pending"],
+        "accepted": sum(report["accepted"].values()),
+        "cancelled": report["cancelled"],
+    }

@@ -1,0 +1,306 @@
+"""Large runs wait for a second person, and leave only as what was approved: on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from controltower.cli import app
+from controltower.errors import BadSettings, BadSpec, NotAllowed
+from controltower.jobs.approvals import approve_campaign, newest_run, question, reject_campaign
+from controltower.jobs.campaigns import cancel_campaign, plan_campaign
+from controltower.jobs.control import pause_campaign, resume_campaign
+from controltower.ledger import plans, tables
+from controltower.ledger.database import begin
+from controltower.settings import Settings
+from support import scored_shop
+from support.scored_shop import DAY
+from typer.testing import CliRunner
+
+N = 8
+
+
+@pytest.fixture
+def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A scored shop whose campaign has 8 messages, where more than 5 need approval; ann and ben may approve."""
+    monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann, ben:17")
+    return scored_shop.make(home, monkeypatch, N)
+
+
+@pytest.fixture
+def shop_on_each(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The same on each database."""
+    monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann, ben:17")
+    return scored_shop.make(ledger_settings.home, monkeypatch, N)
+
+
+def plan(by: str | None = "mia", **form: Any) -> dict[str, Any]:
+    return plan_campaign("spring", form=form, asked_by=by)
+
+
+def approve(report: dict[str, Any], by: str = "ann", plan_hash: str | None = None) -> dict[str, Any]:
+    return approve_campaign(report["run_id"], plan_hash or report["plan_hash"], by)
+
+
+def decisions(conf: Settings) -> list[tuple[str, str]]:
+    a = tables.approvals.c
+    with begin(conf) as ledger:
+        rows = ledger.execute(sa.select(a.decision, a.decided_by).order_by(a.approval_id))
+        return list(rows.tuples())
+
+
+def test_a_large_plan_waits_and_leaves_when_a_second_person_approves(shop_on_each: Settings) -> None:
+    report = plan()
+    assert (report["messages"], report["hold"], report["asked_by"]) == (N, "approval", "mia")
+    again = plan()
+    assert (again["run_id"], again["hold"]) == (report["run_id"], "approval")
+    done = approve(report)
+    assert (done["outcome"], done["hold"], done["pending"]) == ("approved", None, N)
+    assert approve(report, "ben")["outcome"] == "approved_before"
+    assert reject_campaign(report["run_id"], "ben")["outcome"] == "not_waiting"
+    assert decisions(shop_on_each) == [("approved", "ann")]
+    assert plan()["hold"] is None
+
+
+def test_the_hash_is_of_what_is_frozen_in_the_ledger(shop_on_each: Settings) -> None:
+    report = plan()
+    with begin(shop_on_each) as ledger:
+        run = plans.run(ledger, report["run_id"])
+        frozen = list(plans.decided(ledger, run.run_id))
+    assert plans.plan_hash(run.content_hash, run.spec_hash, frozen) == report["plan_hash"]
+    for other in (frozen[1:], [plans.Decision(**{**vars(frozen[0]), "arm": "other"}), *frozen[1:]]):
+        assert plans.plan_hash(run.content_hash, run.spec_hash, other) != report["plan_hash"]
+
+
+@pytest.mark.parametrize("limits", [(None, None, None), (8, None, None), (None, 8, None), (8, 20, 8)])
+def test_a_plan_within_every_limit_waits_for_nobody(
+    shop: Settings, limits: tuple[int | None, int | None, int | None]
+) -> None:
+    of_shop, of_spec, of_form = limits
+    scored_shop.write_shop(shop, approve_above=of_shop)
+    scored_shop.write_spec(shop, approve_above=of_spec)
+    assert plan(approve_above=of_form)["hold"] is None
+
+
+@pytest.mark.parametrize("limits", [(7, None, None), (20, 7, None), (20, None, 7), (20, 9, 0)])
+def test_the_lowest_limit_counts(shop: Settings, limits: tuple[int, int | None, int | None]) -> None:
+    of_shop, of_spec, of_form = limits
+    scored_shop.write_shop(shop, approve_above=of_shop)
+    scored_shop.write_spec(shop, approve_above=of_spec)
+    assert plan(approve_above=of_form)["hold"] == "approval"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(6, "It may only be lowered"), (-1, "approve_above"), ("x", "approve_above")]
+)
+def test_the_form_never_does_away_with_an_approval(shop: Settings, value: object, says: str) -> None:
+    with pytest.raises(BadSpec, match=says):
+        plan(approve_above=value)
+
+
+def test_the_forms_own_threshold_is_the_same_plan(shop: Settings) -> None:
+    assert plan(approve_above=5)["run_id"] == plan()["run_id"]
+
+
+def test_a_changed_form_cannot_part_a_large_run_into_small_ones(shop_on_each: Settings) -> None:
+    first = plan(at_most=5)
+    assert (first["messages"], first["hold"]) == (5, None)
+    with begin(shop_on_each) as ledger:  # they have left
+        ledger.execute(sa.update(tables.batches).values(state="done", done_at=scored_shop.NOW))
+    second = plan(at_most=N)
+    assert (second["messages"], second["hold"]) == (N - 5, "approval")
+
+
+def test_whoever_ticks_despite_an_anomaly_needs_a_second_person(shop: Settings) -> None:
+    scored_shop.write_shop(shop, approve_above=None)
+    assert plan(despite_anomaly=True)["hold"] == "approval"
+
+
+@pytest.mark.parametrize(("person", "says"), [("mia", "asked for it"), ("Mia ", "asked for it"), ("carl", "approvers"),
+                                              ("17", "approvers"), ("", "nobody")])  # fmt: skip
+def test_only_an_approver_who_did_not_ask_may_decide(shop: Settings, person: str, says: str) -> None:
+    report = plan()
+    for decide in (lambda: approve(report, person), lambda: reject_campaign(report["run_id"], person)):
+        with pytest.raises(NotAllowed, match=says) as caught:
+            decide()
+        assert "ann or ben" in caught.value.remedy
+    assert (newest_run("spring")["hold"], decisions(shop)) == ("approval", [])
+
+
+def test_an_approver_who_asked_is_nobodys_second_person(shop: Settings) -> None:
+    report = plan("ann")
+    with pytest.raises(NotAllowed, match="asked for it"):
+        approve(report, "ann")
+    assert approve(report, "ben")["outcome"] == "approved"
+
+
+def test_where_nobody_is_named_anybody_else_may(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONTROLTOWER_APPROVERS")
+    report = plan()
+    with pytest.raises(NotAllowed, match="asked for it"):
+        approve(report, "mia")
+    assert approve(report, "carl")["outcome"] == "approved"
+
+
+def _edit_template(conf: Settings) -> None:
+    with (conf.templates / "email" / "win_back.txt").open("a") as f:
+        f.write("edited\n")
+
+
+EDITS = {
+    "template": _edit_template,
+    "spec": lambda conf: scored_shop.write_spec(conf, title="Edited"),
+    "variant": lambda conf: scored_shop.write_spec(conf, variants=[{"name": "a", "subject": {"en": "Edited"}}]),
+    "spec gone": lambda conf: (conf.campaigns / "spring.yaml").unlink(),
+    "spec broken": lambda conf: (conf.campaigns / "spring.yaml").write_text("name: [unclosed"),
+    "template gone": lambda conf: (conf.templates / "email" / "win_back.mjml").unlink(),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_approval_after_an_edit_is_void_and_cancels_the_run(shop: Settings, edit: str) -> None:
+    report = plan(at_most=7)  # the form is applied again to see what changed
+    EDITS[edit](shop)
+    done = approve(report)
+    assert (done["outcome"], done["state"], done["cancelled"], done["pending"]) == ("void", "cancelled", 7, 0)
+    assert "changed after planning" in done["note"]
+    assert decisions(shop) == [("void", "ann")]
+    with begin(shop) as ledger:
+        reasons = set(ledger.execute(sa.select(tables.outcomes.c.reason)).scalars())
+    assert reasons == {"changed_after_planning"}
+    assert approve(report)["outcome"] == "cancelled"
+
+
+def test_a_void_run_can_be_planned_again_with_all_its_customers(shop_on_each: Settings) -> None:
+    report = plan()
+    _edit_template(shop_on_each)
+    assert approve(report)["outcome"] == "void"
+    again = plan()
+    assert (again["version"], again["messages"], again["hold"]) == (2, N, "approval")
+    assert approve(again)["outcome"] == "approved"
+
+
+def test_a_newer_version_needs_an_approval_of_its_own(shop_on_each: Settings) -> None:
+    first = plan()
+    assert approve(first)["outcome"] == "approved"
+    scored_shop.write_spec(shop_on_each, title="Edited")
+    second = plan()
+    assert (second["version"], second["hold"]) == (2, "approval")
+    assert approve(second, plan_hash=first["plan_hash"])["outcome"] == "other_plan"
+    assert newest_run("spring")["hold"] == "approval"
+    assert approve(first)["outcome"] == "replaced"
+    assert reject_campaign(first["run_id"], "ann")["outcome"] == "superseded"
+    assert approve(second)["outcome"] == "approved"
+    assert [d for d, _ in decisions(shop_on_each)] == ["approved", "void", "void", "approved"]
+
+
+def test_a_rejected_run_is_cancelled(shop_on_each: Settings) -> None:
+    report = plan()
+    done = reject_campaign(report["run_id"], "ben")
+    assert (done["outcome"], done["state"], done["cancelled"]) == ("rejected", "cancelled", N)
+    assert (approve(report)["outcome"], reject_campaign(report["run_id"], "ann")["outcome"]) == ("cancelled",) * 2
+    assert decisions(shop_on_each) == [("rejected", "ben")]
+    assert plan()["run_id"] == report["run_id"]  # the same again is not asked again
+    scored_shop.write_spec(shop_on_each, title="Edited")
+    again = plan()
+    assert (again["version"], again["messages"], again["hold"]) == (2, N, "approval")
+
+
+def test_a_run_that_is_not_there_or_was_cancelled(shop: Settings) -> None:
+    with pytest.raises(BadSettings, match="no run 99"):
+        approve_campaign(99, "x", "ann")
+    with pytest.raises(BadSettings, match="no plan"):
+        newest_run("spring")
+    report = plan()
+    cancel_campaign("spring")
+    assert approve(report)["outcome"] == "cancelled"
+
+
+def test_no_hash_is_no_rejection(shop: Settings) -> None:
+    report = plan()
+    assert approve_campaign(report["run_id"], "", "ann")["outcome"] == "other_plan"
+    assert newest_run("spring")["pending"] == N
+
+
+def test_two_who_approve_at_once_are_one_approval(shop_on_each: Settings) -> None:
+    report = plan()
+    with ThreadPoolExecutor(4) as pool:
+        done = [d["outcome"] for d in pool.map(lambda n: approve(report, ("ann", "ben")[n % 2]), range(4))]
+    assert sorted(done) == ["approved", *["approved_before"] * 3]
+    assert len(decisions(shop_on_each)) == 1
+
+
+def test_a_pause_holds_for_the_version_that_takes_its_place(shop_on_each: Settings) -> None:
+    scored_shop.write_shop(shop_on_each, approve_above=None)
+    plan()
+    assert pause_campaign("spring", by="mia")["outcome"] == "paused"
+    scored_shop.write_spec(shop_on_each, title="Edited")
+    assert plan()["hold"] == "pause"
+    assert resume_campaign("spring")["hold"] is None
+    scored_shop.write_spec(shop_on_each, title="Edited again")
+    assert plan()["hold"] is None
+
+
+def test_another_day_is_rehearsed_and_asks_nobody(shop: Settings) -> None:
+    report = plan_campaign("spring", "2026-06-14")
+    assert (report["rehearsed"], report.get("hold")) == (True, None)
+
+
+def test_the_second_person_is_told_what_would_leave(shop: Settings) -> None:
+    asked = question(plan()["run_id"], "ann", "https://airflow.example/")
+    assert asked is not None
+    assert asked["subject"] == "Spring, 2026-06-15: send 8 messages?"
+    assert asked["approvers"] == {"ben": "17"}
+    for part in (
+        "occasion 2026-06-15, version 1, asked for by mia",
+        "More than 5 messages",
+        "| audience | 9 |",
+        "| messages by email | 8 |",
+        "| held out | 0 |",
+        "| not sent: no_consent | 1 |",
+        "First due Mon 2026-06-15 10:00 Asia/Seoul",
+        "https://airflow.example/plugin/tower/tower/runs/1/samples",
+        newest_run("spring")["plan_hash"][:12],
+    ):
+        assert part in asked["body"]
+    assert "customers.example" not in asked["body"]
+
+
+def test_nobody_is_asked_about_what_does_not_wait_and_somebody_must_be_left(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = plan("ann")
+    monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann")
+    with pytest.raises(NotAllowed, match="Nobody is left") as caught:
+        question(report["run_id"], "ann")
+    assert "CONTROLTOWER_APPROVERS" in caught.value.remedy
+    monkeypatch.delenv("CONTROLTOWER_APPROVERS")
+    assert (question(report["run_id"]) or {})["approvers"] == {}
+    assert approve(report, "ben")["outcome"] == "approved"
+    assert question(report["run_id"], "ann") is None
+
+
+def test_the_schedule_asks_any_approver(shop: Settings) -> None:
+    report = plan(None)
+    assert (question(report["run_id"]) or {})["approvers"] == {"ann": "ann", "ben": "17"}
+    assert approve(report, "ben")["outcome"] == "approved"
+    assert newest_run("spring", DAY)["asked_by"] is None
+
+
+def test_the_command_line_pauses_approves_and_rejects(shop: Settings) -> None:
+    def said(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["campaign", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "hold: approval" in said("plan", "spring", "--by", "mia")
+    assert "waits_for_approval" in said("pause", "spring")
+    with pytest.raises(NotAllowed):
+        CliRunner().invoke(app, ["campaign", "approve", "spring", "--by", "mia"], catch_exceptions=False)
+    assert "outcome: approved" in said("approve", "spring", "--by", "ann", "--occasion", DAY)
+    assert "outcome: paused" in said("pause", "spring")
+    assert "outcome: resumed" in said("resume", "spring")
+    assert "outcome: not_waiting" in said("reject", "spring", "--by", "ann")

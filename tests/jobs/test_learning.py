@@ -1,0 +1,143 @@
+"""What was sent and what came back reaches the lake: known when it was, once, beside what a shop delivers itself."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+from controltower import clock
+from controltower.data.lake import Lake
+from controltower.jobs.learning import publish_engagement
+from controltower.profiles.features import features
+from controltower.settings import Settings
+from support.sent_messages import answer, message_ids, plan, send
+from support.shop_tables import SHOP, lake_with
+
+MONDAY = datetime(2026, 6, 15, 3, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture
+def shop(ledger_settings: Settings) -> Settings:
+    (ledger_settings.home / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
+    clock.set_clock(ledger_settings, MONDAY + 20 * DAY, speed=0)
+    return ledger_settings
+
+
+def rows(settings: Settings, table: str, as_of: datetime | None = None) -> list[dict[str, Any]]:
+    with Lake(settings).read(as_of) as reading:
+        found = reading.table(table)
+        return reading.arrow(found.order_by(found.message_id)).to_pylist()
+
+
+def files(settings: Settings) -> dict[str, set[str]]:
+    """The files of each interval."""
+    manifest = json.loads((settings.home / "lake" / "manifest.json").read_text())
+    found: dict[str, set[str]] = {}
+    for loads in manifest["tables"].values():
+        for interval, load in loads.items():
+            found.setdefault(interval, set()).update(part[0] for part in load["parts"])
+    return found
+
+
+def test_sends_and_answers_are_known_when_they_were(shop: Settings) -> None:
+    run_id = plan(shop, MONDAY, ["a", "b", "a", "b"])
+    send(shop, MONDAY + HOUR, ["sent", "rejected", "unknown"])
+    ids = message_ids(shop, run_id)
+    answer(shop, ids["c0"], "opened", MONDAY + 2 * HOUR, machine=True, provider="sendgrid")
+    answer(shop, ids["c0"], "clicked", MONDAY + DAY, happened=MONDAY + 3 * HOUR, detail={"product_id": "p1", "ip": "x"})
+    answer(shop, "f" * 32, "clicked", MONDAY + DAY)  # of a message that is not ours
+    report = publish_engagement()
+    assert (report["messages"], report["events"], report["days"]) == (2, 2, ["2026-06-15", "2026-06-16"])
+
+    messages = {r["customer_id"]: r for r in rows(shop, "messages_history")}
+    assert set(messages) == {"c0", "c3"}, "neither what was refused nor what is unknown"
+    assert {k: messages["c0"][k] for k in ("message_id", "campaign", "channel", "variant", "propensity")} == {
+        "message_id": ids["c0"], "campaign": "spring", "channel": "email", "variant": "a", "propensity": 0.45
+    }  # fmt: skip
+    assert messages["c0"]["sent_at"] == MONDAY + HOUR
+    assert rows(shop, "messages_history", MONDAY) == []
+
+    opened, clicked = sorted(rows(shop, "message_events"), key=lambda r: r["received_at"])
+    assert json.loads(opened["attributes"]) == {"provider": "sendgrid", "machine": True}
+    assert json.loads(clicked["attributes"]) == {"provider": "controltower", "machine": False, "product_id": "p1"}
+    assert (clicked["occurred_at"], clicked["received_at"]) == (MONDAY + 3 * HOUR, MONDAY + DAY)
+    assert [r["event"] for r in rows(shop, "message_events", MONDAY + 4 * HOUR)] == ["opened"]
+
+
+def test_running_again_writes_only_days_with_news(shop: Settings) -> None:
+    run_id = plan(shop, MONDAY, ["a", "b"])
+    send(shop, MONDAY + HOUR, ["sent", "unknown"])
+    ids = message_ids(shop, run_id)
+    answer(shop, ids["c0"], "clicked", MONDAY + HOUR)
+    answer(shop, ids["c0"], "clicked", MONDAY + DAY)
+    publish_engagement()
+    before = files(shop)
+    assert publish_engagement()["days"] == [] and files(shop) == before
+
+    answer(shop, ids["c0"], "unsubscribed", MONDAY + DAY + HOUR)
+    assert publish_engagement()["days"] == ["2026-06-16"]
+    after = files(shop)
+    assert after["ledger/2026-06-15"] == before["ledger/2026-06-15"]
+    assert after["ledger/2026-06-16"] != before["ledger/2026-06-16"]
+
+    answer(shop, ids["c1"], "delivered", MONDAY + 3 * DAY)  # so it had left, on Monday
+    report = publish_engagement()
+    assert (report["days"], report["messages"]) == (["2026-06-15", "2026-06-18"], 2)
+    assert [r["sent_at"] for r in rows(shop, "messages_history")] == [MONDAY + HOUR] * 2
+    assert len({r["event_id"] for r in rows(shop, "message_events")}) == len(rows(shop, "message_events")) == 4
+
+
+def test_a_past_day_can_be_published_and_the_rest_later(shop: Settings) -> None:
+    for day in range(12):
+        run_id = plan(shop, MONDAY + day * DAY, ["a"])
+        send(shop, MONDAY + day * DAY)
+        answer(shop, message_ids(shop, run_id)["c0"], "clicked", MONDAY + day * DAY + HOUR)
+    assert len(publish_engagement(as_of=(MONDAY + 2 * DAY).isoformat())["days"]) == 3
+    assert len(publish_engagement()["days"]) == 9
+    assert len(rows(shop, "messages_history")) == len(rows(shop, "message_events")) == 12
+    clock.set_clock(shop, MONDAY + DAY, speed=0)  # a clock that was set back loses nothing
+    answer(shop, message_ids(shop, run_id)["c0"], "opened", MONDAY + DAY)
+    assert publish_engagement()["days"] == ["2026-06-16"]
+
+
+def test_what_a_shop_delivers_of_another_system_stays(shop: Settings) -> None:
+    past = {"message_id": "old", "customer_id": "c0", "channel": "email", "sent_at": MONDAY - DAY}
+    reported = {"event_id": "e", "message_id": "old", "event": "clicked", "occurred_at": MONDAY}
+    run_id = plan(shop, MONDAY, ["a"])
+    send(shop, MONDAY)
+    answer(shop, message_ids(shop, run_id)["c0"], "clicked", MONDAY)
+    publish_engagement()
+    for _ in range(2):
+        lake_with(shop.home, {"messages_history": [past], "message_events": [reported]}, "../2026-06-16T00:00:00Z")
+        publish_engagement()
+        assert len(rows(shop, "messages_history")) == len(rows(shop, "message_events")) == 2
+
+
+def test_an_empty_ledger_publishes_nothing(shop: Settings) -> None:
+    assert publish_engagement() | {"as_of": ""} == {"as_of": "", "days": [], "messages": 0, "events": 0}
+
+
+def test_features_of_a_past_day_stay_whatever_comes_later(shop: Settings) -> None:
+    run_id = plan(shop, MONDAY, ["a", "b"])
+    send(shop, MONDAY)
+    ids = message_ids(shop, run_id)
+    answer(shop, ids["c0"], "clicked", MONDAY + HOUR)
+    answer(shop, ids["c1"], "clicked", MONDAY + HOUR, machine=True)
+    lake = lake_with(shop.home, {"customers": [{"customer_id": f"c{n}", "signed_up_at": MONDAY} for n in range(2)]})
+    publish_engagement()
+    names = ("messages_30d", "clicks_30d", "unsubscribed_90d")
+
+    def told() -> list[tuple[float, ...]]:
+        at = MONDAY + DAY
+        with lake.read(at) as reading:
+            found = reading.arrow(features(reading.table, at, SHOP)).to_pylist()
+        return [tuple(r[n] for n in names) for r in found]
+
+    assert told() == [(1, 1, 0), (1, 0, 0)]
+    answer(shop, ids["c1"], "unsubscribed", MONDAY + 2 * DAY, happened=MONDAY + HOUR)
+    assert publish_engagement()["events"] == 1
+    assert told() == [(1, 1, 0), (1, 0, 0)]

@@ -1,0 +1,71 @@
+"""Messages that were planned, sent and answered, written straight into a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from controltower.ledger import events, plans, work
+from controltower.ledger.database import begin
+from controltower.ledger.plans import Decision
+from controltower.ledger.tables import messages
+from controltower.settings import Settings
+
+
+def plan(
+    settings: Settings,
+    at: datetime,
+    arms: Sequence[str],
+    *,
+    campaign: str = "spring",
+    channel: str = "email",
+    at_most: int | None = None,
+    hold: str | None = None,
+) -> int:
+    """An occurrence by the day of `at`, due at once: customer c0 gets arms[0], and so on. Returns the run id."""
+    with begin(settings) as ledger:
+        subjects = plans.subject_ids(ledger, [f"c{n}" for n in range(len(arms))], at)
+        return plans.freeze(
+            ledger, occurrence_id=plans.lock_occurrence(ledger, campaign, at.date().isoformat(), at),
+            campaign=campaign, as_of=at, now=at, spec={"name": campaign, "audience": {"at_most": at_most}},
+            spec_hash="s", content_hash="t", policy={}, policy_version="2", triggered_by=None,
+            expires_in=timedelta(days=1), hold=hold,
+            plan=[
+                Decision(f"c{n}", subjects[f"c{n}"], "message", 0.45, arm=arm, share=0.5, channel=channel, due_at=at)
+                for n, arm in enumerate(arms)
+            ],
+        )  # fmt: skip
+
+
+def send(settings: Settings, at: datetime, states: Sequence[str] = (), channel: str = "email") -> None:
+    """One request a message of the batches due; they end in `states`, those after the last state in `sent`."""
+    with begin(settings) as ledger:
+        while claimed := work.claim(ledger, at, [channel]):
+            batch, token = claimed
+            members = [([m.seq], None) for m in batch.unsettled]
+            ids = work.open_requests(ledger, batch, token, "sendgrid", members, at)
+            ended = [*states, *["sent"] * len(ids)][: len(ids)]
+            rows = [{"request_id": i, "state": s, "reason": None} for i, s in zip(ids, ended, strict=True)]
+            work.close_requests(ledger, batch, token, rows, at)
+            work.release(ledger, batch, token, at)
+
+
+def message_ids(settings: Settings, run_id: int) -> dict[str, str]:
+    """The run's messages by customer."""
+    with begin(settings) as ledger:
+        rows = ledger.execute(sa.select(messages.c.customer_id, messages.c.message_id).filter_by(run_id=run_id))
+        return dict(rows.tuples().all())
+
+
+def answer(
+    settings: Settings, message_id: str, event: str, at: datetime, *, happened: datetime | None = None,
+    machine: bool = False, provider: str = "controltower", detail: dict | None = None,
+) -> None:  # fmt: skip
+    """An event received at `at`."""
+    row = {
+        "provider": provider, "provider_event_id": f"{event}:{message_id}:{at.timestamp()}", "message_id": message_id,
+        "event": event, "occurred_at": happened or at, "received_at": at, "machine": machine, "detail": detail,
+    }  # fmt: skip
+    with begin(settings) as ledger:
+        events.record(ledger, [row])

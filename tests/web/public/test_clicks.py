@@ -1,0 +1,96 @@
+"""A link in a message notes the click and leads on, and nowhere but where we said."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+from controltower.content.links import click_url
+from controltower.ledger.database import opened
+from controltower.ledger.tables import delivery_events
+from controltower.web.public.clicks import is_machine, with_click_id
+from starlette.datastructures import Headers
+
+from web.public.conftest import BROWSER, Public
+
+
+def link(public: Public, message_id: str, url: str, product: str | None = None, position: int | None = None) -> str:
+    return click_url(public.settings, message_id, url, product, position).removeprefix(public.settings.public_url)
+
+
+def test_it_leads_on_and_is_noted(public: Public) -> None:
+    message_id = public.message()
+    url = "https://haru.example/p/1?색=빨강&size=2#reviews"
+    answer = public.http.get(link(public, message_id, url, "p1", 2))
+    assert answer.status_code == 302 and answer.headers["cache-control"] == "no-store"
+    went = urlsplit(answer.headers["location"])
+    assert (went.scheme, went.netloc, went.path, went.fragment) == ("https", "haru.example", "/p/1", "reviews")
+    assert parse_qsl(went.query) == [("색", "빨강"), ("size", "2"), ("click_id", message_id)]
+    (event,) = public.events()
+    assert (event.provider, event.event, event.message_id, event.machine) == (
+        "controltower",
+        "clicked",
+        message_id,
+        False,
+    )
+    assert event.detail == {"product_id": "p1", "position": 2}
+    public.http.get(link(public, message_id, "https://haru.example"))
+    assert [e.detail for e in public.events()][1] == {"product_id": None, "position": None}
+
+
+def test_an_unknown_message_still_leads_on(public: Public) -> None:
+    answer = public.http.get(link(public, "0" * 32, "https://haru.example/p1"))
+    assert answer.headers["location"] == f"https://haru.example/p1?click_id={'0' * 32}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"to": "https://evil.example"}, {"product": "p2"}, {"position": "3"}, {"position": "02"}, {"position": "٢"},
+     {"position": "9" * 5000}, {"to": ""}, {"to": "javascript:alert(1)"}],
+)  # fmt: skip
+def test_what_we_did_not_sign_leads_nowhere(public: Public, change: dict[str, str]) -> None:
+    path, _, query = link(public, public.message(), "https://haru.example/p1", "p1", 2).partition("?")
+    answer = public.http.get(f"{path}?{urlencode(dict(parse_qsl(query)) | change)}")
+    assert answer.status_code == 404 and "location" not in answer.headers
+    assert public.events() == []
+
+
+def test_a_token_of_another_purpose_leads_nowhere(public: Public) -> None:
+    token = public.path("view", public.message()).removeprefix("/v")
+    assert public.http.get(f"/c{token}?to=https%3A%2F%2Fharu.example").status_code == 404
+
+
+def test_programs_are_marked(public: Public) -> None:
+    path = link(public, public.message(), "https://haru.example/p1")
+    assert public.http.head(path).status_code == 302
+    public.http.get(path, headers={"Sec-Purpose": "prefetch;prerender"})
+    public.http.get(path, headers={"User-Agent": "Mozilla/5.0 (compatible; Googlebot/2.1)"})
+    public.http.get(path)
+    assert [e.machine for e in public.events()] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("agent", "machine"),
+    [(BROWSER, False), ("", True), ("Slackbot-LinkExpanding 1.0", True), ("facebookexternalhit/1.1", True),
+     ("kakaotalk-scrap/1.0", True), ("Mozilla/5.0 (Windows NT 10.0; Microsoft Office Existence Discovery)", True),
+     ("Barracuda Sentinel (EE)", True), ("curl/8.5", True),
+     ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1 KAKAOTALK 11.0", False),
+     ("Mozilla/5.0 (X11; Linux) Cubot/1 Chrome/131.0 Safari/537.36", True)],
+)  # fmt: skip
+def test_what_calls_itself_a_program_is_one(agent: str, machine: bool) -> None:
+    assert is_machine("GET", Headers({"User-Agent": agent})) is machine
+
+
+def test_a_broken_ledger_keeps_nobody_from_the_shop(public: Public, caplog: pytest.LogCaptureFixture) -> None:
+    delivery_events.drop(opened(public.settings))
+    message_id = public.message()
+    for n in (1, 2):
+        answer = public.http.get(link(public, message_id, "https://haru.example/p1", "secret-product"))
+        assert answer.status_code == 302
+        assert f"{n} clicks could not be noted so far" in caplog.text
+    assert message_id not in caplog.text and "secret-product" not in caplog.text
+
+
+def test_the_shop_keeps_its_own_query() -> None:
+    assert with_click_id("https://a.example", "f") == "https://a.example?click_id=f"
+    assert with_click_id("https://a.example/x?a=b;c&d=#e?f", "f") == "https://a.example/x?a=b;c&d=&click_id=f#e?f"

@@ -1,0 +1,104 @@
+"""What all pages share: headers, language, errors that say what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from controltower.ledger.database import opened
+from controltower.ledger.tables import metadata
+from controltower.settings import Settings
+from controltower.web.public import app as public_app
+from controltower.web.public.answers import PAGES
+from starlette.testclient import TestClient
+
+from web.public.conftest import Public
+
+LOCALES = Path(public_app.__file__).parent / "locales"
+ENGLISH = {"Accept-Language": "fr;q=0.9, en-GB;q=0.8, ko;q=0.1"}
+
+
+@pytest.fixture
+def ledger_url(home: Path) -> str:
+    """SQLite alone: what these pages ask the ledger is asked on both databases by other tests."""
+    return f"sqlite:///{home / 'ledger.db'}"
+
+
+def test_every_page_is_closed_to_the_outside(public: Public) -> None:
+    message_id = public.message()
+    pages = [
+        public.get("unsubscribe", message_id), public.unsubscribe(message_id), public.get("preferences", message_id),
+        public.stop(message_id), public.http.get("/nothing"), public.http.put("/health"),
+    ]  # fmt: skip
+    for page in pages:
+        policy = page.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'") and "script" not in policy
+        assert page.headers["referrer-policy"] == "no-referrer"
+        assert page.headers["x-robots-tag"] == "noindex, nofollow"
+        assert page.headers["cache-control"] == "no-store"
+        assert "<script" not in page.text and " style=" not in page.text
+        assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", page.text)
+
+
+def test_pages_speak_the_customers_language(public: Public) -> None:
+    korean, english = (
+        public.get("preferences", public.message()).text,
+        public.get("preferences", public.message("c1")).text,
+    )
+    assert '<html lang="ko">' in korean and "수신 설정" in korean
+    assert '<html lang="en">' in english and "What you want to get" in english
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [("GET", "/nothing/here", 404, "There is no such page"), ("GET", "/u" + "A" * 35, 404, "This link is not valid"),
+     ("DELETE", "/style.css", 405, "be done here"), ("GET", "/v%00", 404, "This link is not valid")],
+)  # fmt: skip
+def test_errors_are_pages_in_the_browsers_language(
+    public: Public, method: str, path: str, status: int, words: str
+) -> None:
+    answer = public.http.request(method, path, headers=ENGLISH)
+    assert answer.status_code == status and words in answer.text and "하루상점 Haru" in answer.text
+    assert '<html lang="ko">' in public.http.request(method, path, headers={"Accept-Language": "ko-KR,en"}).text
+    style = re.search(r'rel="stylesheet" href="([^"]+)"', answer.text)
+    assert style and style[1] == "../" * (path.count("/") - 1) + "style.css"
+
+
+def test_a_broken_ledger_is_told_and_asked_again(public: Public, caplog: pytest.LogCaptureFixture) -> None:
+    metadata.drop_all(opened(public.settings))
+    for answer in (public.unsubscribe(public.message()), public.get("preferences", public.message(), headers=ENGLISH)):
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "60"
+    assert "We can&#39;t do this just now" in answer.text
+    assert public.message() not in caplog.text and "select" not in caplog.text.lower()
+
+
+def test_a_ledger_that_is_away(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    away = Settings(home=home, database_url="postgresql+psycopg://nobody@127.0.0.1:9/none")  # type: ignore[arg-type]
+    with TestClient(public_app.create_app(away)) as http:
+        assert http.get("/style.css").status_code == 200
+        answer = http.get("/health")
+    assert answer.status_code == 503 and answer.json() == {"error": "unavailable"}
+
+
+def test_health_and_a_home_without_a_shop(home: Path) -> None:
+    with TestClient(public_app.create_app(Settings(home=home))) as http:
+        assert http.get("/health").json() == {"ledger": "ok"}
+        assert "There is no such page" in http.get("/x").text
+
+
+def test_making_the_app_does_nothing(home: Path) -> None:
+    public_app.create_app(Settings(home=home))
+    assert list(home.iterdir()) == []
+
+
+def test_both_languages_have_every_text() -> None:
+    def keys(node: object, prefix: str = "") -> set[str]:
+        if isinstance(node, dict):
+            return {key for name, inner in node.items() for key in keys(inner, f"{prefix}{name}.")}
+        return {prefix}
+
+    korean, english = (keys(yaml.safe_load((LOCALES / f"{name}.yaml").read_text())) for name in ("ko", "en"))
+    assert korean == english
+    assert not re.search(r"url\(|@import", (PAGES / "style.css").read_text())
