@@ -107,6 +107,10 @@ class Settings(BaseSettings):
         default=1.0, ge=0, allow_inf_nan=False, description="how many seconds the home's clock moves in one"
     )
     source: str | None = Field(default=None, description="where ingest_data reads, as in `ingest --source`")
+    simulated_customers: int | None = Field(
+        default=None, ge=20, description="how many customers `simulated` and `null-shop` have; by default 3,000"
+    )
+    simulated_seed: int = Field(default=1, ge=0, description="another seed is another shop of the same kind")
     online_retail: Path | None = Field(
         default=None, description="the UCI file, as .parquet or .xlsx, if not downloaded"
     )

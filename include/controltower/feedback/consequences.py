@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from controltower.feedback import sendgrid
 from controltower.feedback.sendgrid import Broken, Event
-from controltower.ledger import consents, events, suppressions
+from controltower.ledger import consents, events, recipients, suppressions
 from controltower.ledger.webhooks import Body
 
 PARSERS = {"sendgrid": sendgrid.parse}
@@ -83,7 +83,12 @@ def _record(connection: sa.Connection, body: Body, found: list[Event], report: R
         ):
             report.suppressed[reason] += 1
     objections = sorted(
-        {(known[e.message_id].customer_id, e.objection) for e in fresh if e.objection and e.message_id in known}
+        {
+            (customer, e.objection)
+            for e in fresh
+            if e.objection and e.message_id and (person := recipients.find(connection, e.message_id))
+            for customer in person.customers
+        }
     )
     report.unsubscribed += consents.record(
         connection,

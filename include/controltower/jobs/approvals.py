@@ -95,9 +95,7 @@ def question(run_id: int, triggered_by: str | None = None, base_url: str = "") -
     samples = f"{base_url.rstrip('/')}/plugin/tower/tower/runs/{run_id}/samples"
     return {
         "subject": f"{title}, {run.occurrence}: send {counts.messages:,} messages?",
-        "body": "\n".join(
-            _lines(shop, run, counts, channels, samples)
-        ),
+        "body": "\n".join(_lines(shop, run, counts, channels, samples)),
         "approvers": left,
         "plan_hash": run.plan_hash,
     }

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from controltower.data.sources.base import Input, KnownAt, Source
 
-SIMULATION_SEED = 1
-
 
 def ingest_data(source: str | None = None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
     """Load what became known in [start, end): dates or times in the shop's zone. `source`: `simulated`,
@@ -124,6 +122,8 @@ class _SimulatedShop:
 
     def __init__(self, conf: Settings) -> None:
         self._home = conf.home
+        self._customers = conf.simulated_customers
+        self._seed = conf.simulated_seed
 
     def tables(self, folder: Path, until: datetime) -> dict[str, Input]:
         from dataclasses import replace
@@ -148,10 +148,14 @@ class _SimulatedShop:
         stamp = until.astimezone(UTC).strftime("%Y-%m-%dT%H%M%SZ")
         root.mkdir(exist_ok=True)
         made = truth.made_shops(root)
-        if made and truth.read_note(made[-1]).get("effect", 1.0) != self.effect:
+        size = {"customers": self._customers} if self._customers else {}
+        parameters = Parameters.load(answers={"effect": self.effect}, **size)
+        kept = {"effect": 1.0} | truth.read_note(made[-1]) if made else {}
+        wanted = {"effect": self.effect, "customers": parameters.customers, "seed": self._seed}
+        if any(kept.get(name, value) != value for name, value in wanted.items()):
             raise BadSettings(
                 f"This home holds another simulated shop than {self.name}.",
-                "Choose another home with CONTROLTOWER_HOME.",
+                "Choose another home with CONTROLTOWER_HOME, or the CONTROLTOWER_SIMULATED_* it was made with.",
             )
         if made and made[-1].name >= stamp:
             return made[-1]
@@ -160,8 +164,7 @@ class _SimulatedShop:
         fresh = root / f".new-{uuid.uuid4().hex}"
         if made:
             shutil.copytree(made[-1] / truth.TRUTH, fresh / truth.TRUTH)  # it keeps the opening day
-        parameters = Parameters.load(answers={"effect": self.effect})
-        shop.generate(fresh, until=until, parameters=parameters, seed=SIMULATION_SEED)
+        shop.generate(fresh, until=until, parameters=parameters, seed=self._seed)
         fresh.rename(root / stamp)
         for old in made:
             shutil.rmtree(old)

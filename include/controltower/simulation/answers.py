@@ -20,7 +20,7 @@ from controltower.simulation.parameters import Answers
 from controltower.simulation.truth import Customer, Product, Truth
 
 DELIVERY, MAILBOX, MESSAGE = 21, 22, 23  # what a generator is for
-_NIGHT_ENDS = 7  # local hour: who would look at a mail before it looks at their own hour instead
+_NIGHT_BEGINS, _NIGHT_ENDS = 22, 7  # local hours: who would look after midnight looks at their own hour instead
 _LAST_LOOK = timedelta(days=7)
 _NAME = 12  # so many characters of a product's title tell it: subjects are cut short
 _UNIFORM = "open machine click second link link_2 leaves how complains buys at_once product more cancelled".split()
@@ -203,7 +203,7 @@ def _looks(p: Answers, customer: Customer, mail: bool, arrived: datetime, draws:
     seen = arrived + max(min(delay, _LAST_LOOK), timedelta(seconds=5))
     local = seen.astimezone(customer.zone)
     if local.hour < _NIGHT_ENDS:
-        seen += timedelta(hours=max(customer.hour, _NIGHT_ENDS) - local.hour)
+        seen = local.replace(hour=int(min(max(customer.hour, _NIGHT_ENDS), _NIGHT_BEGINS))).astimezone(arrived.tzinfo)
     return seen.replace(microsecond=seen.microsecond // 1000 * 1000)
 
 

@@ -36,7 +36,7 @@ def generate(folder: Path, *, until: datetime, parameters: Parameters, seed: int
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRUTH).mkdir(exist_ok=True)
-    _keep_note(folder, opened, seed, parameters.answers.effect)
+    _keep_note(folder, opened, seed, parameters)
     written = {name: tables.write(folder, name, rows) for name, rows in _tables(world, state, log, now).items()}
     tables.write(folder / TRUTH, "truth", _truth(world, state, now))
     tables.write(folder / TRUTH, "products", _product_truth(world))
@@ -77,9 +77,10 @@ def _kept_opening(folder: Path, parameters: Parameters, seed: int, until: dateti
     return opened if kept["seed"] == seed and enough else None
 
 
-def _keep_note(folder: Path, opened: date, seed: int, effect: float) -> None:
+def _keep_note(folder: Path, opened: date, seed: int, parameters: Parameters) -> None:
+    made = {"seed": seed, "customers": parameters.customers, "effect": parameters.answers.effect}
     fresh = folder / TRUTH / f".{NOTE}.new"
-    fresh.write_text(json.dumps({"opened": opened.isoformat(), "seed": seed, "effect": effect}), encoding="utf-8")
+    fresh.write_text(json.dumps({"opened": opened.isoformat()} | made), encoding="utf-8")
     fresh.replace(folder / TRUTH / NOTE)
 
 

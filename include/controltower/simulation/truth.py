@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -63,7 +63,7 @@ class Truth:
     folder: Path
     seed: int
     effect: float
-    parameters: Parameters
+    parameters: Parameters = field(repr=False)
 
     @classmethod
     def of_home(cls, home: Path) -> Truth | None:

@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 
 BROWSER = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0 Mobile Safari/537.36"
 CUSTOMERS = ["c0", "c1", "c2"]  # c1 reads English; c0 has a second id, c0-old
-BOXES = ("email.marketing", "email.profiling", "push.marketing", "push.night_marketing", "push.profiling")
+BOXES = ("email.marketing", "push.marketing", "push.night_marketing")
 
 
 @dataclass

@@ -66,9 +66,9 @@ def test_a_page_that_lay_open_does_not_give_a_consent_back(public: Public) -> No
     was = tuple(shown(public.get("preferences", message_id).text))
     public.unsubscribe(message_id)
     public.at("2026-06-16T09:00+09:00")
-    public.choose(message_id, (*was, "push.profiling"), was)
+    public.choose(message_id, (*was, "push.marketing", "push.night_marketing"), was)
     assert "c2" not in public.granted("email")
-    assert public.granted("push", "profiling") == {"c2"}
+    assert public.granted("push", "night_marketing") == {"c2"}
 
 
 def test_night_needs_the_app_messages_themselves(public: Public) -> None:
@@ -94,7 +94,7 @@ def test_stop_everything_is_an_objection(public: Public) -> None:
     page = public.stop(message_id).text
     assert "모든 마케팅에 대한 반대" in page and checked(page) == set()
     assert suppressed(public) == {"c0", "c0-old"}
-    assert all("c0" not in public.granted(*box.split(".")) for box in BOXES)
+    assert all("c0" not in public.granted(*box.split(".")) for box in (*BOXES, "email.profiling", "push.profiling"))
     rows = len(public.consents())
 
     public.at("2026-06-16T09:00+09:00")
@@ -122,7 +122,7 @@ def test_a_box_checked_after_it_ends_the_objection(public: Public) -> None:
 def test_other_suppressions_stay(public: Public) -> None:
     with begin(public.settings) as ledger:
         suppressions.add(ledger, "customer", "c2", reason="fraud", source="test", now=clock.now(public.settings))
-    public.choose(public.message("c2"), ("email.profiling",), ())
+    public.choose(public.message("c2"), ("push.marketing",), ())
     assert suppressed(public) == {"c2"}
 
 

@@ -30,10 +30,9 @@ from controltower.web.public.answers import Reader, page, reader_of
 
 Box = tuple[str, str]  # channel, purpose
 
-BOXES: Final[tuple[Box, ...]] = (
-    ("email", "marketing"), ("email", "profiling"),
-    ("push", "marketing"), ("push", "night_marketing"), ("push", "profiling"),
-)  # fmt: skip
+BOXES: Final[tuple[Box, ...]] = (("email", "marketing"), ("push", "marketing"), ("push", "night_marketing"))
+# Not on the page: what a message shows doesn't depend on this consent yet, so a box would promise too much.
+_PROFILING: Final[tuple[Box, ...]] = (("email", "profiling"), ("push", "profiling"))
 SOURCE: Final = "preference_page"
 OBJECTION: Final = "objection"
 _NIGHT: Final = ("push", "night_marketing")  # means nothing without the channel's marketing
@@ -150,7 +149,7 @@ def object_to_all(
     ledger: sa.Connection, recipient: Recipient, now: datetime, before: Collection[Box], text: str, already: bool
 ) -> Change:
     """Withdraw every box and suppress the person; again, it changes nothing."""
-    for box in BOXES:
+    for box in (*BOXES, *_PROFILING):
         consents.withdraw(
             ledger, recipient.customers, *box, now, source=SOURCE, proof=recipient.message_id, text_version=text
         )
