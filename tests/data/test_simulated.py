@@ -104,3 +104,21 @@ def test_a_home_of_before_there_was_an_effect_goes_on(lake: Lake, conf: Settings
     del note["effect"]
     (made / "truth" / "shop.json").write_text(json.dumps(note))
     assert ingest_data("simulated", "2025-12-18", "2025-12-19")["tables"]["orders"]["read"]
+
+
+def test_its_size_and_seed_are_settings_and_stay_in_a_home(
+    lake: Lake, conf: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTROLTOWER_SIMULATED_CUSTOMERS", "20")
+    monkeypatch.setenv("CONTROLTOWER_SIMULATED_SEED", "7")
+    ingest_data("simulated", end="2025-12-18")
+    assert 10 <= len(rows(lake, "customers")) <= 40  # some sign up later
+    truth = Truth.of_home(conf.home)
+    assert truth
+    assert truth.seed == 7
+    for name, other in (("CUSTOMERS", "21"), ("SEED", "8")):
+        with monkeypatch.context() as changed:
+            changed.setenv(f"CONTROLTOWER_SIMULATED_{name}", other)
+            with pytest.raises(BadSettings, match="another simulated shop"):
+                ingest_data("simulated", "2025-12-18", "2025-12-19")
+    assert ingest_data("simulated", "2025-12-18", "2025-12-19")["tables"]["events"]["read"]

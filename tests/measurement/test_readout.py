@@ -159,6 +159,31 @@ def test_whoever_an_earlier_run_could_write_to_is_left_out(story: Story) -> None
     assert who(story, run_id) == ({"n": True, "k": False}, {"in_earlier_run": 2, "global_holdout": 1})
 
 
+def test_a_run_without_anybody_new_says_so(story: Story) -> None:
+    story.plan(FIRST)
+    story.send()
+    story.plan({"b": "email/x", "h": "holdout"}, occurrence="2026-06-16", now=NOW + DAY)
+    story.send(at=NOW + DAY + HOUR)
+    story.orders_are_loaded()
+    found = story.report()
+    assert found["readout"]["verdict"] == "nobody new"
+    assert any("2 customers were in an earlier run" in note for note in found["notes"])
+
+
+def test_a_version_that_sent_something_is_named_in_the_next_ones_report(story: Story) -> None:
+    first = story.plan(FIRST)
+    story.send(only={"a"})
+    story.plan({"a": "in_earlier_version", "b": "in_earlier_version", "k": "email/x"}, now=NOW + HOUR)
+    story.orders_are_loaded()
+    found = story.report()
+    assert [(v["version"], v["state"], v["accepted"]) for v in found["versions"]] == [
+        (1, "superseded", 1), (2, "planned", 0)
+    ]  # fmt: skip
+    assert any(note.startswith(f"Version 1 of this occasion (run {first}) sent 1 messages") for note in found["notes"])
+    older = story.report(run_id=first)
+    assert older["outcome"] == "replaced by a newer version: 1 of 2 messages had left"
+
+
 def test_a_run_of_which_nothing_left_or_of_another_campaign_leaves_nobody_out(story: Story) -> None:
     story.plan(FIRST, campaign="summer")
     story.send()

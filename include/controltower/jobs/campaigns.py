@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from controltower.campaigns.planning import Member, Permissions
     from controltower.data.lake import Reading
-    from controltower.ledger.plans import Decision, Run
+    from controltower.ledger.plans import Run
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,6 @@ def plan_campaign(
     is frozen with the hold `approval` (jobs/approvals.py).
     """
     from controltower.campaigns.composing import Composer
-    from controltower.campaigns.planning import POLICY_VERSION, decide
     from controltower.ledger import plans
     from controltower.ledger.database import begin, reading
 
@@ -92,33 +91,11 @@ def plan_campaign(
         else:
             if previous:
                 plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=now, superseded=True)
-            members = with_subjects(ledger, members, now)
-            allowed = permissions(ledger, shop, spec, now, occurrence_id)
-            despite = bool((form or {}).get("despite_anomaly"))
-            odd = preflight.check(ledger, shop, spec, occurrence_id, len(members), policy["made"], now, despite)
-            learned = learning.learn(ledger, spec, occurrence, now)
-            plan = decide(members, spec, shop, allowed, now, learned)
-            paused = previous is not None and previous.state == "planned" and plans.run(ledger, previous.run_id).paused
-            hold = _hold(shop, spec, plan, len(allowed.in_earlier_version), form or {}) or ("pause" if paused else None)
-            run_id = plans.freeze(
-                ledger,
-                occurrence_id=occurrence_id,
-                campaign=campaign,
-                as_of=now,
-                now=now,
-                spec=spec.model_dump(mode="json"),
-                spec_hash=spec.hash,
-                content_hash=template.content_hash,
-                policy=policy
-                | {"global_holdout": shop.global_holdout, "form": dict(form or {}), "anomalies": odd}
-                | ({"learned": learned.record()} if learned else {}),
-                policy_version=POLICY_VERSION,
-                triggered_by=trigger_id,
-                asked_by=asked_by,
-                expires_in=timedelta(hours=spec.window.expires_hours),
-                plan=plan,
-                hold=hold,
-            )
+            run_id, hold = _freeze(
+                ledger, shop, spec, members, policy, form or {},
+                occurrence_id=occurrence_id, occurrence=occurrence, previous=previous, now=now,
+                content_hash=template.content_hash, triggered_by=trigger_id, asked_by=asked_by,
+            )  # fmt: skip
             note = f"version {previous.version + 1} of this occurrence" if previous else "planned"
             note += {None: "", "approval": ": it waits for approval", "pause": ": paused, as the one before"}[hold]
     return run_report(conf, run_id, note=note)
@@ -169,10 +146,53 @@ def cancel_campaign(campaign: str, occasion: str | None = None, by: str | None =
     return run_report(conf, run.run_id, note=f"{cancelled} unsent messages cancelled")
 
 
-def _hold(shop: Shop, spec: Spec, plan: Sequence[Decision], earlier: int, form: Mapping[str, Any]) -> str | None:
+def _freeze(
+    ledger: sa.Connection,
+    shop: Shop,
+    spec: Spec,
+    members: Sequence[Member],
+    policy: Mapping[str, Any],
+    form: Mapping[str, Any],
+    *,
+    occurrence_id: int,
+    occurrence: str,
+    previous: Run | None,
+    now: datetime,
+    **known: Any,
+) -> tuple[int, str | None]:
+    """Decide about each member and write the version down. Returns its run id, and why it may not leave yet."""
+    from controltower.campaigns.planning import POLICY_VERSION, decide
+    from controltower.ledger import plans
+
+    members = with_subjects(ledger, members, now)
+    allowed = permissions(ledger, shop, spec, now, occurrence_id)
+    despite = bool(form.get("despite_anomaly"))
+    odd = preflight.check(ledger, shop, spec, occurrence_id, len(members), policy["made"], now, despite)
+    learned = learning.learn(ledger, spec, occurrence, now)
+    plan = decide(members, spec, shop, allowed, now, learned)
     messages = sum(d.outcome == "message" for d in plan)
-    asked = messages > 0 and bool(form.get("despite_anomaly"))
-    return "approval" if asked or approval.must_wait(shop, spec, messages, earlier) else None
+    hold = None
+    if approval.must_wait(shop, spec, messages, len(allowed.in_earlier_version)) or (messages and despite):
+        hold = "approval"
+    elif previous and previous.state == "planned" and plans.run(ledger, previous.run_id).paused:
+        hold = "pause"
+    run_id = plans.freeze(
+        ledger,
+        occurrence_id=occurrence_id,
+        campaign=spec.name,
+        as_of=now,
+        now=now,
+        spec=spec.model_dump(mode="json"),
+        spec_hash=spec.hash,
+        policy={**policy, "global_holdout": shop.global_holdout, "form": dict(form), "anomalies": odd}
+        | ({"learned": learned.record()} if learned else {}),
+        policy_version=POLICY_VERSION,
+        expires_in=timedelta(hours=spec.window.expires_hours),
+        plan=plan,
+        hold=hold,
+        **known,
+    )
+    return run_id, hold
 
 
 def _rehearse(conf: Settings, shop: Shop, spec: Spec, day: date) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class _SimulatedShop:
         stamp = until.astimezone(UTC).strftime("%Y-%m-%dT%H%M%SZ")
         root.mkdir(exist_ok=True)
         made = truth.made_shops(root)
-        size = {"customers": self._customers} if self._customers else {}
+        size: dict[str, Any] = {"customers": self._customers} if self._customers else {}
         parameters = Parameters.load(answers={"effect": self.effect}, **size)
         kept = {"effect": 1.0} | truth.read_note(made[-1]) if made else {}
         wanted = {"effect": self.effect, "customers": parameters.customers, "seed": self._seed}

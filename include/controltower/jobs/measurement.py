@@ -81,21 +81,20 @@ def report_campaign(
     from controltower.ledger import cohorts, funnels
     from controltower.ledger.database import reading
     from controltower.measurement import report
+    from controltower.measurement.funnel import funnel
 
     conf, shop, moment = _moment(as_of)
     with reading(conf) as ledger:
         run = _chosen(conf, ledger, campaign, occasion, run_id, moment)
-        versions = [
-            {
-                "run_id": v.run_id,
-                "version": v.version,
-                "state": v.state,
-                "accepted": sum(c.messages for c in funnels.cells(ledger, v.run_id, moment) if c.state == "accepted"),
-            }
-            for v in cohorts.runs(ledger, campaign=campaign, occurrence=run.occurrence)
-        ]
         with _measuring(conf, shop, ledger, run.planned_at, moment) as measuring:
             worth = measuring.measure(run)
+        versions = []
+        for v in cohorts.runs(ledger, campaign=campaign, occurrence=run.occurrence):
+            own = v.run_id == run.run_id
+            counts = worth.funnel.run if own else funnel([], funnels.cells(ledger, v.run_id, moment)).run
+            versions.append(
+                {"run_id": v.run_id, "version": v.version, "state": v.state, "accepted": int(counts["accepted"])}
+            )
         final = cohorts.final_readout(ledger, run.run_id, moment)
         return report.build(
             worth, shop, moment, versions=versions, decided=cohorts.decided(ledger, run.run_id),

@@ -148,11 +148,12 @@ def _seen_before(run_ids: Sequence[int]) -> sa.ColumnElement[bool]:
     if not run_ids:
         return sa.false()
     d, first, same = decisions.c, decisions.alias(), subjects.alias()
+    # IN, not a join: SQLite would read all of the earlier run for each decision
+    ids = sa.select(same.c.customer_id).where(same.c.subject_id == d.subject_id).correlate(decisions)
     return (
         sa.exists()
         .where(
-            same.c.subject_id == d.subject_id,
-            first.c.customer_id == same.c.customer_id,
+            first.c.customer_id.in_(ids),
             first.c.run_id.in_(run_ids),
             first.c.run_id < d.run_id,
             first.c.outcome.in_(_ELIGIBLE),

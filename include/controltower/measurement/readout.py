@@ -167,10 +167,19 @@ def too_small(treated: Group, holdout: Group) -> bool:
     return smaller * min(pooled, 1 - pooled) < FEWEST
 
 
-def verdict(treated: Group, holdout: Group, window: Window, *, left: int, recorded: bool) -> tuple[str, str]:
-    """One of `no holdout`, `nothing left`, `window open: n of m days`, `too small`, `placebo test`, `effect`,
-    `no effect shown`; and the sentence that says it. `left` is how many messages left.
+def verdict(
+    treated: Group, holdout: Group, window: Window, *, left: int, recorded: bool, seen_before: int = 0
+) -> tuple[str, str]:
+    """One of `nobody new`, `no holdout`, `nothing left`, `window open: n of m days`, `too small`, `placebo test`, `effect`,
+    `no effect shown`; and the sentence that says it. `left` is how many messages left, `seen_before` how many customers
+    an earlier run of the campaign could write to.
     """
+    if seen_before and not (holdout.customers and treated.customers):
+        return (
+            "nobody new",
+            "The customers of this run were in an earlier one of this campaign, whose messages decided who could be in"
+            " this one: they are compared in the report of the run that drew them first.",
+        )
     if not holdout.customers or not treated.customers:
         return "no holdout", "Nobody was held out, so nothing can be said about what the messages changed."
     if not left:
@@ -209,7 +218,9 @@ def readout(
 ) -> dict[str, Any]:  # fmt: skip
     """The comparison as a report shows it: JSON-able; shares as fractions, money as text in `currency`."""
     treated, holdout = groups[True], groups[False]
-    word, sentence = verdict(treated, holdout, window, left=left, recorded=recorded)
+    word, sentence = verdict(
+        treated, holdout, window, left=left, recorded=recorded, seen_before=left_out.get("in_earlier_run", 0)
+    )
     return {
         "verdict": word,
         "sentence": sentence,

@@ -28,8 +28,13 @@ _CSP = "; ".join(
         "frame-ancestors 'self'",
     )
 )
-# A mail is a stranger's page: sandboxed even when opened by itself, no script, pictures only from within it.
-_MAIL_CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
+# A mail is a stranger's page: sandboxed even when opened by itself, no script, pictures only from within it. Links
+# that somebody clicks open a new tab, an ordinary one: else the public app's forms would not work there.
+CAGE = "allow-popups allow-popups-to-escape-sandbox"
+_MAIL_CSP = (
+    f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'self'; "
+    f"sandbox {CAGE}"
+)
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_PAGES),
@@ -82,14 +87,14 @@ def router(sandbox: Sandbox) -> APIRouter:
             return not_found(404)
         received = rendering.mail_as_received(request, message["position"])
         raw = json.dumps(rendering.one_of(request, message["position"]), indent=2, ensure_ascii=False)
-        return _page("mail.html", message=show(message), mail=received, raw=raw)
+        return _page("mail.html", message=show(message), mail=received, raw=raw, cage=CAGE)
 
     @routes.get("/mail/{key}/html")
     def mail_html(key: int) -> Response:
         message, request = _message(sandbox, key, "email")
         if message is None:
             return not_found(404)
-        body = rendering.mail_as_received(request, message["position"]).html
+        body = rendering.shown_in_tabs(rendering.mail_as_received(request, message["position"]).html)
         return HTMLResponse(rendering.shown_offline(body), headers=_HEADERS | {"Content-Security-Policy": _MAIL_CSP})
 
     @routes.get("/push/{key}")

@@ -57,6 +57,11 @@ class Push:
     data: dict[str, str]
     options: dict[str, str]
 
+    @property
+    def opens(self) -> str:
+        """The link where a browser can open it; empty for an app's own scheme, and for scripts."""
+        return self.link if re.match("https?://", self.link) else ""
+
 
 def entries(mail: dict[str, Any]) -> list[Entry]:
     """One entry per personalization of an accepted mail/send body."""
@@ -139,6 +144,11 @@ def shown_offline(page: str) -> str:
     return _REMOTE_IMAGE.sub(lambda m: m[1] + m[2] + _placeholder(m[3]) + m[2], page)
 
 
+def shown_in_tabs(page: str) -> str:
+    """The mail's HTML whose links open in a tab of their own, as a web mail program shows it."""
+    return _HEAD.sub(lambda m: m[0] + '<base target="_blank">', page, count=1)
+
+
 def _merged(name: str, mail: dict[str, Any], one: dict[str, Any]) -> dict[str, str]:
     """What all personalizations share, overridden by this one's own."""
     return (mail.get(name) or {}) | (one.get(name) or {})
@@ -199,6 +209,9 @@ def _links(page: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys((words, url) for words, url in parser.found if re.match("https?://", url)))
 
 
+_HEAD = re.compile(
+    r"(<!doctype[^>]*>\s*)?(<html\b[^>]*>\s*)?(<head\b[^>]*>)?", re.IGNORECASE
+)  # what a page may begin with
 _REMOTE_IMAGE = re.compile(r"""(<img\b[^>]*?\ssrc\s*=\s*)(["'])(https?://[^"'<>]*)\2""", re.IGNORECASE)
 
 
