@@ -148,7 +148,7 @@ def campaign_list() -> None:
 def campaign_preview(
     name: Name,
     customers: Annotated[int, typer.Option(min=1, max=50, help="how many messages to render")] = 3,
-    as_of: AsOf = None,
+    as_of: reports.AsOf = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="write the rendered messages here (.json)", callback=_is_json)
     ] = None,

@@ -185,6 +185,7 @@ def load(services: Mapping[str, Service], admin: Airflow, marketer: Airflow, run
     expect("consents in PostgreSQL", int(kept), found["consents"])
     expect("the log that the marketer reads", '"event"' in log, True)
     expect("the Tower's page", marketer.code("GET", "/tower/"), 200)
+    services["airflow-scheduler"].run(["python", "-m", "controltower.cli", "doctor"])
     took = time.monotonic() - at
     say(f"ingest_data loaded {sum(rows.values())} rows, {kept} consents are in PostgreSQL, after {took:.1f} s")
 

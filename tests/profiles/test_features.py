@@ -78,13 +78,18 @@ def test_cancelled_orders_count_nothing_and_returned_ones_no_money(tmp_path: Pat
             order("3", "b", ago(10), ("p", 1, 100), ("q", 1, 1), status="returned"),
             order("4", "c", ago(10), ("p", 1, 0)),
             order("5", None, ago(10), ("p", 1, 9)),
+            order("6", "d", ago(10), ("p", 1, 100), ("p", -1, 100), status="returned"),
+            order("7", "e", ago(20), ("p", 3, 10)),
+            order("8", "e", ago(10), ("p", -1, 10), status="returned"),
         ),
     )
     rows = frame(lake)
+    assert rows.loc["d", "revenue_total"] == 0  # undone once, though both the order and its line say so
+    assert rows.loc["e", "revenue_total"] == 20  # a return booked as an order of its own
     assert [rows.loc["a", "orders_total"], rows.loc["a", "revenue_total"]] == [1, 5]
     assert [rows.loc["b", "orders_total"], rows.loc["b", "revenue_total"], rows.loc["b", "returned_lines"]] == [1, 0, 2]
     assert [rows.loc["c", "orders_total"], rows.loc["c", "lifecycle"]] == [0, "prospect"]
-    assert list(rows.index) == ["a", "b", "c"]
+    assert list(rows.index) == ["a", "b", "c", "d", "e"]
 
 
 def test_money_in_other_currencies_needs_that_days_rate(tmp_path: Path) -> None:

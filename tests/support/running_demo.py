@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from controltower import clock
+from controltower.settings import Settings, load_shop
 
-from demo.tower import Api
+from demo.tower import USER, Api, passwords
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start_demo(source: Path, homes: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+def start_demo(source: str | Path, homes: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "CONTROLTOWER_"))}
     command = [sys.executable, "-m", "demo", "--source", str(source), "--homes", str(homes), *arguments]
     return subprocess.Popen(
@@ -46,15 +48,52 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
 
 @dataclass
 class Demo:
-    """A demo that is up: what it printed, its home, its Airflow."""
+    """A demo that is up: what it printed, its home, its Airflow, and where its pages are."""
 
-    source: Path
+    source: str | Path
     homes: Path
     home: Path
     process: subprocess.Popen[str]
     said: str
     api: Api
     inbox: str
+    public: str
+
+    @classmethod
+    def that_is_up(cls, source: str | Path, homes: Path, process: subprocess.Popen[str]) -> Demo:
+        """The one demo of `homes`, once it is done with its days."""
+        said = read_until(process, "It stays up until Ctrl-C")
+        (home,) = homes.iterdir()
+        found = {
+            name: re.search(pattern, said)
+            for name, pattern in (
+                ("airflow", r"Airflow  (\S+)"),
+                ("inbox", r"Inbox    (\S+)"),
+                ("public", r"pages at (\S+)"),
+            )
+        }
+        urls = {name: match[1] for name, match in found.items() if match}
+        made = cls(source, homes, home, process, said, Api(urls["airflow"], ""), urls["inbox"], urls["public"])
+        made.api = made.user(USER)
+        return made
+
+    @property
+    def settings(self) -> Settings:
+        """Of its home, read in the tests' own process."""
+        return Settings(home=self.home)
+
+    def user(self, name: str) -> Api:
+        """Airflow's API as one of its users."""
+        api = Api(self.api.url, self.password(name), name)
+        api.log_in()
+        return api
+
+    def password(self, name: str) -> str:
+        return passwords(self.home / "airflow")[name]
+
+    def set_clock(self, moment: str, speed: float = 1.0) -> None:
+        """The home's clock, in the shop's zone."""
+        clock.set_clock(self.settings, clock.parse(moment, load_shop(self.settings)), speed)
 
     def shell(self, command: str) -> str:
         """Run a command as a user would after `. shell.sh`."""
@@ -73,9 +112,6 @@ class Demo:
     def caught(self) -> dict[str, int]:
         counts: dict[str, int] = httpx.get(f"{self.inbox}/api/summary", trust_env=False).json()
         return counts
-
-    def campaign_runs(self) -> list[dict[str, Any]]:
-        return self.api.runs("campaign_win_back")
 
     def wait(self, dag: str, run_id: str, seconds: float = 180) -> str:
         """A run's final state."""

@@ -170,9 +170,9 @@ def too_small(treated: Group, holdout: Group) -> bool:
 def verdict(
     treated: Group, holdout: Group, window: Window, *, left: int, recorded: bool, seen_before: int = 0
 ) -> tuple[str, str]:
-    """One of `nobody new`, `no holdout`, `nothing left`, `window open: n of m days`, `too small`, `placebo test`, `effect`,
-    `no effect shown`; and the sentence that says it. `left` is how many messages left, `seen_before` how many customers
-    an earlier run of the campaign could write to.
+    """One of `nobody new`, `no holdout`, `nothing left`, `window open: n of m days`, `too small`, `placebo test`,
+    `effect`, `no effect shown`; and the sentence that says it. `left` is how many messages left, `seen_before` how many
+    customers an earlier run of the campaign could write to.
     """
     if seen_before and not (holdout.customers and treated.customers):
         return (

@@ -117,15 +117,18 @@ def _lines(tables: Tables, headers: ir.Table, shop: Shop) -> ir.Table:
         rates, [joined.currency == rates.rate_from, joined.ordered_at.date() == rates.rate_date]
     ).drop("rate_from", "rate_date")
     rate = ibis.ifelse(joined.currency == shop.currency, ibis.literal(1).cast(_RATE), joined.rate)
-    back = (joined.quantity < 0) | (joined.status.fill_null("placed") == "returned")
+    undone = joined.status.fill_null("placed") == "returned"
+    back = (joined.quantity < 0) | undone
     cancelled = joined.status.fill_null("placed") == "cancelled"
     quantity = joined.quantity.cast(_WIDE)
     gross = (quantity * joined.unit_price).cast("decimal(18,4)")
     # a returned line gives back what was paid: its discount counts the other way
     discount = joined.discount.fill_null(0).cast("decimal(18,4)")
     discount = ibis.ifelse(joined.quantity < 0, -discount, discount)
-    # an order returned as a whole keeps its positive lines: sold and given back, so no money
-    kept = ibis.ifelse((joined.quantity > 0) & back, ibis.literal(0).cast("decimal(18,4)"), gross - discount)
+    # an order returned as a whole comes to nothing, with or without lines that say so; a return booked as an order of its
+    # own, without anything sold in it, gives back money
+    sold = (joined.quantity > 0).any().over(group_by="order_id")
+    kept = ibis.ifelse(undone & sold, ibis.literal(0).cast("decimal(18,4)"), gross - discount)
     in_shop_money = (kept.cast(_WIDE) * rate).cast("decimal(18,4)")
     return joined.filter((joined.quantity < 0) | ~cancelled).select(
         "customer_id",
