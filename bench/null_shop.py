@@ -107,7 +107,7 @@ class Shop:
         for n, campaign in enumerate(campaigns):
             treated, holdout = found[n][True], found[n][False]
             window = Window(campaign.at, days, campaign.at + days * DAY)
-            word, _ = verdict(treated, holdout, window, left=1, recorded=False)
+            word = verdict(treated, holdout, window, left=1, recorded=False)
             shown = compare(treated, holdout)
             yield Judged(campaign, treated, holdout, word, shown["difference"], shown["low"], shown["high"])
 

@@ -3,8 +3,10 @@
 A plan of more messages than the threshold is frozen with a hold. Airflow asks those named in CONTROLTOWER_APPROVERS,
 without whoever triggered the run, and lets nobody else answer. The task waits in `awaiting_input` and takes no slot.
 
-What the answer is about and who gave it come from Airflow's own record, never from XCom, which users may write: the
-task that asks also writes the answer to the ledger, where who may decide is checked again.
+Which run is asked about is read from what `plan` returned, an XCom, which users may write: the question is made from
+the ledger, where a run waits or doesn't. From then on Airflow's own record counts: what was asked is kept with the
+waiting task, and who answered comes from Airflow. The same task writes the answer to the ledger, where who may decide
+is checked again.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class AskSecondPerson(ApprovalOperator):
         if not asked:
             raise AirflowSkipException("No run waits for approval.")
         self.subject, self.body = asked["subject"], asked["body"]
-        self.assigned_users = [{"id": user_id, "name": name} for name, user_id in asked["approvers"].items()]
+        self.assigned_users = [{"id": name, "name": name} for name in asked["approvers"]]
         try:
             super().execute(context)
         except TaskAwaitingInput as waiting:

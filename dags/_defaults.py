@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Asset, CronDataIntervalTimetable, Param
 from airflow.sdk.exceptions import AirflowFailException
 from controltower import clock, settings
+from controltower.campaigns.occasions import occasions
 from controltower.errors import ControlTowerError, ProviderDown
 
 log = logging.getLogger(__name__)
@@ -72,27 +73,17 @@ def as_ofs(events: Mapping[Any, Any], otherwise: Any) -> list[Any]:
 
     Airflow gives several events to one run when they come faster than the runs do, as in a backfill.
     """
-    return sorted({moment for asset in events for event in events[asset] for moment in event.extra["as_of"]}) or [
-        otherwise
-    ]
+    moments = {moment for asset in events for event in events[asset] for moment in event.extra["as_of"]}
+    return sorted(moments) or [otherwise]
 
 
-def occasions(events: Mapping[Any, Any], dag_run: Any, given: str | None) -> list[str | None]:
-    """The days that a campaign's run is for: the form's, else those of the moments that triggered it.
-
-    A run by hand means the day on which it was asked for, also when it is cleared another day. Airflow knows that day
-    by the wall clock only: where the home's clock is set, such a run means the clock's today (None).
-    """
-    if given:
-        return [given]
+def days(events: Mapping[Any, Any], dag_run: Any, given: str | None) -> Sequence[str | None]:
+    """The occasions that a campaign's run is for: the form's day, else those of what triggered it."""
     here = settings.load()
     by_hand = dag_run.run_type == "manual"
-    if by_hand and clock.is_set(here):
-        return [None]
-    shop = settings.load_shop(here)
     asked = dag_run.run_after if by_hand else dag_run.data_interval_end or dag_run.run_after
     moments = as_ofs(events, asked.isoformat())
-    return sorted({clock.parse(moment, shop).astimezone(shop.zone).date().isoformat() for moment in moments})
+    return occasions(given, moments, settings.load_shop(here), by_hand=by_hand, clock_is_set=clock.is_set(here))
 
 
 def run(job: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ and nothing of it leaves. The log says what to mend.
 """
 
 from _approval import AskSecondPerson, release
-from _defaults import DAG, SCORES, occasions, run, timed
+from _defaults import DAG, SCORES, days, run, timed
 from _form import form
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
@@ -19,7 +19,8 @@ from controltower import settings
 from controltower.campaigns.specs import BrokenSpec, Spec, load_specs
 from controltower.jobs import campaigns
 
-SEVERAL = DAG | {"max_active_runs": 16}  # one that waits for approval keeps no other waiting; the pool orders the plans
+RUN_TYPES = ["manual", "scheduled", "asset_triggered", "operator_triggered"]  # no backfill: past days send nothing
+SEVERAL = DAG | {"max_active_runs": 16, "allowed_run_types": RUN_TYPES}  # one that waits keeps no other waiting
 
 
 def usable(spec: Spec) -> None:
@@ -30,11 +31,10 @@ def usable(spec: Spec) -> None:
     def campaign() -> None:
         @task(pool="planning", owner=spec.owner)
         def plan(*, params=None, dag_run=None, triggering_asset_events=None) -> list[dict]:
-            by_hand = dag_run.run_type == "manual"
-            asked, user = (dict(params), dag_run.triggering_user_name) if by_hand else ({}, None)
-            days = occasions(triggering_asset_events, dag_run, asked.pop("occasion", None))
-            more = (asked, dag_run.run_id, asked.pop("replan", False), user)
-            return [run(campaigns.plan_campaign, spec.name, day, *more) for day in days]
+            asked = dict(params) if dag_run.run_type == "manual" else {}
+            occasions = days(triggering_asset_events, dag_run, asked.pop("occasion", None))
+            more = (asked, dag_run.run_id, asked.pop("replan", False), dag_run.triggering_user_name)
+            return [run(campaigns.plan_campaign, spec.name, day, *more) for day in occasions]
 
         decided = AskSecondPerson(task_id="approve", planned=plan(), pool="planning", owner=spec.owner).output
         task(pool="planning", owner=spec.owner)(release)(decided)

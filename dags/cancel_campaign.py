@@ -6,11 +6,11 @@ Trigger it with the campaign and the occasion. What was sent stays sent; plannin
 **If it fails**, nothing was cancelled, and the log says why. To stop all sending at once, pause dispatch_messages.
 """
 
-from _defaults import DAG, occasions, run
+from _defaults import DAG, days, run
 from airflow.sdk import Param, dag, task
 from controltower import settings
 from controltower.campaigns.specs import load_specs
-from controltower.jobs import campaigns
+from controltower.jobs import control
 
 NAMES = sorted(spec.name for spec in load_specs(settings.load().campaigns))  # of broken ones too: messages may wait
 FORM = {
@@ -36,8 +36,8 @@ FORM = {
 def cancel_campaign() -> None:
     @task(pool="planning")
     def cancel(*, params=None, dag_run=None) -> dict:
-        (day,) = occasions({}, dag_run, params["occasion"])
-        return run(campaigns.cancel_campaign, params["campaign"], day)
+        (day,) = days({}, dag_run, params["occasion"])
+        return run(control.cancel_campaign, params["campaign"], day, dag_run.triggering_user_name or "Airflow")
 
     cancel()
 

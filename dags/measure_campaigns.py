@@ -1,11 +1,11 @@
 """Measures what campaign runs changed: their orders against those of the customers held out.
 
 It runs when ingest_data has loaded something, as of the end of what was loaded, for each run whose attribution window
-is open or has closed since. A verdict is given once, after the window has closed, and isn't made again. Running it for
-the same moment again replaces that moment's readouts; trigger it with `as_of` to measure as of another one.
+has closed since. A verdict is given once and isn't made again; until then reports show how it stands, without one.
+Trigger it with `as_of` to measure as of another moment.
 
-**If it fails**, the log says why. Nothing is sent or held back by it: reports show the last readout until the next run
-succeeds. Clear the task when the cause is mended.
+**If it fails**, the log says why. Nothing is sent or held back by it, and no verdict is lost: the next run gives it.
+Clear the task when the cause is mended.
 """
 
 from _defaults import AS_OF, DAG, FACTS, as_ofs, run

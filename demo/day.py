@@ -64,7 +64,7 @@ class Day:
             clock.set_clock(here, max(clock.now(here), next_due, next_due.replace(minute=LAST_MINUTE)))
             _, report = self.airflow.do("dispatch_messages", quiet=True)
             requests = sum(report["requests"].values())
-            if requests and not sent:
+            if requests and not sent and not self.number:
                 progress.say("the first messages are in the inbox")
             sent += requests
             progress.say(

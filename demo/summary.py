@@ -16,6 +16,13 @@ from controltower.ledger.tables import campaign_runs, decisions, delivery_events
 from controltower.measurement.report import shown
 from controltower.settings import Settings, load_shop
 
+# After these no mail is planned for a customer. A blocked mail (a full mailbox, say) doesn't close an address.
+_event = delivery_events.c
+NO_MORE = {
+    "unsubscribed from": _event.event == "unsubscribed",
+    "bounced for good": sa.and_(_event.event == "bounced", _event.detail["type"].as_string() == "bounce"),
+}
+
 
 def inbox_counts(url: str) -> dict[str, int] | None:
     """The sandbox's own count; None while it doesn't answer."""
@@ -58,21 +65,21 @@ def report(here: Settings, inbox: str, known_when_planned: Sequence[int]) -> lis
     _models(total["models"])
     print("\n  learned")
     wrong = []
-    for event in ("unsubscribed", "bounced"):
+    for what, event in NO_MORE.items():
         people, later = written_to_after(here, event)
-        _line(event, f"{people:,} customers; messages planned for them afterwards: {later:,}")
+        _line(what, f"{people:,} customers; messages planned for them afterwards: {later:,}")
         if later:
-            wrong.append(f"{later} messages were planned for customers who had {event}")
+            wrong.append(f"{later} messages were planned for customers with a mail that was {what}")
     return disagreements(total, caught) + wrong
 
 
-def written_to_after(here: Settings, event: str) -> tuple[int, int]:
+def written_to_after(here: Settings, event: sa.ColumnElement[bool]) -> tuple[int, int]:
     """How many customers had an event with a mail, and how many mails were planned for them once it was known."""
     m, e, d, r = messages.c, delivery_events.c, decisions.c, campaign_runs.c
     known = (
         sa.select(m.customer_id, sa.func.min(e.received_at).label("since"))
         .join(delivery_events, e.message_id == m.message_id)
-        .where(e.event == event)
+        .where(event, m.channel == "email")
         .group_by(m.customer_id)
         .subquery()
     )
@@ -142,7 +149,7 @@ def _worth(found: Mapping[str, Any]) -> None:
 
 def _difference(readout: Mapping[str, Any]) -> str:
     if readout["difference"] is None:
-        return str(readout["verdict"])
+        return f"{readout['verdict']} (why: on the run's page)"
     share = "{:+.1f}".format
     between = f"{share(100 * readout['low'])} to {share(100 * readout['high'])}"
     return f"{share(100 * readout['difference'])} % points ordered (95 % interval {between}): {readout['verdict']}"

@@ -62,7 +62,6 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "LOGGING__BASE_LOG_FOLDER": folder / "logs",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
-        "USAGE_DATA_COLLECTION__ENABLED": False,
     }
     return {
         **{f"AIRFLOW__{name}": str(value) for name, value in values.items()},

@@ -115,7 +115,7 @@ def test_files_are_short(folder: str) -> None:
     most = {"dags": 60, "tests": 500}.get(folder, 400)
     long = {}
     for path in sources(folder):
-        limit = 400 if folder == "dags" and path.name.startswith("_") else most
+        limit = 100 if folder == "dags" and path.name.startswith("_") else most
         lines = len(path.read_text(encoding="utf-8").splitlines())
         if lines > limit:
             long[str(path.relative_to(ROOT))] = lines

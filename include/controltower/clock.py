@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from controltower.errors import BadSettings
 from controltower.settings import Settings, Shop
@@ -65,6 +66,13 @@ def parse(text: str, shop: Shop) -> datetime:
         ) from None
     check_year(moment)
     return (moment if moment.tzinfo else moment.replace(tzinfo=shop.zone)).astimezone(UTC)
+
+
+def show(moment: datetime, zone: ZoneInfo) -> str:
+    """A moment as people read it, everywhere: 2026-06-15 09:00 KST (Asia/Seoul)."""
+    local = moment.astimezone(zone)
+    short = local.tzname()
+    return f"{local:%Y-%m-%d %H:%M} {short}" + ("" if short == zone.key else f" ({zone.key})")
 
 
 def check_year(day: date) -> None:

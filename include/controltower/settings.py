@@ -70,7 +70,9 @@ class Shop(BaseModel):
         default=False, description="the orders are a recording of the past: no message of ours can have caused them"
     )
     frequency_caps: list[FrequencyCap] = []
-    simulated: list[str] = Field(default=[], description="what in the data is made up, shown where it shows")
+    simulated: list[str | dict[str, str]] = Field(
+        default=[], description="what in the data is made up, shown where it shows; as text, or as text by language"
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -92,6 +94,13 @@ class Shop(BaseModel):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    def made_up(self, language: str) -> list[str]:
+        """What is `simulated`, in a language where it is written in it, else in English, else as it is."""
+        return [
+            text if isinstance(text, str) else text.get(language) or text.get("en") or next(iter(text.values()), "")
+            for text in self.simulated
+        ]
 
 
 class Settings(BaseSettings):
@@ -127,7 +136,9 @@ class Settings(BaseSettings):
     webhook_max_age: int = Field(
         default=90_000, ge=1, description="seconds after which a signed request is refused; SendGrid retries for a day"
     )
-    approvers: str = Field(default="", description="Airflow's users who may approve a run, parted by commas; name:id where the two differ")
+    approvers: str = Field(
+        default="", description="Airflow's users who may approve a run, parted by commas; none: anybody but who asked"
+    )
     fcm_url: str = "https://fcm.googleapis.com"
     fcm_credentials: Path | None = Field(default=None, description="a service account's JSON file")
     memory: str = Field(default="1GB", description="DuckDB's memory limit")
@@ -160,13 +171,7 @@ class Settings(BaseSettings):
 
     @property
     def approver_names(self) -> tuple[str, ...]:
-        return tuple(self.approver_ids)
-
-    @property
-    def approver_ids(self) -> dict[str, str]:
-        """Airflow's own id of each approver, by name: the name itself unless written as `name:id`."""
-        parted = (text.partition(":") for text in _parted(self.approvers))
-        return {name.strip(): (user_id or name).strip() for name, _, user_id in parted}
+        return _parted(self.approvers)
 
     @property
     def shop_file(self) -> Path:

@@ -94,7 +94,7 @@ def test_the_null_shop_is_the_same_shop_and_says_so(
         assert one.equals(other), table
     shop = settings.load_shop(settings.load())
     assert "null shop" in shop.name
-    assert any("no message has any effect" in line for line in shop.simulated)
+    assert any("no message has any effect" in line for line in shop.made_up("en"))
 
 
 def test_a_home_of_before_there_was_an_effect_goes_on(lake: Lake, conf: Settings, small: None) -> None:

@@ -76,7 +76,7 @@ class Desk:
 
     def totals(self) -> reports.Totals:
         with begin(self.settings) as ledger:
-            (found,) = reports.totals(ledger, self.run_id)
+            (found,) = reports.totals(ledger, [self.run_id])
         assert found.accounted
         return found
 

@@ -50,6 +50,15 @@ def test_a_dead_token_is_not_tried_again_but_a_new_one_is(desk: Desk) -> None:
     assert len(suppressed(desk)) == 2
 
 
+def test_a_row_of_dead_tokens_does_not_stop_the_channel(desk: Desk) -> None:
+    """Of twelve devices eleven are dead: more than the eight refusals in a row that mean that we are at fault."""
+    give_tokens(desk, 0, **{c: f"unregistered-{c}" for c in CUSTOMERS[:-2]}, **{CUSTOMERS[-2]: "not a token"})
+    desk.plan("push")
+    report = desk.dispatch()
+    assert report.requests == {"rejected": N - 1, "sent": 1}
+    assert report.trouble == {} and len(suppressed(desk)) == N - 1
+
+
 def test_a_suppressed_device_stays_suppressed_with_a_new_token(desk: Desk) -> None:
     with begin(desk.settings) as ledger:
         suppressions.add(ledger, "device", "d-c0", reason="stolen", source="desk", now=NOW - DAY)

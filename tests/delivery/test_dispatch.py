@@ -17,7 +17,7 @@ from controltower.delivery import dispatch as dispatching
 from controltower.delivery.dispatch import raise_trouble
 from controltower.delivery.policy import unfit_to_send
 from controltower.errors import ProviderDown
-from controltower.ledger import consents, plans, suppressions, tables, work
+from controltower.ledger import consents, plans, runs, suppressions, tables, work
 from controltower.ledger.database import begin
 
 from .conftest import CUSTOMERS, NOW, Desk
@@ -239,7 +239,7 @@ def test_a_run_that_was_cancelled_while_a_worker_held_it_sends_no_more(desk: Des
     desk.plan()
     with begin(desk.settings) as ledger:
         claimed = work.claim(ledger, NOW, ["email"])
-        run = plans.run(ledger, desk.run_id)
+        run = runs.known(ledger, desk.run_id)
         plans.cancel_unsent(ledger, run.occurrence_id, reason="cancelled", now=NOW, superseded=False)
     assert claimed
     with begin(desk.settings) as ledger:  # the worker died

@@ -12,8 +12,7 @@ import pytest
 import sqlalchemy as sa
 from controltower import clock
 from controltower.delivery import dispatch as dispatching
-from controltower.jobs.campaigns import cancel_campaign
-from controltower.jobs.control import pause_campaign, resume_campaign
+from controltower.jobs.control import cancel_campaign, pause_campaign, resume_campaign
 from controltower.jobs.dispatch import dispatch_messages
 from controltower.ledger import holds, tables
 from controltower.ledger.database import begin
@@ -98,11 +97,11 @@ def test_pausing_and_resuming_at_any_time_has_a_named_outcome(desk: Desk) -> Non
     assert [resume_campaign(CAMPAIGN, DAY)["outcome"] for _ in range(2)] == ["resumed", "not_paused"]
     with begin(desk.settings) as ledger:
         holds.set_hold(ledger, desk.run_id, "approval")
-    assert resume_campaign(CAMPAIGN, DAY)["outcome"] == "waits_for_approval"
+    assert resume_campaign(CAMPAIGN, DAY)["outcome"] == "not_paused"
     report = pause_campaign(CAMPAIGN, DAY)
-    assert (report["outcome"], report["hold"]) == ("waits_for_approval", "approval")
+    assert (report["outcome"], report["hold"]) == ("paused", "approval")
     cancel_campaign(CAMPAIGN, DAY)
-    assert pause_campaign(CAMPAIGN, DAY)["outcome"] == resume_campaign(CAMPAIGN, DAY)["outcome"] == "cancelled"
+    assert pause_campaign(CAMPAIGN, DAY)["outcome"] == resume_campaign(CAMPAIGN, DAY)["outcome"] == "cancelled_before"
 
 
 def test_a_run_that_is_out_has_nothing_to_pause(desk: Desk) -> None:
@@ -116,7 +115,8 @@ def test_what_is_held_beyond_its_expiry_ends_as_expired(desk: Desk, hold: str) -
     desk.plan()
     desk.plan("push", due_at=NOW - timedelta(days=1) + 5 * HOUR)  # another run, which isn't held
     with begin(desk.settings) as ledger:
-        holds.set_hold(ledger, desk.run_id - 1, hold)
+        held = desk.run_id - 1
+        holds.set_hold(ledger, held, "approval") if hold == "approval" else holds.pause(ledger, held)
     clock.set_clock(desk.settings, NOW, speed=0)
     report = dispatch_messages()
     assert (report["requests"], report["pending"], report["held"]) == ({"sent": N}, 0, {hold: N})

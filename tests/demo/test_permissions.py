@@ -21,7 +21,7 @@ GETS = sorted(path for method, path in TOWER if method == "GET")
 VIEWER = """
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-print(SimpleAuthManager().generate_jwt(SimpleAuthManagerUser("viewer", "viewer")))
+print(SimpleAuthManager().generate_jwt(SimpleAuthManagerUser(username="viewer", role="viewer")))
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from controltower.feedback import consequences
 from controltower.feedback.intake import LARGEST_BODY
 from controltower.feedback.sendgrid import EVENTS
@@ -52,9 +53,17 @@ ABSURD = [None, True, "1781481620", -1, 0, 10**12, 10**40, MOMENT * 1000, float(
 
 
 def test_an_absurd_time_is_named_and_its_neighbours_count(box: PostBox) -> None:
-    absurd = [box.event("bounce", "c1", timestamp=timestamp, type="bounce") for timestamp in ABSURD]
+    absurd = [box.event("open", "c1", timestamp=timestamp) for timestamp in ABSURD]
     report = box.ingest(*absurd, box.event("open", "c2"))
-    assert (report["events"], report["broken"], report["suppressed"]) == (1, {"bad_timestamp": len(ABSURD)}, {})
+    assert (report["events"], report["broken"]) == (1, {"bad_timestamp": len(ABSURD)})
+
+
+@pytest.mark.parametrize("timestamp", ABSURD)
+def test_who_must_not_be_written_to_counts_whatever_the_time(box: PostBox, timestamp: object) -> None:
+    bounce = box.event("bounce", "c1", timestamp=timestamp, type="bounce")
+    report = box.ingest(bounce, box.event("unsubscribe", "c2", timestamp=timestamp))
+    assert (report["suppressed"], report["unsubscribed"]) == ({"bounced": 1}, 1)
+    assert all(r["occurred_at"] == r["received_at"] for r in box.rows(tables.delivery_events))
 
 
 def test_a_broken_body_holds_nothing_up(box: PostBox) -> None:

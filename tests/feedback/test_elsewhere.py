@@ -9,7 +9,7 @@ from controltower import clock
 from controltower.campaigns.specs import find_spec
 from controltower.data.lake import Lake
 from controltower.jobs import doctor
-from controltower.jobs.campaigns import gather
+from controltower.jobs.planning import gather
 from controltower.ledger import suppressions
 from controltower.ledger.database import begin
 from controltower.settings import Settings, load, load_shop

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from controltower import clock
-from controltower.commands.feedback import feedback
+from controltower.commands.stages import feedback
 from controltower.feedback import consequences
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import consents, plans, suppressions, tables, webhooks

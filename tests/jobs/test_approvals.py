@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from controltower.cli import app
 from controltower.errors import BadSettings, BadSpec, NotAllowed
 from controltower.jobs.approvals import approve_campaign, newest_run, question, reject_campaign
-from controltower.jobs.campaigns import cancel_campaign, plan_campaign
-from controltower.jobs.control import pause_campaign, resume_campaign
-from controltower.ledger import plans, tables
+from controltower.jobs.campaigns import plan_campaign
+from controltower.jobs.control import cancel_campaign, change_run, pause_campaign, resume_campaign
+from controltower.ledger import plans, runs, tables
 from controltower.ledger.database import begin
 from controltower.settings import Settings
 from support import scored_shop
@@ -26,14 +26,14 @@ N = 8
 @pytest.fixture
 def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A scored shop whose campaign has 8 messages, where more than 5 need approval; ann and ben may approve."""
-    monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann, ben:17")
+    monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann, ben")
     return scored_shop.make(home, monkeypatch, N)
 
 
 @pytest.fixture
 def shop_on_each(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The same on each database."""
-    monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann, ben:17")
+    monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann, ben")
     return scored_shop.make(ledger_settings.home, monkeypatch, N)
 
 
@@ -68,7 +68,7 @@ def test_a_large_plan_waits_and_leaves_when_a_second_person_approves(shop_on_eac
 def test_the_hash_is_of_what_is_frozen_in_the_ledger(shop_on_each: Settings) -> None:
     report = plan()
     with begin(shop_on_each) as ledger:
-        run = plans.run(ledger, report["run_id"])
+        run = runs.known(ledger, report["run_id"])
         frozen = list(plans.decided(ledger, run.run_id))
     assert plans.plan_hash(run.content_hash, run.spec_hash, frozen) == report["plan_hash"]
     for other in (frozen[1:], [plans.Decision(**{**vars(frozen[0]), "arm": "other"}), *frozen[1:]]):
@@ -120,7 +120,7 @@ def test_whoever_ticks_despite_an_anomaly_needs_a_second_person(shop: Settings) 
 
 
 @pytest.mark.parametrize(("person", "says"), [("mia", "asked for it"), ("Mia ", "asked for it"), ("carl", "approvers"),
-                                              ("17", "approvers"), ("", "nobody")])  # fmt: skip
+                                              ("", "nobody")])  # fmt: skip
 def test_only_an_approver_who_did_not_ask_may_decide(shop: Settings, person: str, says: str) -> None:
     report = plan()
     for decide in (lambda: approve(report, person), lambda: reject_campaign(report["run_id"], person)):
@@ -171,7 +171,7 @@ def test_an_approval_after_an_edit_is_void_and_cancels_the_run(shop: Settings, e
     with begin(shop) as ledger:
         reasons = set(ledger.execute(sa.select(tables.outcomes.c.reason)).scalars())
     assert reasons == {"changed_after_planning"}
-    assert approve(report)["outcome"] == "cancelled"
+    assert approve(report)["outcome"] == "cancelled_before"
 
 
 def test_a_void_run_can_be_planned_again_with_all_its_customers(shop_on_each: Settings) -> None:
@@ -201,7 +201,9 @@ def test_a_rejected_run_is_cancelled(shop_on_each: Settings) -> None:
     report = plan()
     done = reject_campaign(report["run_id"], "ben")
     assert (done["outcome"], done["state"], done["cancelled"]) == ("rejected", "cancelled", N)
-    assert (approve(report)["outcome"], reject_campaign(report["run_id"], "ann")["outcome"]) == ("cancelled",) * 2
+    assert (approve(report)["outcome"], reject_campaign(report["run_id"], "ann")["outcome"]) == (
+        "cancelled_before",
+    ) * 2
     assert decisions(shop_on_each) == [("rejected", "ben")]
     assert plan()["run_id"] == report["run_id"]  # the same again is not asked again
     scored_shop.write_spec(shop_on_each, title="Edited")
@@ -216,7 +218,7 @@ def test_a_run_that_is_not_there_or_was_cancelled(shop: Settings) -> None:
         newest_run("spring")
     report = plan()
     cancel_campaign("spring")
-    assert approve(report)["outcome"] == "cancelled"
+    assert approve(report)["outcome"] == "cancelled_before"
 
 
 def test_no_hash_is_no_rejection(shop: Settings) -> None:
@@ -244,6 +246,39 @@ def test_a_pause_holds_for_the_version_that_takes_its_place(shop_on_each: Settin
     assert plan()["hold"] is None
 
 
+def test_who_paused_resumed_or_cancelled_it_is_kept(shop_on_each: Settings) -> None:
+    scored_shop.write_shop(shop_on_each, approve_above=None)
+    report = plan()
+    for _ in range(2):  # the second time nothing changes, and nothing is kept
+        pause_campaign("spring", by="mia")
+    resume_campaign("spring")
+    assert cancel_campaign("spring", DAY, by="ann")["outcome"] == "cancelled"
+    done = cancel_campaign("spring", by="ben")
+    assert (done["outcome"], done["cancelled"], done["run_id"]) == ("cancelled_before", N, report["run_id"])
+    assert decisions(shop_on_each) == [("paused", "mia"), ("resumed", "command line"), ("cancelled", "ann")]
+
+
+def test_the_run_that_was_shown_is_changed_and_no_other(shop_on_each: Settings) -> None:
+    scored_shop.write_shop(shop_on_each, approve_above=None)
+    first = plan()["run_id"]
+    scored_shop.write_spec(shop_on_each, title="Edited")
+    second = plan()["run_id"]
+    for action in ("pause", "resume", "cancel"):
+        done = change_run(action, first, "mia")
+        assert (done["run_id"], done["outcome"]) == (first, "superseded")
+    assert decisions(shop_on_each) == []
+    assert change_run("pause", second, "mia")["outcome"] == "paused"
+    with pytest.raises(BadSettings, match="no run 99"):
+        change_run("pause", 99, "mia")
+
+
+def test_a_paused_run_was_approved_before(shop: Settings) -> None:
+    report = plan()
+    approve(report)
+    pause_campaign("spring", by="ann")
+    assert approve(report, "ben")["outcome"] == "approved_before"
+
+
 def test_another_day_is_rehearsed_and_asks_nobody(shop: Settings) -> None:
     report = plan_campaign("spring", "2026-06-14")
     assert (report["rehearsed"], report.get("hold")) == (True, None)
@@ -252,16 +287,16 @@ def test_another_day_is_rehearsed_and_asks_nobody(shop: Settings) -> None:
 def test_the_second_person_is_told_what_would_leave(shop: Settings) -> None:
     asked = question(plan()["run_id"], "ann", "https://airflow.example/")
     assert asked is not None
-    assert asked["subject"] == "Spring, 2026-06-15: send 8 messages?"
-    assert asked["approvers"] == {"ben": "17"}
+    assert asked["subject"] == "Spring, 2026-06-15: 메시지 8건을 보낼까요?"
+    assert asked["approvers"] == ["ben"]
     for part in (
-        "occasion 2026-06-15, version 1, asked for by mia",
-        "More than 5 messages",
-        "| audience | 9 |",
-        "| messages by email | 8 |",
-        "| held out | 0 |",
-        "| not sent: no_consent | 1 |",
-        "First due Mon 2026-06-15 10:00 Asia/Seoul",
+        "`spring`, 회차 2026-06-15, 버전 1, 요청자 mia.",
+        "5건을 넘는 메시지",
+        "| 대상 | 9 |",
+        "| 이메일 메시지 | 8 |",
+        "| 비교군 | 0 |",
+        "| 보내지 않음: 수신 동의 없음 | 1 |",
+        "첫 발송 2026-06-15 10:00 KST (Asia/Seoul)",
         "https://airflow.example/plugin/tower/tower/runs/1/samples",
         newest_run("spring")["plan_hash"][:12],
     ):
@@ -278,14 +313,14 @@ def test_nobody_is_asked_about_what_does_not_wait_and_somebody_must_be_left(
         question(report["run_id"], "ann")
     assert "CONTROLTOWER_APPROVERS" in caught.value.remedy
     monkeypatch.delenv("CONTROLTOWER_APPROVERS")
-    assert (question(report["run_id"]) or {})["approvers"] == {}
+    assert (question(report["run_id"]) or {})["approvers"] == []
     assert approve(report, "ben")["outcome"] == "approved"
     assert question(report["run_id"], "ann") is None
 
 
 def test_the_schedule_asks_any_approver(shop: Settings) -> None:
     report = plan(None)
-    assert (question(report["run_id"]) or {})["approvers"] == {"ann": "ann", "ben": "17"}
+    assert (question(report["run_id"]) or {})["approvers"] == ["ann", "ben"]
     assert approve(report, "ben")["outcome"] == "approved"
     assert newest_run("spring", DAY)["asked_by"] is None
 
@@ -297,7 +332,8 @@ def test_the_command_line_pauses_approves_and_rejects(shop: Settings) -> None:
         return done.output
 
     assert "hold: approval" in said("plan", "spring", "--by", "mia")
-    assert "waits_for_approval" in said("pause", "spring")
+    assert "hold: approval" in said("pause", "spring")
+    assert "outcome: resumed" in said("resume", "spring")
     with pytest.raises(NotAllowed):
         CliRunner().invoke(app, ["campaign", "approve", "spring", "--by", "mia"], catch_exceptions=False)
     assert "outcome: approved" in said("approve", "spring", "--by", "ann", "--occasion", DAY)

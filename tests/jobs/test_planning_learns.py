@@ -111,4 +111,4 @@ def test_stale_scores_stop_and_a_second_person_may_let_them_through(shop: Settin
     assert preview_campaign(NAME, customers=0)["messages"] > 0
     let = plan_campaign(NAME, form={"despite_anomaly": True})
     assert (let["hold"], let["pending"]) == ("approval", let["messages"])
-    assert [a.split(" are ")[0] for a in policy(shop, let["run_id"])["anomalies"]] == ["the features", "the scores"]
+    assert [a["table"] for a in policy(shop, let["run_id"])["anomalies"]] == ["features", "scores"]

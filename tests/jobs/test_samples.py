@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from controltower.errors import BadSettings
 from controltower.jobs.campaigns import plan_campaign, preview_campaign
@@ -13,8 +11,8 @@ from support import scored_shop
 
 
 @pytest.fixture
-def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    return scored_shop.make(home, monkeypatch)
+def shop(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    return scored_shop.make(ledger_settings.home, monkeypatch)
 
 
 def test_every_customer_asked_for_has_a_named_outcome(shop: Settings) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from controltower.ledger import holds, plans, reports, work
-from controltower.ledger.database import begin
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from controltower.ledger import cohorts, database, holds, plans, reports, runs, tables, work
+from controltower.ledger.database import begin, opened
 from controltower.settings import Settings
 
 from .conftest import DUE, NOW, message, write_plan
 
 EMAIL = ["email"]
 AFTER = DUE + timedelta(minutes=1)
+MIGRATIONS = Path(database.__file__).parent / "migrations"
 TOO_LATE = DUE + timedelta(days=1, seconds=1)
 
 
@@ -31,7 +36,7 @@ def test_what_is_held_is_claimed_only_to_be_dropped(
     run_id = planned()
     other = write_plan(ledger_settings, [message(7, DUE + timedelta(seconds=1))], campaign="autumn")
     with begin(ledger_settings) as ledger:
-        holds.set_hold(ledger, run_id, hold)
+        holds.set_hold(ledger, run_id, "approval") if hold == "approval" else holds.pause(ledger, run_id)
         assert reports.held(ledger) == {hold: 3}
         assert reports.waiting(ledger) == (1, DUE + timedelta(seconds=1))
         claimed = work.claim(ledger, AFTER, EMAIL)
@@ -52,10 +57,10 @@ def test_a_run_planned_with_a_hold_is_held(ledger_settings: Settings) -> None:
             triggered_by=None, expires_in=timedelta(days=1), plan=[message(1)], asked_by="mia", hold="approval",
         )  # fmt: skip
         assert work.claim(ledger, AFTER, EMAIL) is None
-        run = plans.run(ledger, run_id)
+        run = runs.known(ledger, run_id)
         assert (run.asked_by, run.hold) == ("mia", "approval")
         assert len(run.plan_hash or "") == 64
-        (found,) = reports.totals(ledger, run_id)
+        (found,) = reports.totals(ledger, [run_id])
     assert (found.hold, found.asked_by, found.plan_hash) == ("approval", "mia", run.plan_hash)
 
 
@@ -76,7 +81,7 @@ def test_a_worker_that_holds_a_batch_opens_nothing_after_a_stop(
         open_all(ledger_settings, *claimed)
     with begin(ledger_settings) as ledger:
         assert work.release(ledger, *claimed, AFTER) == (stop == "cancel")
-        (found,) = reports.totals(ledger, run_id)
+        (found,) = reports.totals(ledger, [run_id])
     assert (found.pending, found.cancelled) == ((3, 0) if stop == "pause" else (0, 3))
 
 
@@ -114,20 +119,48 @@ def test_every_outcome_of_pausing_and_resuming_has_a_name(
 ) -> None:
     run_id = planned()
     with begin(ledger_settings) as ledger:
-        assert [f(ledger, 99) for f in (holds.pause, holds.resume)] == ["unknown_run"] * 2
         assert holds.resume(ledger, run_id) == "not_paused"
         assert [holds.pause(ledger, run_id) for _ in range(2)] == ["paused", "paused_before"]
         assert [holds.resume(ledger, run_id) for _ in range(2)] == ["resumed", "not_paused"]
         holds.set_hold(ledger, run_id, "approval")
-        assert [f(ledger, run_id) for f in (holds.pause, holds.resume)] == ["waits_for_approval"] * 2
+        assert [f(ledger, run_id) for f in (holds.pause, holds.resume)] == ["paused", "resumed"]
+        assert runs.known(ledger, run_id).hold == "approval"
         plans.cancel_unsent(ledger, 1, reason="superseded", now=AFTER, superseded=True)
         assert [f(ledger, run_id) for f in (holds.pause, holds.resume)] == ["superseded"] * 2
 
 
-def test_decisions_are_kept_and_the_last_one_is_found(ledger_settings: Settings, planned: Callable[..., int]) -> None:
+def test_decisions_are_kept_in_their_order_and_an_approval_is_found(
+    ledger_settings: Settings, planned: Callable[..., int]
+) -> None:
     run_id = planned()
     with begin(ledger_settings) as ledger:
-        assert holds.last_decision(ledger, run_id) is None
-        holds.record(ledger, run_id, "h", "void", "ann", NOW)
-        holds.record(ledger, run_id, "h", "approved", "ben", AFTER)
-        assert holds.last_decision(ledger, run_id) == ("approved", "ben", AFTER)
+        steps = ("void", "approved", "paused", "resumed", "cancelled", "rejected")
+        for what in steps:
+            assert holds.was_approved(ledger, run_id) == (what not in ("void", "approved"))
+            holds.record(ledger, run_id, None, what, "ann", NOW)
+        assert [d["decision"] for d in cohorts.decided(ledger, run_id)] == list(steps)
+    with pytest.raises(sa.exc.IntegrityError), begin(ledger_settings) as ledger:
+        holds.record(ledger, run_id, "h", "forgotten", "ann", NOW)  # type: ignore[arg-type]
+
+
+def test_what_was_decided_before_stands_after_the_migration(ledger_settings: Settings) -> None:
+    """From a ledger in use: its rows stay, with their ids, and further kinds of decisions have room."""
+    run_id = write_plan(ledger_settings, [message(1)])
+    with begin(ledger_settings) as ledger:
+        holds.record(ledger, run_id, "h", "approved", "ann", NOW)
+        assert holds.pause(ledger, run_id) == "paused"
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    held = []  # as the run's row has it
+    for move, revision in ((command.downgrade, "0002"), (command.upgrade, "head")):
+        with opened(ledger_settings).begin() as connection:
+            config.attributes["connection"] = connection
+            move(config, revision)
+            held.append(connection.execute(sa.text("select hold from campaign_runs")).scalar_one())
+    with begin(ledger_settings) as ledger:
+        holds.record(ledger, run_id, "h", "paused", "ben", AFTER)
+        assert (held, runs.known(ledger, run_id).hold) == (["pause", None], "pause")
+        rows = ledger.execute(sa.select(tables.approvals).order_by(tables.approvals.c.approval_id)).all()
+    assert [tuple(row) for row in rows] == [
+        (1, run_id, "h", "approved", "ann", NOW), (2, run_id, "h", "paused", "ben", AFTER)
+    ]  # fmt: skip

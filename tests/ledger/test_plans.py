@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from controltower.ledger import plans, reports, tables, work
+from controltower.ledger import plans, reports, runs, tables, work
 from controltower.ledger.database import begin, migrate, opened
 from controltower.settings import Settings
 
@@ -28,7 +28,7 @@ def test_the_migrations_make_the_tables_that_the_code_declares(ledger_settings: 
 def test_migrating_twice_and_at_once_is_harmless(ledger_settings: Settings) -> None:
     with ThreadPoolExecutor(4) as pool:
         revisions = list(pool.map(lambda _: migrate(ledger_settings), range(4)))
-    assert set(revisions) == {"0002"}
+    assert set(revisions) == {"0003"}
 
 
 def test_a_customer_is_messaged_once_per_occurrence_and_step(
@@ -50,28 +50,33 @@ def test_a_new_version_replaces_what_is_unsent_and_leaves_out_the_rest(ledger_se
         work.close_requests(ledger, batch, token, [{"request_id": request, "state": "sent"}], AFTER)
         work.release(ledger, batch, token, AFTER)
     with begin(ledger_settings) as ledger:
-        run = plans.run(ledger, first)
+        run = runs.known(ledger, first)
         assert plans.dispatched(ledger, run.occurrence_id)
         assert plans.cancel_unsent(ledger, run.occurrence_id, reason="superseded", now=AFTER, superseded=True) == 2
         assert plans.messaged(ledger, run.occurrence_id) == {0}
     second = write_plan(ledger_settings, [message(1), message(2)])
     with begin(ledger_settings) as ledger:
-        newest = plans.current(ledger, "spring", "2026-06-15")
-        old, new = reports.totals(ledger, first)[0], reports.totals(ledger, second)[0]
+        newest = runs.current(ledger, "spring", "2026-06-15")
+        old, new = reports.totals(ledger, [first])[0], reports.totals(ledger, [second])[0]
     assert newest and (newest.run_id, newest.version) == (second, 2)
     assert (old.state, old.accepted, old.cancelled) == ("superseded", {"sendgrid": 1}, 2)
     assert new.pending == 2
     assert old.accounted and new.accounted
 
 
-def test_a_batch_in_a_workers_hands_isnt_cancelled(ledger_settings: Settings, planned: Callable[..., int]) -> None:
+def test_of_a_batch_in_a_workers_hands_all_but_its_calls_is_cancelled(
+    ledger_settings: Settings, planned: Callable[..., int]
+) -> None:
     run_id = planned()
     with begin(ledger_settings) as ledger:
-        assert work.claim(ledger, AFTER, ["email"])
+        claimed = work.claim(ledger, AFTER, ["email"])
+        assert claimed
+        work.open_requests(ledger, *claimed, "sendgrid", [([1], None)], AFTER)
     with begin(ledger_settings) as ledger:
-        run = plans.run(ledger, run_id)
-        assert plans.cancel_unsent(ledger, run.occurrence_id, reason="superseded", now=AFTER, superseded=True) == 0
-        assert plans.messaged(ledger, run.occurrence_id) == {0, 1, 2}
+        run = runs.known(ledger, run_id)
+        assert plans.cancel_unsent(ledger, run.occurrence_id, reason="superseded", now=AFTER, superseded=True) == 2
+        assert plans.messaged(ledger, run.occurrence_id) == {0}
+        assert work.claim(ledger, AFTER, ["email"]) is None
 
 
 def test_plans_of_two_campaigns_at_once_get_numbers_of_their_own(ledger_settings: Settings) -> None:
@@ -114,17 +119,17 @@ def test_what_a_worker_could_not_send_of_a_replaced_run_is_cancelled(
     run_id = planned()
     with begin(ledger_settings) as ledger:
         claimed = work.claim(ledger, AFTER, ["email"])
-        occurrence_id = plans.run(ledger, run_id).occurrence_id
-        plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=AFTER, superseded=True)
-    assert claimed
-    batch, token = claimed
-    with begin(ledger_settings) as ledger:
+        assert claimed
+        batch, token = claimed
         members = [([m.seq], None) for m in batch.messages]
         ids = work.open_requests(ledger, batch, token, "sendgrid", members, AFTER)
+    with begin(ledger_settings) as ledger:
+        occurrence_id = runs.known(ledger, run_id).occurrence_id
+        assert plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=AFTER, superseded=True) == 0
         rows = [{"request_id": i, "state": s} for i, s in zip(ids, ["sent", "retry", "retry"], strict=True)]
         work.close_requests(ledger, batch, token, rows, AFTER)
         assert work.release(ledger, batch, token, AFTER)
-        (found,) = reports.totals(ledger, run_id)
+        (found,) = reports.totals(ledger, [run_id])
     assert (found.accepted, found.cancelled, found.pending, found.accounted) == ({"sendgrid": 1}, 2, 0, True)
 
 

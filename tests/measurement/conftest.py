@@ -14,7 +14,7 @@ import yaml
 from controltower import clock
 from controltower.data.lake import Lake
 from controltower.jobs.measurement import report_campaign
-from controltower.ledger import plans, work
+from controltower.ledger import holds, plans, runs, work
 from controltower.ledger.database import begin
 from controltower.ledger.plans import Decision
 from controltower.ledger.tables import campaign_runs, delivery_events, messages
@@ -57,7 +57,7 @@ class Story:
                     made.append(Decision(customer, subjects[customer], "holdout", 0.1, reason=what, arm=what))
                 else:
                     made.append(Decision(customer, subjects[customer], "not_sent", 1.0, reason=what))
-            earlier = plans.current(ledger, campaign, occurrence)
+            earlier = runs.current(ledger, campaign, occurrence)
             if earlier:
                 plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=now, superseded=True)
             return plans.freeze(
@@ -123,7 +123,10 @@ class Story:
 
     def held(self, run_id: int, hold: str) -> None:
         with begin(self.settings) as ledger:
-            ledger.execute(sa.update(campaign_runs).where(campaign_runs.c.run_id == run_id).values(hold=hold))
+            if hold == holds.PAUSE:
+                assert holds.pause(ledger, run_id) == "paused"
+            else:
+                holds.set_hold(ledger, run_id, "approval")
 
     def report(self, campaign: str = "spring", as_of: datetime | None = NOW + 8 * DAY, **which: Any) -> dict[str, Any]:
         return report_campaign(campaign, as_of=as_of.isoformat() if as_of else None, **which)

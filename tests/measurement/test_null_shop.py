@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from controltower.campaigns.arms import HOLDOUT, assign
-from controltower.ledger import cohorts
+from controltower.ledger import cohorts, runs
 from controltower.ledger.database import reading
 from controltower.measurement.intervals import detectable
 from controltower.measurement.readout import Group, compare, people, tally
@@ -79,8 +79,8 @@ def test_whom_the_cap_keeps_out_of_the_next_run_does_not_look_like_an_effect(
         at = campaign.at + null_shop.DAY
         run_id = story.plan(second, campaign=campaign.name, now=at, occurrence="2", holdout=0.3)
         with reading(story.settings) as ledger:
-            (run,) = cohorts.runs(ledger, run_id=run_id)
-            chosen = list(cohorts.members(ledger, cohorts.cohort(ledger, run)))
+            run = runs.known(ledger, run_id)
+            chosen = list(cohorts.members(ledger, cohorts.cohort(ledger, run, at)))
         everybody = [
             (n, c, arm != "holdout", at) for n, (c, arm) in enumerate(second.items()) if arm != "frequency_cap"
         ]

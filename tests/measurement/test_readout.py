@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from controltower.ledger import cohorts
+from controltower.ledger import cohorts, runs
 from controltower.ledger.database import reading
-from controltower.measurement import intervals
-from controltower.measurement.readout import Group, Window, compare, too_small, verdict
+from controltower.measurement import intervals, wording
+from controltower.measurement.readout import Group, Window, compare, readout, too_small, verdict
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -99,7 +99,7 @@ def group(customers: int, ordered: int) -> Group:
     (group(900, 90), group(0, 0), CLOSED, 9, False, "no holdout"),
     (group(0, 0), group(100, 9), CLOSED, 9, False, "no holdout"),
     (group(900, 90), group(100, 9), CLOSED, 0, False, "nothing left"),
-    (group(900, 200), group(100, 2), OPEN, 9, False, "window open: 2 of 7 days"),
+    (group(900, 200), group(100, 2), OPEN, 9, False, "window open"),
     (group(900, 9), group(100, 1), CLOSED, 9, False, "too small"),
     (group(900, 0), group(100, 0), CLOSED, 9, False, "too small"),
     (group(900, 899), group(100, 100), CLOSED, 9, False, "too small"),
@@ -110,15 +110,42 @@ def group(customers: int, ordered: int) -> Group:
     (group(900, 90), group(100, 9), CLOSED, 9, True, "placebo test"),
 ])  # fmt: skip
 def test_the_verdict(treated: Group, holdout: Group, window: Window, left: int, recorded: bool, word: str) -> None:
-    found, sentence = verdict(treated, holdout, window, left=left, recorded=recorded)
-    assert found == word and sentence.endswith(".")
+    assert verdict(treated, holdout, window, left=left, recorded=recorded) == word
+    told = said(treated, holdout, window, left=left, recorded=recorded)
+    assert all(sentence.endswith(".") for sentence in told.values()) and told["en"] != told["ko"]
+
+
+def said(
+    treated: Group, holdout: Group, window: Window, *, left: int, recorded: bool, written_to: int = 0
+) -> dict[str, str]:
+    """The sentence of a comparison, by language."""
+    found = readout(
+        {True: treated, False: holdout}, window, {}, left=left, recorded=recorded, currency="KRW",
+        written_to=written_to,
+    )  # fmt: skip
+    return {language: wording.sentence(found, wording.speak(language)) for language in ("en", "ko")}
+
+
+@pytest.mark.parametrize(("written_to", "word"), [(0, "effect"), (1, "effect"), (2, "contaminated")])
+@pytest.mark.parametrize("window", [OPEN, CLOSED])
+def test_above_one_percent_of_the_held_out_written_to_there_is_no_verdict(
+    window: Window, written_to: int, word: str
+) -> None:
+    expected = word if window.closed or word == "contaminated" else "window open"
+    treated, holdout = group(900, 200), group(100, 9)
+    assert verdict(treated, holdout, window, left=9, recorded=False, written_to=written_to) == expected
+    told = said(treated, holdout, window, left=9, recorded=False, written_to=written_to)
+    assert (
+        ("2 of 100 held-out" in told["en"]) == (word == "contaminated") == told["ko"].startswith("비교군 100명 중 2명")
+    )
 
 
 def test_the_sentence_says_which_way() -> None:
     more, fewer = (
-        verdict(group(900, n), group(100, 20), CLOSED, left=9, recorded=False)[1] for n in (360, 45)
+        said(group(900, n), group(100, 20), CLOSED, left=9, recorded=False) for n in (360, 45)
     )  # fmt: skip
-    assert more.startswith("20.00 points more of the customers") and fewer.startswith("15.00 points fewer")
+    assert more["en"].startswith("20.00 points more of the customers") and "20.00%p 더 높" in more["ko"]
+    assert fewer["en"].startswith("15.00 points fewer") and "15.00%p 더 낮" in fewer["ko"]
 
 
 @given(shares, shares)
@@ -130,8 +157,8 @@ def test_what_is_too_small_does_not_depend_on_which_way_it_goes(a: tuple[int, in
 
 def who(story: Story, run_id: int) -> tuple[dict[str, bool], dict[str, int]]:
     with reading(story.settings) as ledger:
-        (run,) = cohorts.runs(ledger, run_id=run_id)
-        cohort = cohorts.cohort(ledger, run)
+        run = runs.known(ledger, run_id)
+        cohort = cohorts.cohort(ledger, run, NOW + 8 * DAY)
         return {row[1]: row[2] for row in cohorts.members(ledger, cohort)}, dict(cohort.left_out)
 
 
@@ -167,7 +194,7 @@ def test_a_run_without_anybody_new_says_so(story: Story) -> None:
     story.orders_are_loaded()
     found = story.report()
     assert found["readout"]["verdict"] == "nobody new"
-    assert any("2 customers were in an earlier run" in note for note in found["notes"])
+    assert {"code": "in_earlier_run", "customers": 2} in found["notes"]
 
 
 def test_a_version_that_sent_something_is_named_in_the_next_ones_report(story: Story) -> None:
@@ -179,9 +206,9 @@ def test_a_version_that_sent_something_is_named_in_the_next_ones_report(story: S
     assert [(v["version"], v["state"], v["accepted"]) for v in found["versions"]] == [
         (1, "superseded", 1), (2, "planned", 0)
     ]  # fmt: skip
-    assert any(note.startswith(f"Version 1 of this occasion (run {first}) sent 1 messages") for note in found["notes"])
+    assert {"code": "other_version", "version": 1, "run_id": first, "accepted": 1} in found["notes"]
     older = story.report(run_id=first)
-    assert older["outcome"] == "replaced by a newer version: 1 of 2 messages had left"
+    assert wording.tell(older, "en")["outcome"] == "replaced by a newer version: 1 of 2 messages had left"
 
 
 def test_a_run_of_which_nothing_left_or_of_another_campaign_leaves_nobody_out(story: Story) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 
 def main(case: dict) -> list[str | None]:
-    from _defaults import occasions
+    from _defaults import days
 
     events = {"scores": [SimpleNamespace(extra={"as_of": moments}) for moments in case.get("events", [])]}
     run = SimpleNamespace(
@@ -17,7 +17,7 @@ def main(case: dict) -> list[str | None]:
         run_after=datetime.fromisoformat(case.get("run_after", "2026-06-20T12:00:00+00:00")),
         data_interval_end=datetime.fromisoformat(case["interval_end"]) if "interval_end" in case else None,
     )
-    return occasions(events, run, case.get("given"))
+    return list(days(events, run, case.get("given")))
 
 
 if __name__ == "__main__":

@@ -58,24 +58,34 @@ class Demo:
     api: Api
     inbox: str
     public: str
+    environment: dict[str, str]  # what it was started with beyond the usual
 
     @classmethod
-    def that_is_up(cls, source: str | Path, homes: Path, process: subprocess.Popen[str]) -> Demo:
-        """The one demo of `homes`, once it is done with its days."""
+    def start(cls, source: str | Path, homes: Path, *arguments: str, **environment: str) -> Demo:
+        """A demo alone in its folder, once it is done with its days."""
+        process = start_demo(source, homes, *arguments, **environment)
         said = read_until(process, "It stays up until Ctrl-C")
         (home,) = homes.iterdir()
-        found = {
-            name: re.search(pattern, said)
-            for name, pattern in (
-                ("airflow", r"Airflow  (\S+)"),
-                ("inbox", r"Inbox    (\S+)"),
-                ("public", r"pages at (\S+)"),
-            )
-        }
-        urls = {name: match[1] for name, match in found.items() if match}
-        made = cls(source, homes, home, process, said, Api(urls["airflow"], ""), urls["inbox"], urls["public"])
-        made.api = made.user(USER)
-        return made
+        return cls.that_said(said, source, homes, home, process, environment)
+
+    @classmethod
+    def that_said(
+        cls,
+        said: str,
+        source: str | Path,
+        homes: Path,
+        home: Path,
+        process: subprocess.Popen[str],
+        environment: dict[str, str],
+    ) -> Demo:
+        airflow, inbox, public = (
+            found[1]
+            for pattern in (r"Airflow  (\S+)", r"Inbox    (\S+)", r"pages at (\S+)")
+            if (found := re.search(pattern, said))
+        )
+        api = Api(airflow, passwords(home / "airflow")[USER])
+        api.log_in()
+        return cls(source, homes, home, process, said, api, inbox, public, environment)
 
     @property
     def settings(self) -> Settings:
@@ -120,6 +130,13 @@ class Demo:
             assert time.monotonic() < deadline, f"{dag} {run_id} is {state}"
             time.sleep(0.5)
         return state
+
+    def wait_for_task(self, dag: str, run_id: str, task: str, state: str, seconds: float = 120) -> None:
+        """Until a task of a run is in a state that it stays in."""
+        deadline = time.monotonic() + seconds
+        while (found := {t["task_id"]: t["state"] for t in self.api.tasks(dag, run_id)}).get(task) != state:
+            assert time.monotonic() < deadline, f"{dag} {run_id}: {found}"
+            time.sleep(0.5)
 
     def settle(self, seconds: float = 600) -> None:
         """Wait until no run is active and none is about to be triggered."""

@@ -1,8 +1,13 @@
-"""How a job's report is printed."""
+"""How a job's report is printed, and its result written."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def show(report: dict[str, Any]) -> None:
@@ -26,3 +31,15 @@ def plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(plain, value)) or "none"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def write_table(table: pa.Table, out: Path) -> None:
+    from controltower.jobs.exports import write
+
+    write(table, out)
+    print(f"{table.num_rows} rows -> {out}")
+
+
+def write_json(value: Any, out: Path) -> None:
+    out.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+    print(f"-> {out}")

@@ -21,7 +21,7 @@ from controltower.delivery.policy import Facts, refusal, unfit_to_send, without_
 from controltower.delivery.providers import fcm, sendgrid
 from controltower.delivery.providers.base import Provider, Result
 from controltower.errors import BadSettings, BadSpec, ProviderDown
-from controltower.ledger import caps, consents, plans, suppressions, work
+from controltower.ledger import caps, consents, plans, runs, suppressions, work
 from controltower.ledger.database import begin, reading
 from controltower.profiles.contacts import Contact, contacts
 from controltower.settings import Settings, Shop
@@ -199,7 +199,7 @@ class Dispatcher:
             with begin(self.settings) as ledger:
                 ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
         except work.RunHeld:
-            log.info("run %d was paused or cancelled: batch %d is given back", batch.run_id, batch.batch_id)
+            log.info("run %d was paused, cancelled or replaced: batch %d is given back", batch.run_id, batch.batch_id)
             return 0.0
         calls = [pool.submit(_post, provider, s.payload) for s in group]
         try:
@@ -213,7 +213,10 @@ class Dispatcher:
         self.report.requests.update(r.state for r in results)
         stop = next((r.stop for r in results if r.stop), None)
         none_left = all(r.state in ("retry", "unknown") for r in results)
-        all_refused = len(results) == _AT_ONCE and all(r.state == "rejected" for r in results)
+        # Eight refusals in a row are our fault rather than eight messages'. But dead tokens come in rows: old devices.
+        all_refused = len(results) == _AT_ONCE and all(
+            r.state == "rejected" and r.reason not in fcm.DEAD_TOKEN for r in results
+        )
         if not (stop or none_left or all_refused):
             return None
         self.report.trouble[batch.channel] = stop or f"{provider.name}: {results[0].reason}"
@@ -242,7 +245,7 @@ class Dispatcher:
     def _composer(self, run_id: int) -> Composer:
         if run_id not in self._composers:
             with reading(self.settings) as ledger:
-                run = plans.run(ledger, run_id)
+                run = runs.known(ledger, run_id)
             composer = Composer.of(self.settings, self.shop, specs.validate(dict(run.spec), f"run {run_id}"))
             if composer.template.content_hash != run.content_hash:
                 raise BadSpec(

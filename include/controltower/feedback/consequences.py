@@ -66,7 +66,8 @@ def _record(connection: sa.Connection, body: Body, found: list[Event], report: R
         [
             {
                 "provider_event_id": e.provider_event_id, "message_id": e.message_id, "event": e.event,
-                "occurred_at": e.occurred_at, "received_at": body.received_at, "detail": e.detail, "machine": e.machine,
+                "occurred_at": min(e.occurred_at or body.received_at, body.received_at),
+                "received_at": body.received_at, "detail": e.detail, "machine": e.machine,
             }
             for e in once.values()
         ],

@@ -60,7 +60,7 @@ class Event:
     provider_event_id: str
     message_id: str | None
     event: str
-    occurred_at: datetime
+    occurred_at: datetime | None  # none: the time that it gave can't be meant
     detail: Mapping[str, str] | None
     machine: bool
     address_hash: str | None
@@ -81,10 +81,13 @@ def parse(body: bytes, key: bytes) -> tuple[list[Event], Counter[str]]:
         for element in _elements(body):
             if not isinstance(element, dict):
                 broken["not_an_object"] += 1
-            elif (moment := _moment(element.get("timestamp"))) is None:
+                continue
+            event = _event(element, key)
+            if event.occurred_at is None:
                 broken["bad_timestamp"] += 1
-            else:
-                events.append(_event(element, moment, key))
+                if not (event.suppress or event.objection):  # who must not be written to again counts without a time
+                    continue
+            events.append(event)
     except RecursionError:
         raise Broken("too_deep") from None
     return events, broken
@@ -100,7 +103,7 @@ def _elements(body: bytes) -> list[Any]:
     return elements
 
 
-def _event(element: Mapping[str, Any], occurred_at: datetime, key: bytes) -> Event:
+def _event(element: Mapping[str, Any], key: bytes) -> Event:
     name = element.get("event")
     event = EVENTS.get(name, "unknown") if isinstance(name, str) else "unknown"
     detail, suppress, objection = _meaning(event, element)
@@ -108,7 +111,7 @@ def _event(element: Mapping[str, Any], occurred_at: datetime, key: bytes) -> Eve
         provider_event_id=_id(element, key),
         message_id=_matching(r"[0-9a-f]{32}", element.get("message_id")),  # our custom argument
         event=event,
-        occurred_at=occurred_at,
+        occurred_at=_moment(element.get("timestamp")),
         detail=detail or None,
         machine=event == "opened" and element.get("sg_machine_open") is True,
         address_hash=_address_hash(element.get("email"), key),

@@ -13,29 +13,31 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
-from controltower.campaigns import approval
+from controltower.campaigns import approval, preflight
 from controltower.campaigns import form as trigger_form
 from controltower.campaigns.specs import Spec, load_specs, validate
-from controltower.errors import BadSettings, BadSpec, NotAllowed
-from controltower.jobs.campaigns import day_of, run_report
+from controltower.content import words
+from controltower.content.locales import Translate
+from controltower.errors import BadSpec, NotAllowed
+from controltower.jobs.runs import run_by_id, run_of, run_report
 from controltower.ledger import holds
 from controltower.settings import Settings, Shop
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from controltower.ledger.plans import Run
     from controltower.ledger.reports import Totals
+    from controltower.ledger.runs import Run
 
 log = logging.getLogger(__name__)
 
 # outcome -> what is appended to `approvals`; those not named change nothing
-_RECORDED: dict[str, holds.Decision] = {
+_RECORDED: dict[str, holds.Intervention] = {
     "approved": "approved", "rejected": "rejected", "void": "void", "other_plan": "void", "replaced": "void",
 }  # fmt: skip
 _CANCELLED_AS = {"rejected": "rejected", "void": "changed_after_planning"}
 _NOTES = {
-    "approved": "approved: it leaves as planned",
+    "approved": "approved: it leaves as planned, unless it is paused",
     "approved_before": "it was approved before: nothing changed",
     "rejected": "rejected: its messages are cancelled. Once the campaign is changed it can be planned again",
     "void": "the approval is void: the campaign or its template was changed after planning. The run is cancelled; "
@@ -43,7 +45,7 @@ _NOTES = {
     "other_plan": "the approval is void: it is for another plan than this run's. The run still waits",
     "replaced": "the approval is void: a newer version took the run's place",
     "superseded": "a newer version took its place: nothing changed",
-    "cancelled": "it was cancelled before: nothing changed",
+    "cancelled_before": "it was cancelled before: nothing changed",
     "not_waiting": "it doesn't wait for approval: nothing changed",
 }
 
@@ -52,83 +54,84 @@ def approve_campaign(run_id: int, plan_hash: str, decided_by: str) -> dict[str, 
     """Let a run that waits for approval go.
 
     The report is the run's, with `outcome`: approved, approved_before, void (changed after planning: the run is
-    cancelled), other_plan, replaced, cancelled or not_waiting. NotAllowed where this person may not decide.
+    cancelled), other_plan, replaced, cancelled_before or not_waiting. NotAllowed where this person may not decide.
     """
     return _decide(run_id, plan_hash, decided_by, approve=True)
 
 
 def reject_campaign(run_id: int, decided_by: str) -> dict[str, Any]:
-    """Cancel a run that waits for approval. `outcome`: rejected, superseded, cancelled or not_waiting."""
+    """Cancel a run that waits for approval. `outcome`: rejected, superseded, cancelled_before or not_waiting."""
     return _decide(run_id, None, decided_by, approve=False)
 
 
 def question(run_id: int, triggered_by: str | None = None, base_url: str = "") -> dict[str, Any] | None:
     """What the second person is asked about a run, in counts and ids; None where it waits no longer.
 
-    {"subject", "body" (Markdown), "plan_hash", "approvers": {name: Airflow's id}}: those named in the settings, without
+    {"subject", "body" (Markdown), "plan_hash", "approvers": [names]}: those named in the settings, without
     whoever asked for the plan or triggered the question; empty where none are named: then anybody else may. NotAllowed
     where nobody is left. `base_url` is where Airflow is reached: the Tower's pages are below it.
     """
-    from controltower.ledger import plans, reports
+    from controltower.ledger import reports, runs
     from controltower.ledger.database import reading
 
     conf = settings.load()
     shop = settings.load_shop(conf)
     with reading(conf) as ledger:
-        run = plans.run(ledger, run_id)
-        (counts,) = reports.totals(ledger, run_id)
+        run = runs.known(ledger, run_id)
+        (counts,) = reports.totals(ledger, [run_id])
         channels = reports.due(ledger, run_id)
     if counts.hold != "approval":
         return None
     askers = list(dict.fromkeys(who for who in (run.asked_by, triggered_by) if who))
-    left = {
-        name: user_id
-        for name, user_id in conf.approver_ids.items()
-        if not any(approval.same_person(name, asker) for asker in askers)
-    }
+    left = [n for n in conf.approver_names if not any(approval.same_person(n, asker) for asker in askers)]
     if conf.approver_names and not left:
         raise NotAllowed(
             f"Nobody is left to approve run {run_id}: {' and '.join(askers)} asked for it.",
             "Name another of Airflow's users in CONTROLTOWER_APPROVERS, then clear this task.",
         )
-    title = run.spec.get("title", run.campaign)
+    t = words.translator(shop.locale)
+    title, n = run.spec.get("title", run.campaign), f"{counts.messages:,}"
     samples = f"{base_url.rstrip('/')}/plugin/tower/tower/runs/{run_id}/samples"
     return {
-        "subject": f"{title}, {run.occurrence}: send {counts.messages:,} messages?",
-        "body": "\n".join(_lines(shop, run, counts, channels, samples)),
+        "subject": t("question.subject", title=title, occasion=run.occurrence, n=n),
+        "body": "\n".join(_lines(shop, run, counts, channels, samples, t)),
         "approvers": left,
         "plan_hash": run.plan_hash,
     }
 
 
 def _lines(
-    shop: Shop, run: Run, counts: Totals, channels: Mapping[str, tuple[int, datetime, datetime]], samples: str
-) -> list[str]:
-    def when(moment: datetime) -> str:
-        return f"{moment.astimezone(shop.zone):%a %Y-%m-%d %H:%M} {shop.timezone}"
-
-    rows = [("audience", counts.audience)]
-    rows += [(f"messages by {channel}", n) for channel, (n, _, _) in channels.items()]
-    rows += [("held out", counts.held_out)]
-    rows += [(f"not sent: {reason}", n) for reason, n in sorted(counts.not_sent.items())]
+    shop: Shop, run: Run, counts: Totals, channels: Mapping[str, tuple[int, datetime, datetime]], samples: str,
+    t: Translate,
+) -> list[str]:  # fmt: skip
+    """The question in Markdown, in the shop's language."""
+    rows = [(t("question.audience"), counts.audience)]
+    rows += [(t("question.messages", channel=words.word(t, "channel", c)), n) for c, (n, _, _) in channels.items()]
+    rows += [(t("question.held_out"), counts.held_out)]
+    rows += [
+        (t("question.not_sent", reason=words.word(t, "reason", reason)), n)
+        for reason, n in sorted(counts.not_sent.items())
+    ]
     first, last = min(c[1] for c in channels.values()), max(c[2] for c in channels.values())
     limit = approval.threshold(shop, validate(dict(run.spec), f"run {run.run_id}"))
-    why = [f"More than {limit:,} messages of one occasion need a second person."] if limit is not None else []
-    why += [f"Unusual: {odd}." for odd in run.policy.get("anomalies", [])]
+    about = t(
+        "question.about", campaign=run.campaign, occasion=run.occurrence, version=run.version,
+        by=run.asked_by or t("question.by_schedule"),
+    )  # fmt: skip
+    why = [t("question.why", n=f"{limit:,}")] if limit is not None else []
+    odd = [preflight.tell(found, shop.zone, shop.locale) for found in run.policy.get("anomalies", [])]
     return [
-        f"`{run.campaign}`, occasion {run.occurrence}, version {run.version}, asked for by "
-        f"{run.asked_by or 'the schedule'}. {' '.join(why)}",
+        " ".join([about, *why, *(t("question.unusual", what=what) for what in odd)]),
         "",
         "| | |",
         "|---|---:|",
         *(f"| {name} | {n:,} |" for name, n in rows),
         "",
-        f"First due {when(first)}, last due {when(last)}.",
+        t("question.due", first=clock.show(first, shop.zone), last=clock.show(last, shop.zone)),
         "",
-        f"[See rendered samples]({samples}) of run {run.run_id}, plan `{(run.plan_hash or '')[:12]}`.",
+        t("question.samples", address=samples, run=run.run_id, plan=(run.plan_hash or "")[:12]),
         "",
-        "Without an answer nothing is sent. An approval after the campaign or its template was changed is void, and "
-        "the run is cancelled.",
+        t("question.without"),
     ]
 
 
@@ -139,31 +142,25 @@ def _who(conf: Settings, asked_by: str | None) -> str:
 
 def newest_run(campaign: str, occasion: str | None = None) -> dict[str, Any]:
     """The newest run of an occurrence, by default today's, as plan_campaign reports it: `hold` says if it waits."""
-    from controltower.ledger import plans
     from controltower.ledger.database import reading
 
     conf = settings.load()
-    shop = settings.load_shop(conf)
-    day = day_of(occasion) if occasion else clock.today(conf, shop)
     with reading(conf) as ledger:
-        run = plans.current(ledger, campaign, day.isoformat())
-    if run is None:
-        raise BadSettings(f"{campaign} has no plan for {day}.", "There is nothing to decide.")
+        run = run_of(ledger, conf, campaign, occasion)
     return run_report(conf, run.run_id, note="the newest version")
 
 
 def _decide(run_id: int, plan_hash: str | None, decided_by: str, *, approve: bool) -> dict[str, Any]:
-    from controltower.ledger import plans
+    from controltower.ledger import plans, runs
     from controltower.ledger.database import begin
 
     conf = settings.load()
     shop = settings.load_shop(conf)
     now = clock.now(conf)
     with begin(conf) as ledger:
+        run_by_id(ledger, run_id)
         holds.standing(ledger, run_id)  # locks it: until this commits, nobody else decides, pauses or plans anew
-        run = plans.find(ledger, run_id)
-        if run is None:
-            raise BadSettings(f"There is no run {run_id}.", "`controltower summary` lists the runs.")
+        run = runs.known(ledger, run_id)
         refused = approval.refusal(decided_by, run.asked_by, conf.approver_names)
         if refused:
             raise NotAllowed(
@@ -172,7 +169,7 @@ def _decide(run_id: int, plan_hash: str | None, decided_by: str, *, approve: boo
             )
         outcome = _approve(ledger, conf, shop, run, plan_hash) if approve else _reject(run)
         if decision := _RECORDED.get(outcome):
-            holds.record(ledger, run_id, plan_hash or run.plan_hash or "", decision, decided_by, now)
+            holds.record(ledger, run_id, plan_hash or run.plan_hash, decision, decided_by, now)
         if outcome == "approved":
             holds.set_hold(ledger, run_id, None)
         if reason := _CANCELLED_AS.get(outcome):
@@ -183,19 +180,18 @@ def _decide(run_id: int, plan_hash: str | None, decided_by: str, *, approve: boo
 
 def _approve(ledger: sa.Connection, conf: Settings, shop: Shop, run: Run, plan_hash: str | None) -> str:
     """What an approval comes to, as the run stands."""
-    if run.state != "planned":
-        return "replaced" if run.state == "superseded" else run.state
+    if run.state in holds.GONE:
+        return "replaced" if run.state == "superseded" else holds.GONE[run.state]
     if run.hold != "approval":
-        last = holds.last_decision(ledger, run.run_id)
-        return "approved_before" if last and last[0] == "approved" else "not_waiting"
+        return "approved_before" if holds.was_approved(ledger, run.run_id) else "not_waiting"
     if plan_hash != run.plan_hash:
         return "other_plan"
     return "void" if _changed(conf, shop, run) else "approved"
 
 
 def _reject(run: Run) -> str:
-    if run.state != "planned":
-        return run.state
+    if run.state in holds.GONE:
+        return holds.GONE[run.state]
     return "rejected" if run.hold == "approval" else "not_waiting"
 
 

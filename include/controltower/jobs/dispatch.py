@@ -19,6 +19,8 @@ def dispatch_messages() -> dict[str, Any]:
     from controltower.ledger.database import reading
 
     conf = settings.load()
+    if _is_new(conf):
+        return {"batches": 0, "requests": {}, "refused": {}, "deferred": 0, "pending": 0, "held": {}, "next_due": None}
     shop = settings.load_shop(conf)
     with Lake(conf).read(clock.now(conf)) as lake:
         report = Dispatcher(conf, shop, lake).run()
@@ -35,3 +37,14 @@ def dispatch_messages() -> dict[str, Any]:
         "held": held,
         "next_due": next_due.isoformat() if next_due else None,
     }
+
+
+def _is_new(conf: settings.Settings) -> bool:
+    """Whether nothing was loaded into this home yet, so that nothing was planned: its first load may take a while."""
+    from controltower.ledger import runs
+    from controltower.ledger.database import reading
+
+    if conf.shop_file.is_file():
+        return False
+    with reading(conf) as ledger:
+        return not runs.last_of_each(ledger)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from controltower import clock, settings
+from controltower.campaigns import approval
 from controltower.campaigns.specs import BrokenSpec, Spec, load_specs
 from controltower.errors import ControlTowerError
 
@@ -19,6 +20,7 @@ def examine() -> list[dict[str, Any]]:
         ("ledger", _ledger),
         ("lake", _lake),
         ("campaigns", _campaigns),
+        ("approval", _approval),
         ("email", lambda: _provider("email")),
         ("push", lambda: _provider("push")),
         ("feedback", _feedback),
@@ -75,6 +77,20 @@ def _campaigns() -> str:
         assert isinstance(spec, Spec)
         warnings += [f"{spec.name}: {w}" for w in Composer.of(conf, shop, spec).check()]
     return "; ".join([f"{len(specs)} specs, their templates render", *warnings])
+
+
+def _approval() -> str:
+    conf = settings.load()
+    shop = settings.load_shop(conf)
+    limits = [approval.threshold(shop, s) for s in load_specs(conf.campaigns) if isinstance(s, Spec)]
+    if all(limit is None for limit in limits):
+        return "no run waits for a second person"
+    if not conf.approver_names:
+        return (
+            "large runs wait for a second person, but nobody is named: anybody but who asked may approve them; "
+            "name some in CONTROLTOWER_APPROVERS"
+        )
+    return f"large runs wait for {' or '.join(conf.approver_names)}"
 
 
 def _provider(channel: str) -> str:

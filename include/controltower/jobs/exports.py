@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.errors import ControlTowerError
@@ -36,6 +36,25 @@ def decisions(run_id: int) -> pa.Table:
     )
     with reading(settings.load()) as ledger:
         return pa.Table.from_pylist(reports.audience(ledger, run_id), schema=schema)
+
+
+def export_top_customers(as_of: str | None = None, at_most: int = 100) -> dict[str, Any]:
+    """Write the customers most likely to buy within a week to HOME/exports/top_customers-<as of>.csv.
+
+    Ids, scores and model versions, the likeliest first. Returns {as_of, file, customers}.
+    """
+    from controltower.data.lake import Lake, interval_key
+
+    conf = settings.load()
+    moment = clock.parse(as_of, settings.load_shop(conf)) if as_of else clock.now(conf)
+    with Lake(conf).read(moment) as lake:
+        scores = lake.derived("scores")
+        top = scores.order_by(scores.propensity_7d.desc(), "customer_id").limit(at_most)
+        table = lake.arrow(top.select("customer_id", "propensity_7d", "model_version"))
+    out = conf.home / "exports" / f"top_customers-{interval_key(moment)}.csv"
+    out.parent.mkdir(exist_ok=True)
+    write(table, out)
+    return {"as_of": moment.isoformat(), "file": out.name, "customers": table.num_rows}
 
 
 def check(out: Path) -> None:

@@ -48,7 +48,8 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         if since and since >= until:
             raise BadSettings(f"The interval from {start} to {end or 'now'} is empty.", "Let it end after it starts.")
         interval = Interval(
-            key=f"{interval_key(since) if since else '..'}/{interval_key(until)}",
+            # What is still to come can't be told from what is missing: a load ends when it is made, at the latest.
+            key=f"{interval_key(since) if since else '..'}/{interval_key(min(until, now))}",
             start=since,
             end=until,
             zone=found.zone or shop.timezone,

@@ -1,4 +1,4 @@
-"""What today teaches tomorrow: engagement brought from the ledger into the lake, and what clicks say of variants."""
+"""What today teaches tomorrow: engagement, brought from the ledger into the lake."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from controltower import clock, settings
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from controltower.campaigns.allocation import Learned
-    from controltower.campaigns.specs import Spec
     from controltower.data.lake import Lake
     from controltower.ledger.engagement import Answer
     from controltower.ledger.sends import Sent
@@ -58,18 +56,6 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
     }
     log.info("engagement: %d messages and %d events of %d days", report["messages"], report["events"], len(days))
     return report
-
-
-def learn(ledger: sa.Connection, spec: Spec, occurrence: str, as_of: datetime) -> Learned | None:
-    """The shares of an occurrence's variants by what clicks had taught as of then; None where the spec fixes them."""
-    from controltower.campaigns.allocation import DAYS, Learned, Result, shares
-    from controltower.ledger import reports
-
-    if spec.allocation == "fixed":
-        return None
-    found = reports.variant_results(ledger, spec.name, as_of - timedelta(days=DAYS), as_of)
-    results = {v.name: Result(*found.get(v.name, (0, 0))) for v in spec.variants}
-    return Learned(occurrence, shares(results, {v.name: v.weight for v in spec.variants}), results)
 
 
 def _since(lake: Lake, table: str, at: datetime) -> datetime | None:

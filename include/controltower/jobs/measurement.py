@@ -19,7 +19,7 @@ from controltower.settings import Settings, Shop
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from controltower.ledger.cohorts import Run
+    from controltower.ledger.runs import Run
     from controltower.measurement.worth import Measuring
 
 LOOK_BACK = timedelta(days=30)  # a run whose window closed longer ago is measured only for a moment nearer to it
@@ -29,46 +29,40 @@ log = logging.getLogger(__name__)
 
 
 def measure_campaigns(as_of: str | None = None, again: bool = False) -> dict[str, Any]:
-    """Measure every occurrence's newest run whose window is open or has closed since its last readout, as of a moment
-    (default: now), and keep the readouts.
+    """Give the verdict on every occurrence's newest run whose window has closed, as of a moment (default: now).
 
-    Measured for the same moment again, a readout is replaced. One made after its window closed is final and isn't made
-    again, unless with `again`: a verdict is given once. Returns {as_of, measured, final, kept, verdicts: {verdict: n}}.
+    A verdict is given once and kept; with `again` it is given anew. Returns {as_of, measured, open (runs whose window
+    is), kept (verdicts given before), verdicts: {verdict: n}}.
     """
-    from controltower.ledger import cohorts
+    from controltower.ledger import cohorts, runs
     from controltower.ledger.database import begin, reading
     from controltower.measurement import report
     from controltower.measurement.worth import window_days
 
     conf, shop, moment = _moment(as_of)
     with reading(conf) as ledger:
-        known = cohorts.runs(ledger, planned_until=moment)
+        versions = runs.planned(ledger, until=moment)
+        newest = {run.occurrence_id: run for run in versions}.values()
         done = set() if again else cohorts.measured(ledger)
-        newest = {run.occurrence_id: run for run in known}.values()
-        wanted = [
-            run
-            for run in newest
-            if run.run_id not in done and run.planned_at + timedelta(days=window_days(run, shop)) + LOOK_BACK >= moment
-        ]
-        found = []
-        if wanted:
-            with _measuring(conf, shop, ledger, min(r.planned_at for r in wanted), moment) as measuring:
-                for run in wanted:
-                    worth = measuring.measure(run)
-                    kpis = report.levels(worth)[0]["figures"]
-                    found.append((worth, {"readout": report.readout_of(worth, shop), "figures": kpis}))
+        ends = {r.run_id: r.planned_at + timedelta(days=window_days(r, shop)) for r in newest if r.run_id not in done}
+        # A window ends then or later, and orders may be known later still: measuring tells.
+        due = [r for r in newest if (end := ends.get(r.run_id)) and end <= moment <= end + LOOK_BACK]
+        readouts = {}
+        if due:
+            since = min(v.planned_at for v in versions if v.occurrence_id in {run.occurrence_id for run in due})
+            with _measuring(conf, shop, ledger, since, moment) as measuring:
+                found = [measuring.measure(run) for run in due]
+            readouts = {worth.run.run_id: report.readout_of(worth, shop) for worth in found if worth.final}
     with begin(conf) as ledger:
-        for worth, figures in found:
-            cohorts.keep_readout(ledger, worth.run.run_id, moment, figures, final=worth.window.closed)
-    verdicts = Counter(figures["readout"]["verdict"] for _, figures in found)
-    for worth, figures in found:
-        log.info("run %d: %s", worth.run.run_id, figures["readout"]["verdict"])
+        for run_id, readout in readouts.items():
+            cohorts.keep_readout(ledger, run_id, moment, readout)
+            log.info("run %d: %s", run_id, readout["verdict"])
     return {
         "as_of": moment.isoformat(),
-        "measured": len(found),
-        "final": sum(worth.window.closed for worth, _ in found),
+        "measured": len(readouts),
+        "open": sum(end > moment for end in ends.values()) + len(due) - len(readouts),
         "kept": sum(run.run_id in done for run in newest),
-        "verdicts": dict(sorted(verdicts.items())),
+        "verdicts": dict(sorted(Counter(readout["verdict"] for readout in readouts.values()).items())),
     }
 
 
@@ -78,42 +72,41 @@ def report_campaign(
     """What a run was worth, as plain values (see `measurement.report.build`): the newest version of an occasion, by
     default of the newest one; or the run named. Raises NoData where there is none.
     """
-    from controltower.ledger import cohorts, funnels
+    from controltower.ledger import cohorts, funnels, runs
     from controltower.ledger.database import reading
     from controltower.measurement import report
-    from controltower.measurement.funnel import funnel
 
     conf, shop, moment = _moment(as_of)
     with reading(conf) as ledger:
         run = _chosen(conf, ledger, campaign, occasion, run_id, moment)
-        with _measuring(conf, shop, ledger, run.planned_at, moment) as measuring:
+        versions = runs.planned(ledger, campaign=campaign, occurrence=run.occurrence)
+        with _measuring(conf, shop, ledger, versions[0].planned_at, moment) as measuring:
             worth = measuring.measure(run)
-        versions = []
-        for v in cohorts.runs(ledger, campaign=campaign, occurrence=run.occurrence):
-            own = v.run_id == run.run_id
-            counts = worth.funnel.run if own else funnel([], funnels.cells(ledger, v.run_id, moment)).run
-            versions.append(
-                {"run_id": v.run_id, "version": v.version, "state": v.state, "accepted": int(counts["accepted"])}
-            )
-        final = cohorts.final_readout(ledger, run.run_id, moment)
+        cells = funnels.cells(ledger, [v.run_id for v in versions], moment, flags=())
+        accepted = {i: sum(c.messages for c in found if c.state == "accepted") for i, found in cells.items()}
         return report.build(
-            worth, shop, moment, versions=versions, decided=cohorts.decided(ledger, run.run_id),
-            kept=(final.figures["readout"], final.as_of) if final else None,
+            worth, shop, moment, decided=cohorts.decided(ledger, run.run_id),
+            versions=[
+                {"run_id": v.run_id, "version": v.version, "state": v.state, "accepted": accepted[v.run_id]}
+                for v in versions
+            ],
+            kept=cohorts.kept_readout(ledger, run.run_id, moment),
         )  # fmt: skip
 
 
-def write_report(found: dict[str, Any], out: Path) -> None:
-    """A report into a file: .html, .json or .csv."""
-    from controltower.measurement import report
+def write_report(found: dict[str, Any], out: Path, language: str | None = None) -> None:
+    """A report into a file: .html (by default in the shop's language), .json or .csv (in English)."""
+    from controltower.measurement import report, wording
 
     check_format(out)
     match out.suffix:
         case ".html":
-            text = report.page(found)
+            text = report.page(found, language)
         case ".csv":
-            text = report.csv_text(found)
+            text = report.csv_text(found, language or wording.FALLBACK)
         case _:
-            text = json.dumps(found, ensure_ascii=False, indent=1)
+            told = wording.tell(found, language or wording.FALLBACK)
+            text = json.dumps(found | {"told": told}, ensure_ascii=False, indent=1)
     out.write_text(text, encoding="utf-8")
 
 
@@ -135,11 +128,12 @@ def _measuring(
     conf: Settings, shop: Shop, ledger: sa.Connection, since: datetime, as_of: datetime
 ) -> Iterator[Measuring]:
     from controltower.data.lake import Lake
-    from controltower.measurement.worth import Measuring, known_until
+    from controltower.measurement.worth import Measuring, loaded
 
     lake = Lake(conf)
+    tables = loaded(lake)  # before the orders are read: a load in between may add to them, never the other way round
     with lake.read(as_of) as at:
-        yield Measuring(shop, ledger, at, since, as_of, known_until(lake, as_of))
+        yield Measuring(shop, ledger, at, tables, since, as_of)
 
 
 def _chosen(
@@ -150,11 +144,11 @@ def _chosen(
     run_id: int | None,
     as_of: datetime,
 ) -> Run:
-    from controltower.ledger import cohorts
+    from controltower.ledger import runs
 
-    known = cohorts.runs(ledger, campaign=campaign, planned_until=as_of)
+    known = runs.planned(ledger, campaign=campaign, until=as_of)
     if not known:
-        if not cohorts.runs(ledger, campaign=campaign):
+        if not runs.planned(ledger, campaign=campaign):
             find_spec(conf.campaigns, campaign)  # says which there are, where there is no such campaign
         raise NoData(f"{campaign} has no run by {as_of.isoformat()}.", "Plan it first, or choose a later moment.")
     if run_id is not None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.campaigns import specs
-from controltower.errors import BadSettings, BadSpec
+from controltower.errors import BadSpec
+from controltower.jobs.runs import run_by_id
 
 if TYPE_CHECKING:
     from controltower.campaigns.composing import Composer
@@ -37,11 +38,9 @@ def sample_run(run_id: int, customers: int = 3) -> dict[str, Any]:
     conf = settings.load()
     shop = settings.load_shop(conf)
     with reading(conf) as ledger:
-        run = plans.find(ledger, run_id)
-        if run is None:
-            raise BadSettings(f"There is no run {run_id}.", "`controltower summary` lists the runs.")
+        run = run_by_id(ledger, run_id)
         chosen = plans.varied(ledger, run_id, customers)
-        (counts,) = reports.totals(ledger, run_id)
+        (counts,) = reports.totals(ledger, [run_id])
     composer = Composer.of(conf, shop, specs.validate(dict(run.spec), f"run {run_id}"))
     with Lake(conf).read(clock.now(conf)) as lake:
         samples = render(lake, composer, chosen)

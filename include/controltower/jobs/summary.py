@@ -29,7 +29,7 @@ def summarise() -> dict[str, Any]:
     last = [r for r in runs if r["state"] != "superseded"]  # a newer version counts the same audience again
     return {
         "shop": shop.name,
-        "simulated": shop.simulated,
+        "simulated": shop.made_up("en"),
         "customers": customers[None],
         "customers_known_by_now": customers[now],
         "runs": runs,

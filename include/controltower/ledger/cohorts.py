@@ -1,19 +1,22 @@
-"""Runs as measurement sees them, whom a run compares, and its kept readouts."""
+"""Whom a run compares, who decided on it, and the verdict that is kept of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from controltower.ledger.runs import Run
+from controltower.ledger.sends import sends
 from controltower.ledger.tables import (
     approvals,
     batches,
     campaign_runs,
     decisions,
+    messages,
     occurrences,
     readouts,
     requests,
@@ -22,51 +25,11 @@ from controltower.ledger.tables import (
 
 _ELIGIBLE = ("message", "holdout")
 _GLOBAL = "global_holdout"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A version of an occurrence, with what a report tells of it."""
-
-    run_id: int
-    occurrence_id: int
-    campaign: str
-    occurrence: str
-    version: int
-    state: str
-    hold: str | None
-    as_of: datetime
-    planned_at: datetime
-    asked_by: str | None
-    triggered_by: str | None
-    plan_hash: str | None
-    content_hash: str
-    spec: Mapping[str, Any]
-
-
-_NAMES = (
-    "run_id", "occurrence_id", "version", "state", "hold", "as_of", "planned_at", "asked_by", "triggered_by",
-    "plan_hash", "content_hash", "spec",
-)  # fmt: skip
-
-
-def runs(connection: sa.Connection, *, campaign: str | None = None, occurrence: str | None = None,
-         run_id: int | None = None, planned_until: datetime | None = None) -> list[Run]:  # fmt: skip
-    """Every version of every occurrence that fits, the oldest first."""
-    r, o = campaign_runs.c, occurrences.c
-    query = sa.select(*(r[n] for n in _NAMES), o.campaign, o.occurrence).join(
-        occurrences, o.occurrence_id == r.occurrence_id
-    )
-    for wanted, column in ((campaign, o.campaign), (occurrence, o.occurrence), (run_id, r.run_id)):
-        if wanted is not None:
-            query = query.where(column == wanted)
-    if planned_until is not None:
-        query = query.where(r.planned_at <= planned_until)
-    return [Run(**row._mapping) for row in connection.execute(query.order_by(r.run_id))]
+_LEFT = ("sent", "unknown")
 
 
 def decided(connection: sa.Connection, run_id: int) -> list[dict[str, Any]]:
-    """A run's approvals and rejections: decision, decided_by, decided_at; the oldest first."""
+    """What people decided about a run: decision, decided_by, decided_at; the oldest first."""
     a = approvals.c
     rows = sa.select(a.decision, a.decided_by, a.decided_at).where(a.run_id == run_id).order_by(a.approval_id)
     return [dict(row) for row in connection.execute(rows).mappings()]
@@ -76,12 +39,13 @@ def decided(connection: sa.Connection, run_id: int) -> list[dict[str, Any]]:
 class Cohort:
     """The runs of which a comparison takes its customers, and how many of the run's it leaves out, by reason."""
 
-    run_ids: tuple[int, ...]
+    campaign: str
+    starts: Mapping[int, datetime]  # run -> from when its customers' orders count
     earlier: tuple[int, ...]  # runs of the campaign that wrote to somebody before
     left_out: Mapping[str, int]
 
 
-def cohort(connection: sa.Connection, run: Run) -> Cohort:
+def cohort(connection: sa.Connection, run: Run, as_of: datetime) -> Cohort:
     """Who can be compared: those whom no earlier run of the campaign could have written to.
 
     A run that left shapes who is in the next: whoever got its message may now be at the frequency cap, have
@@ -95,7 +59,7 @@ def cohort(connection: sa.Connection, run: Run) -> Cohort:
         sa.select(sa.literal(1))
         .select_from(requests)
         .join(batches, batches.c.batch_id == requests.c.batch_id)
-        .where(batches.c.run_id == r.run_id, requests.c.state.in_(("sent", "unknown")))
+        .where(batches.c.run_id == r.run_id, requests.c.state.in_(_LEFT))
     )
     before = connection.execute(
         sa.select(r.run_id, r.occurrence_id, r.spec)
@@ -117,7 +81,31 @@ def cohort(connection: sa.Connection, run: Run) -> Cohort:
     if run.run_id not in chain:
         fresh = mine.where(d.arm != _GLOBAL, ~_seen_before(earlier))
         left_out["another_holdout_share"] = connection.execute(fresh).scalar_one()
-    return Cohort(chain, earlier, {reason: n for reason, n in left_out.items() if n})
+    starts = _starts(connection, chain, as_of)
+    return Cohort(run.campaign, starts, earlier, {reason: n for reason, n in left_out.items() if n})
+
+
+def _starts(connection: sa.Connection, run_ids: Sequence[int], as_of: datetime) -> dict[int, datetime]:
+    """When each run could begin to leave: when it was planned; where it was held back before anything had left, when
+    it was let go. The same moment for both arms, and no outcome decides it.
+    """
+    r, a = campaign_runs.c, approvals.c
+    first_left = (
+        sa.select(sa.func.min(requests.c.opened_at))
+        .join(batches, batches.c.batch_id == requests.c.batch_id)
+        .where(batches.c.run_id == r.run_id, requests.c.state.in_(_LEFT))
+        .correlate(campaign_runs)
+        .scalar_subquery()
+    )
+    let_go = (
+        sa.select(sa.func.max(a.decided_at))
+        .where(a.run_id == r.run_id, a.decision.in_(("approved", "resumed")), a.decided_at <= as_of)
+        .where(a.decided_at <= sa.func.coalesce(first_left, a.decided_at))
+        .correlate(campaign_runs)
+        .scalar_subquery()
+    )
+    rows = sa.select(r.run_id, sa.func.coalesce(let_go, r.planned_at)).where(r.run_id.in_(run_ids)).order_by(r.run_id)
+    return dict(connection.execute(rows).tuples().all())
 
 
 def members(connection: sa.Connection, of: Cohort) -> Iterator[tuple[int, str, bool, datetime]]:
@@ -127,20 +115,46 @@ def members(connection: sa.Connection, of: Cohort) -> Iterator[tuple[int, str, b
     """
     d = decisions.c
     query = (
-        sa.select(
-            d.subject_id,
-            subjects.c.customer_id,
-            d.outcome == "message",
-            campaign_runs.c.planned_at,
-        )
-        .join(campaign_runs, campaign_runs.c.run_id == d.run_id)
+        sa.select(d.subject_id, subjects.c.customer_id, d.outcome == "message", d.run_id)
         .join(subjects, subjects.c.subject_id == d.subject_id)
-        .where(d.run_id.in_(of.run_ids), d.outcome.in_(_ELIGIBLE), d.arm != _GLOBAL)
-        .where(~_seen_before(of.earlier))
+        .where(*_compared(of))
         .execution_options(yield_per=10_000)
     )
     for row in connection.execute(query):
-        yield row[0], row[1], bool(row[2]), row[3]
+        yield row[0], row[1], bool(row[2]), of.starts[row[3]]
+
+
+def held_out_and_written_to(connection: sa.Connection, of: Cohort, window: timedelta, as_of: datetime) -> int:
+    """How many of the held out got a message of the campaign all the same, within their window and by `as_of`.
+
+    A run with a smaller holdout writes to customers whom an earlier one holds out.
+    """
+    d, m, r = decisions.c, messages.c, campaign_runs.c
+    planned = (
+        sa.select(m.run_id, m.customer_id, d.subject_id, d.run_id)
+        .join(subjects, subjects.c.customer_id == m.customer_id)
+        .join(decisions, d.subject_id == subjects.c.subject_id)
+        .join(campaign_runs, r.run_id == m.run_id)
+        .join(occurrences, occurrences.c.occurrence_id == r.occurrence_id)
+        .where(*_compared(of), d.outcome == "holdout", occurrences.c.campaign == of.campaign)
+        .where(r.planned_at < max(of.starts.values()) + window)
+    )
+    held_out: dict[int, dict[str, tuple[int, datetime]]] = {}  # run that writes -> customer -> subject, from when
+    for writes, customer, subject, compares in connection.execute(planned):
+        held_out.setdefault(writes, {})[customer] = subject, of.starts[compares]
+    found = set()
+    for run_id, among in held_out.items():
+        for sent in sends(connection, run_id=run_id, until=as_of, as_of=as_of):
+            subject, start = among.get(sent.customer_id, (None, sent.sent_at))
+            if subject is not None and start <= sent.sent_at < start + window:
+                found.add(subject)
+    return len(found)
+
+
+def _compared(of: Cohort) -> tuple[sa.ColumnElement[bool], ...]:
+    """The decisions that a comparison takes."""
+    d = decisions.c
+    return d.run_id.in_(of.starts), d.outcome.in_(_ELIGIBLE), d.arm != _GLOBAL, ~_seen_before(of.earlier)
 
 
 def _seen_before(run_ids: Sequence[int]) -> sa.ColumnElement[bool]:
@@ -174,37 +188,21 @@ def subjects_of(connection: sa.Connection, customers: Iterable[str]) -> dict[str
     return found
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A readout as it was kept."""
-
-    as_of: datetime
-    final: bool
-    figures: Mapping[str, Any]
-
-
-def final_readout(connection: sa.Connection, run_id: int, as_of: datetime) -> Kept | None:
-    """The readout made when the run's window had closed, if it was made by then."""
+def kept_readout(connection: sa.Connection, run_id: int, as_of: datetime) -> tuple[Mapping[str, Any], datetime] | None:
+    """A run's verdict with its moment, if it was given by `as_of`."""
     k = readouts.c
-    row = connection.execute(
-        sa.select(k.as_of, k.final, k.figures)
-        .where(k.run_id == run_id, k.final, k.as_of <= as_of)
-        .order_by(k.as_of)
-        .limit(1)
-    ).one_or_none()
-    return Kept(*row) if row else None
+    rows = sa.select(k.figures, k.as_of).where(k.run_id == run_id, k.final, k.as_of <= as_of).order_by(k.as_of).limit(1)
+    row = connection.execute(rows).one_or_none()
+    return (row.figures["readout"], row.as_of) if row else None
 
 
 def measured(connection: sa.Connection) -> set[int]:
-    """The runs with a final readout."""
+    """The runs whose verdict is given."""
     return set(connection.execute(sa.select(readouts.c.run_id).where(readouts.c.final)).scalars())
 
 
-def keep_readout(
-    connection: sa.Connection, run_id: int, as_of: datetime, figures: Mapping[str, Any], *, final: bool
-) -> None:
-    """Keep a readout in place of the one for the same moment; a final one in place of an earlier final one too."""
-    k = readouts.c
-    same = sa.or_(k.as_of == as_of, k.final) if final else k.as_of == as_of
-    connection.execute(sa.delete(readouts).where(k.run_id == run_id, same))
-    connection.execute(sa.insert(readouts).values(run_id=run_id, as_of=as_of, final=final, figures=dict(figures)))
+def keep_readout(connection: sa.Connection, run_id: int, as_of: datetime, readout: Mapping[str, Any]) -> None:
+    """Keep a run's verdict, in place of an earlier one."""
+    k = readouts
+    connection.execute(sa.delete(k).where(k.c.run_id == run_id))
+    connection.execute(sa.insert(k).values(run_id=run_id, as_of=as_of, final=True, figures={"readout": dict(readout)}))

@@ -7,6 +7,7 @@ words as in ledger/tables.py, `detail` a small JSON object without personal data
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -67,10 +68,13 @@ def unproven(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
     return found
 
 
-def proved() -> sa.Exists:
-    """Inside a query of `messages`: whether something came back of the message, which shows that it left."""
+def proved(as_of: datetime | None = None) -> sa.Exists:
+    """Inside a query of `messages`: whether something came back of the message by `as_of` (default: so far), which
+    shows that it left.
+    """
     e = delivery_events.c
-    return sa.exists().where(e.message_id == messages.c.message_id, e.event != "unknown").correlate(messages)
+    back = sa.exists().where(e.message_id == messages.c.message_id, e.event != "unknown")
+    return (back if as_of is None else back.where(e.received_at <= as_of)).correlate(messages)
 
 
 def _ordered(rows: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:

@@ -1,20 +1,21 @@
-"""Counting what became of a run's messages: where each stands, and what came back for it.
+"""Counting what became of runs' messages: where each stands, and what came back for it.
 
-Each message is counted once, whatever the order and number of its events; the counting is the database's.
+Each message is counted once, whatever the order and number of its events; the counting is the database's. All pages and
+reports count with this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger import work
+from controltower.ledger import events, work
 from controltower.ledger.sends import UNDELIVERED
-from controltower.ledger.tables import batches, decisions, delivery_events, messages, outcomes
+from controltower.ledger.tables import batches, decisions, delivery_events, messages, outcomes, requests
 
 # What shows that a message arrived: its events may come in any order, and some are lost.
 ARRIVED = ("delivered", "opened", "clicked", "complained", "unsubscribed")
@@ -28,92 +29,104 @@ _AT_ONCE = 1000
 class Cell:
     """How many messages of a channel and variant stand alike, and how many of them each flag is true of.
 
-    `state` is accepted, waiting, not_sent, rejected, unknown or cancelled; `reason` is given with the last four.
+    `state` is accepted, waiting, not_sent, rejected, unknown or cancelled; `reason` is given with the last four. Cells
+    are there to be summed: several may be of the same kind, and one that takes back what another counts is negative.
     """
 
     channel: str
     variant: str
+    provider: str | None  # none: no call was made yet for any message of its batch
     state: str
     reason: str | None
     messages: int
     flags: Mapping[str, int]
 
 
-def audience(connection: sa.Connection, run_id: int) -> list[tuple[str, str | None, int]]:
-    """The frozen audience: (outcome, reason, members)."""
+def audience(connection: sa.Connection, run_ids: Collection[int]) -> dict[int, list[tuple[str, str | None, int]]]:
+    """Each run's frozen audience: (outcome, reason, members)."""
     d = decisions.c
-    rows = sa.select(d.outcome, d.reason, sa.func.count()).where(d.run_id == run_id).group_by(d.outcome, d.reason)
-    return list(connection.execute(rows).tuples())
+    rows = (
+        sa.select(d.run_id, d.outcome, d.reason, sa.func.count())
+        .where(d.run_id.in_(run_ids))
+        .group_by(d.run_id, d.outcome, d.reason)
+    )
+    found: dict[int, list[tuple[str, str | None, int]]] = {run_id: [] for run_id in run_ids}
+    for run_id, outcome, reason, members in connection.execute(rows):
+        found[run_id].append((outcome, reason, members))
+    return found
 
 
-def cells(connection: sa.Connection, run_id: int, as_of: datetime) -> list[Cell]:
-    """The run's messages as they stand now, with what came back for them by `as_of`."""
-    each = _each(run_id, as_of).subquery()
-    found = [_cell(row) for row in connection.execute(_grouped(each))]
-    return found + _left_of_pending(connection, run_id, each)
+def cells(
+    connection: sa.Connection, run_ids: Collection[int], as_of: datetime | None = None, flags: Sequence[str] = FLAGS
+) -> dict[int, list[Cell]]:
+    """Each run's messages as they stand now, with what came back for them by `as_of` (default: so far).
 
-
-def _cell(row: Any, factor: int = 1, state: str | None = None) -> Cell:
-    state = state or _STATES.get(row.state, row.state)
-    flags = {name: factor * int(getattr(row, name)) for name in FLAGS}
-    return Cell(row.channel, row.variant, state, row.reason, factor * int(row.messages), flags)
+    Whoever reads no flags asks for none: they cost a look at every event.
+    """
+    found: dict[int, list[Cell]] = {run_id: [] for run_id in run_ids}
+    for row in connection.execute(_counted(run_ids, as_of, flags)):
+        found[row.run_id].append(_cell(row, flags))
+    # What left already out of batches that still wait moves from waiting to accepted.
+    left = [seq for batch, _ in work.half_sent(connection, run_ids) for seq in batch.accepted]
+    for start in range(0, len(left), _AT_ONCE):
+        for row in connection.execute(_counted(run_ids, as_of, flags, left[start : start + _AT_ONCE])):
+            found[row.run_id] += [_cell(row, flags, -1), _cell(row, flags, 1, "accepted")]
+    return found
 
 
 _STATES = {"done": "accepted", "pending": "waiting"}
 
 
-def _left_of_pending(connection: sa.Connection, run_id: int, each: sa.Subquery) -> list[Cell]:
-    """Corrections for what left already out of batches that still wait: they move from waiting to accepted."""
-    corrections = []
-    for batch, _ in work.half_sent(connection, run_id):
-        seqs = [
-            m.seq
-            for m in batch.messages
-            if m.seq not in batch.settled and (verdict := batch.verdict(m.seq)) and verdict[0] == "sent"
-        ]
-        for start in range(0, len(seqs), _AT_ONCE):
-            for row in connection.execute(_grouped(each, seqs[start : start + _AT_ONCE])):
-                corrections += [_cell(row, -1, "waiting"), _cell(row, 1, "accepted")]
-    return corrections
+def _cell(row: Any, flags: Sequence[str], factor: int = 1, state: str | None = None) -> Cell:
+    state = state or _STATES.get(row.state, row.state)
+    flagged = {name: factor * int(getattr(row, name)) for name in flags}
+    return Cell(row.channel, row.variant, row.provider, state, row.reason, factor * int(row.messages), flagged)
 
 
-def _grouped(each: sa.Subquery, seqs: Sequence[int] | None = None) -> sa.Select[Any]:
-    keys = (each.c.channel, each.c.variant, each.c.state, each.c.reason)
-    query = sa.select(
-        *keys, sa.func.count().label("messages"), *(sa.func.sum(each.c[name]).label(name) for name in FLAGS)
-    ).group_by(*keys)
-    return query if seqs is None else query.where(each.c.seq.in_(seqs))
-
-
-def _each(run_id: int, as_of: datetime) -> sa.Select[Any]:
-    """One row a message: channel, variant, state (its last outcome's, else its batch's), reason and flags (0 or 1).
+def _counted(
+    run_ids: Collection[int], as_of: datetime | None, flags: Sequence[str], seqs: Sequence[int] | None = None
+) -> sa.Select[Any]:
+    """Messages of these runs, or only `seqs`, by batch, variant, state (their last outcome's, else their batch's) and
+    reason.
 
     One whose answer was lost was taken after all if something came back for it.
     """
-    m, o = messages.c, outcomes.c
-    mine = sa.select(m.seq).where(m.run_id == run_id)
+    m, o, b = messages.c, outcomes.c, batches.c
+    mine = m.run_id.in_(run_ids) if seqs is None else m.seq.in_(seqs)
     last = (
-        sa.select(o.seq, sa.func.max(o.outcome_id).label("outcome_id")).where(o.seq.in_(mine)).group_by(o.seq)
+        sa.select(o.seq, sa.func.max(o.outcome_id).label("outcome_id"))
+        .join(messages, m.seq == o.seq)
+        .where(mine)
+        .group_by(o.seq)
     ).subquery()
-    back = _came_back(run_id, as_of).subquery()
-    state = sa.func.coalesce(o.state, batches.c.state)
-    proved = sa.and_(o.state == "unknown", back.c.message_id.is_not(None))
-    return (
-        sa.select(
-            m.seq, m.channel, m.variant,
-            sa.case((proved, "done"), else_=state).label("state"),
-            sa.case((proved, None), else_=o.reason).label("reason"),
-            *(sa.func.coalesce(back.c[name], 0).label(name) for name in FLAGS),
-        )
-        .join(batches, batches.c.batch_id == m.batch_id)
+    proved = sa.and_(o.state == "unknown", events.proved(as_of))
+    keys = (
+        m.batch_id,
+        m.variant,
+        sa.case((proved, "done"), else_=o.state).label("outcome"),
+        sa.case((proved, None), else_=o.reason).label("reason"),
+    )
+    each = (
+        sa.select(*keys, sa.func.count().label("messages"))
         .outerjoin(last, last.c.seq == m.seq)
         .outerjoin(outcomes, o.outcome_id == last.c.outcome_id)
-        .outerjoin(back, back.c.message_id == m.message_id)
-        .where(m.run_id == run_id)
-    )  # fmt: skip
+        .where(mine)
+        .group_by(*keys)
+    )
+    if flags:
+        back = _came_back(mine, as_of).subquery()
+        each = each.add_columns(*(sa.func.sum(sa.func.coalesce(back.c[name], 0)).label(name) for name in flags))
+        each = each.outerjoin(back, back.c.message_id == m.message_id)
+    of_batch = each.subquery()
+    via = sa.select(sa.func.min(requests.c.provider)).where(requests.c.batch_id == b.batch_id).scalar_subquery()
+    found = of_batch.c
+    return sa.select(
+        b.run_id, b.channel, via.label("provider"), sa.func.coalesce(found.outcome, b.state).label("state"),
+        found.variant, found.reason, found.messages, *(found[name] for name in flags),
+    ).join(batches, b.batch_id == found.batch_id)  # fmt: skip
 
 
-def _came_back(run_id: int, as_of: datetime) -> sa.Select[Any]:
+def _came_back(mine: sa.ColumnElement[bool], as_of: datetime | None) -> sa.Select[Any]:
     """One row a message of which anything came back. A bounce outweighs a delivery: it may follow one by hours."""
     e = delivery_events.c
 
@@ -124,7 +137,7 @@ def _came_back(run_id: int, as_of: datetime) -> sa.Select[Any]:
         return sa.func.max(sa.case((fits, 1), else_=0))
 
     bounced = any_of(*UNDELIVERED)
-    return (
+    back = (
         sa.select(
             e.message_id,
             (any_of(*ARRIVED) * (1 - bounced)).label("delivered"),
@@ -137,6 +150,7 @@ def _came_back(run_id: int, as_of: datetime) -> sa.Select[Any]:
             any_of("complained").label("complained"),
         )
         .join(messages, messages.c.message_id == e.message_id)
-        .where(messages.c.run_id == run_id, e.received_at <= as_of, e.event != "unknown")
+        .where(mine, e.event != "unknown")
         .group_by(e.message_id)
     )
+    return back if as_of is None else back.where(e.received_at <= as_of)

@@ -1,4 +1,4 @@
-"""Campaign runs and their frozen plans: an occurrence, its versions, the decisions and the messages."""
+"""Frozen plans: an occurrence's versions, their decisions and their messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger import work
+from controltower.ledger import holds, work
 from controltower.ledger.database import epoch
 from controltower.ledger.insert import insert_new
 from controltower.ledger.tables import (
@@ -46,59 +46,6 @@ class Decision:
     due_at: datetime | None = None
     algorithm: str | None = None
     choices: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A version of an occurrence, as it stands in the ledger."""
-
-    run_id: int
-    occurrence_id: int
-    campaign: str
-    occurrence: str
-    version: int
-    state: str
-    as_of: datetime
-    spec_hash: str
-    content_hash: str
-    spec: Mapping[str, Any]
-    policy: Mapping[str, Any]
-    asked_by: str | None
-    plan_hash: str | None  # none: planned before there were approvals
-    hold: str | None  # approval | pause
-
-    @property
-    def paused(self) -> bool:
-        return self.hold == "pause"
-
-
-_RUN = sa.select(
-    *(campaign_runs.c[f.name] for f in fields(Run) if f.name in campaign_runs.c),
-    occurrences.c.campaign,
-    occurrences.c.occurrence,
-).join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
-
-
-def current(connection: sa.Connection, campaign: str, occurrence: str) -> Run | None:
-    """The newest version of an occurrence; None where it was never planned."""
-    row = connection.execute(
-        _RUN.where(occurrences.c.campaign == campaign, occurrences.c.occurrence == occurrence)
-        .order_by(campaign_runs.c.version.desc())
-        .limit(1)
-    ).one_or_none()
-    return Run(**row._mapping) if row else None
-
-
-def find(connection: sa.Connection, run_id: int) -> Run | None:
-    row = connection.execute(_RUN.where(campaign_runs.c.run_id == run_id)).one_or_none()
-    return Run(**row._mapping) if row else None
-
-
-def run(connection: sa.Connection, run_id: int) -> Run:
-    """A run that is known to be there."""
-    found = find(connection, run_id)
-    assert found is not None
-    return found
 
 
 def subject_ids(connection: sa.Connection, customers: Sequence[str], now: datetime) -> dict[str, int]:
@@ -300,37 +247,39 @@ def cancel_unsent(
     superseded: bool,
     freed: bool = False,
 ) -> int:
-    """Cancel what no worker holds and nothing was sent of, in all versions of an occurrence.
+    """Cancel each message of an occurrence, in all its versions, that isn't sent and for which no call is under way.
 
-    A version that is `superseded`, or cancelled and `freed`, leaves its customers to the next one. Returns how many
-    messages were cancelled. What a worker holds at this moment goes out if the version is superseded; if it is
-    cancelled, no further call begins; what is left is cancelled when the worker gives its batch back.
+    A version that is `superseded`, or cancelled and `freed`, leaves their customers to the next one. Returns how many
+    messages were cancelled. A worker that holds a batch of it begins no further call, and gives the batch back.
     """
     b = batches.c
-    runs = sa.select(campaign_runs.c.run_id).where(campaign_runs.c.occurrence_id == occurrence_id)
-    free = (
-        sa.select(b.batch_id)
-        .where(b.run_id.in_(runs), b.state == "pending")
-        .where(sa.or_(b.lease_token.is_(None), b.lease_until < epoch(connection)))
-        .with_for_update(skip_locked=True)
-    )
-    cancelled = 0
-    for batch_id in connection.execute(free).scalars().all():
-        work.recover(connection, batch_id, now)
-        batch = work.read(connection, batch_id)
-        unsent = [m.seq for m in batch.unsettled]
-        for seq in unsent:
-            work.write_outcome(connection, seq, "cancelled", reason, now)
-        if superseded or freed:
-            connection.execute(sa.update(messages).where(messages.c.seq.in_(unsent)).values(superseded=True))
-        state = {"state": "done", "done_at": now} if batch.touched else {"state": "cancelled"}
-        connection.execute(
-            sa.update(batches).where(b.batch_id == batch_id).values(lease_token=None, lease_until=None, **state)
-        )
-        cancelled += len(unsent)
+    holds.lock(connection, occurrence_id)
     connection.execute(
         sa.update(campaign_runs)
         .where(campaign_runs.c.occurrence_id == occurrence_id, campaign_runs.c.state == "planned")
         .values(state="superseded" if superseded else "cancelled")
     )
+    runs = sa.select(campaign_runs.c.run_id).where(campaign_runs.c.occurrence_id == occurrence_id)
+    pending = (
+        sa.select(b.batch_id, sa.func.coalesce(b.lease_until > epoch(connection), sa.false()).label("held"))
+        .where(b.run_id.in_(runs), b.state == "pending")
+        .order_by(b.batch_id)
+        .with_for_update()
+    )
+    cancelled = 0
+    for batch_id, held in connection.execute(pending).tuples().all():
+        if not held:
+            work.recover(connection, batch_id, now)
+        batch = work.read(connection, batch_id)
+        unsent = batch.unsent
+        for seq in unsent:
+            work.write_outcome(connection, seq, "cancelled", reason, now)
+        if superseded or freed:
+            connection.execute(sa.update(messages).where(messages.c.seq.in_(unsent)).values(superseded=True))
+        cancelled += len(unsent)
+        if not held:
+            state = {"state": "done", "done_at": now} if batch.touched else {"state": "cancelled"}
+            connection.execute(
+                sa.update(batches).where(b.batch_id == batch_id).values(lease_token=None, lease_until=None, **state)
+            )
     return cancelled

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger import events, holds, work
+from controltower.ledger import events, funnels, holds, runs, work
+from controltower.ledger.funnels import Cell
+from controltower.ledger.runs import Run
 from controltower.ledger.tables import (
     batches,
     campaign_runs,
@@ -18,7 +21,6 @@ from controltower.ledger.tables import (
     messages,
     occurrences,
     outcomes,
-    requests,
 )
 
 
@@ -57,93 +59,37 @@ class Totals:
         return asdict(self) | {"accounted": self.accounted}
 
 
-def totals(connection: sa.Connection, run_id: int | None = None) -> list[Totals]:
-    """The figures of one run, or of all, the newest first."""
-    runs = (
-        sa.select(campaign_runs, occurrences.c.campaign, occurrences.c.occurrence)
-        .join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
-        .order_by(campaign_runs.c.run_id.desc())
-    )
-    if run_id is not None:
-        runs = runs.where(campaign_runs.c.run_id == run_id)
-    found = {
-        r.run_id: Totals(
-            r.run_id, r.campaign, r.occurrence, r.version, r.state, r.as_of.isoformat(),
-            hold=r.hold if r.state == "planned" else None, asked_by=r.asked_by, plan_hash=r.plan_hash,
-        )
-        for r in connection.execute(runs)
-    }  # fmt: skip
-    for report in found.values():
-        _count(connection, report)
-    return list(found.values())
+def totals(connection: sa.Connection, run_ids: Collection[int] | None = None) -> list[Totals]:
+    """The figures of these runs, or of all, the newest first."""
+    chosen = runs.planned(connection, run_ids=run_ids)
+    ids = [run.run_id for run in chosen]
+    audiences, cells = funnels.audience(connection, ids), funnels.cells(connection, ids, flags=())
+    return [_summed(run, audiences[run.run_id], cells[run.run_id]) for run in reversed(chosen)]
 
 
-def _count(connection: sa.Connection, report: Totals) -> None:
-    d = decisions.c
-    not_sent: Counter[str] = Counter()
-    for outcome, reason, n in connection.execute(
-        sa.select(d.outcome, d.reason, sa.func.count()).where(d.run_id == report.run_id).group_by(d.outcome, d.reason)
-    ):
-        report.audience += n
-        if outcome == "holdout":
-            report.held_out += n
-        elif outcome == "not_sent":
-            not_sent[reason] += n
-    accepted: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    variants: Counter[str] = Counter()
-    for variant, provider, state, reason, n in connection.execute(_states(report.run_id)):
-        report.messages += n
-        variants[variant] += n
-        match state:
-            case "done":
-                accepted[provider] += n
-            case "rejected":
-                rejected[reason] += n
-            case "not_sent":
-                not_sent[reason] += n
-            case "unknown":
-                report.unknown += n
-            case "cancelled":
-                report.cancelled += n
-            case _:
-                report.pending += n
-    for batch, _ in work.half_sent(connection, report.run_id):
-        for message in batch.messages:
-            verdict = batch.verdict(message.seq)
-            if verdict and verdict[0] == "sent" and message.seq not in batch.settled:
-                accepted[str(batch.provider)] += 1
-                report.pending -= 1
-    report.not_sent, report.accepted = dict(not_sent), dict(accepted)
-    report.rejected, report.variants = dict(rejected), dict(variants)
-
-
-def _states(run_id: int) -> sa.Select[Any]:
-    """Messages of a run by variant, provider, state (its last outcome's, else its batch's) and reason.
-
-    An `unknown` one of which something came back did leave: it is `done`.
-    """
-    m, o = messages.c, outcomes.c
-    last = sa.select(o.seq, sa.func.max(o.outcome_id).label("outcome_id")).group_by(o.seq).subquery()
-    via = (
-        sa.select(requests.c.batch_id, sa.func.min(requests.c.provider).label("provider"))
-        .group_by(requests.c.batch_id)
-        .subquery()
-    )
-    state = sa.case(
-        (sa.and_(o.state == "unknown", events.proved()), "done"), else_=sa.func.coalesce(o.state, batches.c.state)
-    )
-    one_by_one = (
-        sa.select(m.variant, via.c.provider, state.label("state"), o.reason)
-        .select_from(messages)
-        .join(batches, batches.c.batch_id == m.batch_id)
-        .outerjoin(via, via.c.batch_id == m.batch_id)
-        .outerjoin(last, last.c.seq == m.seq)
-        .outerjoin(outcomes, o.outcome_id == last.c.outcome_id)
-        .where(m.run_id == run_id)
-        .subquery()
-    )
-    return sa.select(*one_by_one.c, sa.func.count()).group_by(*one_by_one.c)
+def _summed(run: Run, audience: Iterable[tuple[str, str | None, int]], cells: Iterable[Cell]) -> Totals:
+    members, stands = Counter[str](), Counter[str]()
+    variants, not_sent, accepted, rejected = (Counter[str]() for _ in range(4))
+    for outcome, reason, n in audience:
+        members[outcome] += n
+        if outcome == "not_sent":
+            not_sent[str(reason)] += n
+    for cell in cells:
+        stands[cell.state] += cell.messages
+        variants[cell.variant] += cell.messages
+        if cell.state == "accepted":
+            accepted[str(cell.provider)] += cell.messages
+        elif cell.state == "rejected":
+            rejected[str(cell.reason)] += cell.messages
+        elif cell.state == "not_sent":
+            not_sent[str(cell.reason)] += cell.messages
+    return Totals(
+        run.run_id, run.campaign, run.occurrence, run.version, run.state, run.as_of.isoformat(),
+        audience=members.total(), held_out=members["holdout"], messages=stands.total(), variants=dict(variants),
+        not_sent=dict(not_sent), accepted=dict(accepted), rejected=dict(rejected), unknown=stands["unknown"],
+        cancelled=stands["cancelled"], pending=stands["waiting"],
+        hold=run.hold if run.state == "planned" else None, asked_by=run.asked_by, plan_hash=run.plan_hash,
+    )  # fmt: skip
 
 
 def waiting(connection: sa.Connection, hold: str | None = None) -> tuple[int, datetime | None]:
@@ -152,22 +98,19 @@ def waiting(connection: sa.Connection, hold: str | None = None) -> tuple[int, da
     Those of runs that are held back count only where asked for, by their `hold`: approval or pause.
     """
     m, o, r = messages.c, outcomes.c, campaign_runs.c
-    held = sa.case((r.state == "planned", r.hold))
+    held = sa.case((r.state == "planned", holds.HELD))
     pending = (
         sa.select(sa.func.count(), sa.func.min(batches.c.due_at))
         .select_from(messages)
         .join(batches, batches.c.batch_id == m.batch_id)
         .join(campaign_runs, r.run_id == batches.c.run_id)
+        .join(occurrences, occurrences.c.occurrence_id == r.occurrence_id)
         .where(batches.c.state == "pending", ~sa.exists().where(o.seq == m.seq), held.is_not_distinct_from(hold))
     )
     row = connection.execute(pending).one()
-    runs = set(connection.execute(sa.select(r.run_id).where(held.is_not_distinct_from(hold))).scalars())
-    out = sum(
-        seq not in batch.settled and batch.verdict(seq) is not None
-        for batch, left in work.half_sent(connection)
-        for seq in left
-        if batch.run_id in runs
-    )
+    runs_alike = sa.select(r.run_id).join(occurrences, occurrences.c.occurrence_id == r.occurrence_id)
+    alike = connection.execute(runs_alike.where(held.is_not_distinct_from(hold))).scalars().all()
+    out = sum(len(batch.accepted) for batch, _ in work.half_sent(connection, alike))
     return int(row[0]) - out, row[1]
 
 
@@ -184,7 +127,6 @@ def variant_results(
     provider accepted, and how many of those a person (no program) clicked, as was known by `until`."""
     m, b, o, e = messages.c, batches.c, outcomes.c, delivery_events.c
     last = sa.select(o.state).where(o.seq == m.seq).order_by(o.outcome_id.desc()).limit(1).scalar_subquery()
-    proved = sa.exists().where(e.message_id == m.message_id, e.event != "unknown", e.received_at <= until)
     clicked = (
         sa.select(e.message_id)
         .where(e.event == "clicked", ~e.machine, e.received_at > since, e.received_at <= until)
@@ -198,7 +140,7 @@ def variant_results(
         .join(occurrences, occurrences.c.occurrence_id == m.occurrence_id)
         .outerjoin(clicked, clicked.c.message_id == m.message_id)
         .where(occurrences.c.campaign == campaign, b.state == "done", b.done_at > since, b.done_at <= until)
-        .where(sa.or_(last.is_(None), sa.and_(last == "unknown", proved)))
+        .where(sa.or_(last.is_(None), sa.and_(last == "unknown", events.proved(until))))
         .group_by(m.variant)
     )
     return {variant: (accepted, people) for variant, accepted, people in rows}
@@ -210,7 +152,7 @@ def earlier_audiences(connection: sa.Connection, campaign: str, but_occurrence: 
     An occurrence whose plan was cancelled, or still waits for approval, is left out: nobody has said it is usual.
     """
     r, o = campaign_runs.c, occurrences.c
-    runs = connection.execute(
+    earlier = connection.execute(
         sa.select(r.run_id, r.spec)
         .join(occurrences, o.occurrence_id == r.occurrence_id)
         .where(o.campaign == campaign, o.occurrence_id != but_occurrence, r.state == "planned")
@@ -218,10 +160,10 @@ def earlier_audiences(connection: sa.Connection, campaign: str, but_occurrence: 
         .order_by(o.occurrence_id.desc(), r.version.desc())
         .limit(last)
     ).all()
-    d = decisions.c
-    counted = sa.select(d.run_id, sa.func.count()).where(d.run_id.in_([run.run_id for run in runs])).group_by(d.run_id)
+    d, ids = decisions.c, [run.run_id for run in earlier]
+    counted = sa.select(d.run_id, sa.func.count()).where(d.run_id.in_(ids)).group_by(d.run_id)
     sizes: dict[int, int] = dict(connection.execute(counted).tuples().all())
-    return [{"size": sizes.get(run.run_id, 0), "spec": run.spec} for run in runs]
+    return [{"size": sizes.get(run.run_id, 0), "spec": run.spec} for run in earlier]
 
 
 def due(connection: sa.Connection, run_id: int) -> dict[str, tuple[int, datetime, datetime]]:

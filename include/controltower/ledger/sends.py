@@ -12,6 +12,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from controltower.ledger import events
 from controltower.ledger.tables import batches, campaign_runs, delivery_events, messages, occurrences, requests
 from controltower.ledger.work import unpack
 
@@ -106,16 +107,9 @@ def _of_batches(connection: sa.Connection, chosen: Sequence[int], as_of: datetim
 
 def _confirmed(connection: sa.Connection, seqs: list[int], as_of: datetime | None) -> list[int]:
     """Those of the messages of which something came back."""
-    e = delivery_events.c
+    m = messages.c
     found: list[int] = []
     for start in range(0, len(seqs), 1000):
-        proved = (
-            sa.select(messages.c.seq)
-            .join(delivery_events, e.message_id == messages.c.message_id)
-            .where(messages.c.seq.in_(seqs[start : start + 1000]), e.event != "unknown")
-            .distinct()
-        )
-        if as_of is not None:
-            proved = proved.where(e.received_at <= as_of)
+        proved = sa.select(m.seq).where(m.seq.in_(seqs[start : start + 1000]), events.proved(as_of))
         found += connection.execute(proved).scalars().all()
     return found

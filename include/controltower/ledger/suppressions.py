@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,6 +14,18 @@ from controltower.ledger.tables import suppressions
 
 _ADDING = 0x73757070  # PostgreSQL advisory lock: looking and adding are one step
 _ASKED_AT_ONCE = 1000  # values a query; of more, all are read
+
+
+class Suppression(NamedTuple):
+    """A stored reason, without the value that it is for; None: all channels, all purposes, for ever."""
+
+    kind: str
+    channel: str | None
+    purpose: str | None
+    reason: str
+    source: str
+    created_at: datetime
+    until: datetime | None
 
 
 def address_hash(key: bytes, address: str) -> str:
@@ -65,10 +78,9 @@ def held(
     s = suppressions.c
     rows = sa.select(s.value).where(
         s.kind == kind,
-        s.created_at <= now,
         sa.or_(s.channel.is_(None), s.channel == channel),
         sa.or_(s.purpose.is_(None), s.purpose == purpose),
-        sa.or_(s.until.is_(None), s.until > now),
+        *_at(now),
     )
     if values is not None:
         rows = rows.where(s.value.in_(list(values)))
@@ -78,24 +90,42 @@ def held(
 def since(connection: sa.Connection, kind: str, values: Iterable[str], reason: str, now: datetime) -> datetime | None:
     """When the oldest suppression of these values for this reason began that holds at `now`; None: none does."""
     s = suppressions.c
-    return connection.execute(sa.select(sa.func.min(s.created_at)).where(*_holding(kind, values, reason, now))).scalar()
+    oldest = sa.select(sa.func.min(s.created_at)).where(*_holding(kind, values, now), s.reason == reason)
+    return connection.execute(oldest).scalar()
 
 
 def end(connection: sa.Connection, kind: str, values: Iterable[str], reason: str, now: datetime) -> int:
     """Let the suppressions of these values for this reason hold until `now`. Returns how many did."""
-    holding = sa.update(suppressions).where(*_holding(kind, values, reason, now))
+    holding = sa.update(suppressions).where(*_holding(kind, values, now), suppressions.c.reason == reason)
     return connection.execute(holding.values(until=now)).rowcount
 
 
-def _holding(kind: str, values: Iterable[str], reason: str, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+def of(connection: sa.Connection, values: Mapping[str, Collection[str]], now: datetime) -> list[Suppression]:
+    """What holds at `now` for these values, given by kind; the oldest first."""
+    columns = [suppressions.c[name] for name in Suppression._fields]
+    found = [
+        Suppression(*row)
+        for kind, some in values.items()
+        for row in connection.execute(sa.select(*columns).where(*_holding(kind, some, now)))
+    ]
+    return sorted(found, key=lambda s: s.created_at)
+
+
+def counts(connection: sa.Connection, now: datetime) -> list[tuple[str, str | None, str, int]]:
+    """How many hold at `now`: (kind, channel, reason, number), the most first."""
     s = suppressions.c
-    return (
-        s.kind == kind,
-        s.value.in_(list(values)),
-        s.reason == reason,
-        s.created_at <= now,
-        sa.or_(s.until.is_(None), s.until > now),
-    )
+    number = sa.func.count()
+    rows = sa.select(s.kind, s.channel, s.reason, number).where(*_at(now)).group_by(s.kind, s.channel, s.reason)
+    return [(r[0], r[1], r[2], r[3]) for r in connection.execute(rows.order_by(number.desc(), s.kind, s.reason))]
+
+
+def _holding(kind: str, values: Iterable[str], now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return (suppressions.c.kind == kind, suppressions.c.value.in_(list(values)), *_at(now))
+
+
+def _at(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    s = suppressions.c
+    return s.created_at <= now, sa.or_(s.until.is_(None), s.until > now)
 
 
 def dead_devices(connection: sa.Connection, tokens: Mapping[str, str], purpose: str, now: datetime) -> set[str]:

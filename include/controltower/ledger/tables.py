@@ -110,6 +110,7 @@ occurrences = Table(
     Column("campaign", String, nullable=False),
     Column("occurrence", String, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("paused", Boolean, nullable=False, server_default=sa.false(), comment="nothing of any version leaves"),
     UniqueConstraint("campaign", "occurrence"),
     comment="which time a campaign happens",
 )
@@ -133,7 +134,7 @@ campaign_runs = Table(
     Column("triggered_by", String, comment="Airflow's run id; never part of a key"),
     Column("asked_by", String, comment="the user who triggered it; none: the schedule"),
     Column("plan_hash", String, comment="of content, spec and frozen audience: what an approval is bound to"),
-    Column("hold", String, comment="why nothing of it may leave now: approval or pause; none: it may"),
+    Column("hold", String, comment="approval: it waits for one; none: it doesn't"),
     UniqueConstraint("occurrence_id", "version"),
     CheckConstraint("state in ('planned', 'superseded', 'cancelled')", name="state"),
     comment="a version of an occurrence with its frozen plan",
@@ -294,8 +295,8 @@ approvals = Table(
     Column("decision", String, nullable=False),
     Column("decided_by", String, nullable=False),
     Column("decided_at", Moment, nullable=False),
-    CheckConstraint("decision in ('approved', 'rejected', 'void')", name="decision"),
-    comment="who let a held run go or stopped it, append-only; void: what was approved isn't what would leave",
+    CheckConstraint("decision in ('approved', 'rejected', 'void', 'paused', 'resumed', 'cancelled')", name="decision"),
+    comment="who let a run go, held it back or stopped it, append-only; void: what was approved isn't what would leave",
 )
 
 readouts = Table(

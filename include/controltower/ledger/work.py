@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from controltower.ledger import holds
 from controltower.ledger.database import epoch
-from controltower.ledger.tables import batches, campaign_runs, messages, outcomes, requests
+from controltower.ledger.tables import batches, campaign_runs, messages, occurrences, outcomes, requests
 
 LEASE_SECONDS = 60.0  # renewed with every write
 
@@ -27,7 +28,7 @@ class LeaseLost(Exception):
 
 
 class RunHeld(Exception):
-    """The run was paused or cancelled meanwhile: no further call for it may begin."""
+    """The run was paused, cancelled or replaced meanwhile: no further call for these messages may begin."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,20 @@ class Batch:
         return [m for m in self.messages if m.seq not in self.settled and self.verdict(m.seq) is None]
 
     @property
+    def accepted(self) -> list[int]:
+        """The messages that a provider took, by their requests."""
+        verdicts = {m.seq: self.verdict(m.seq) for m in self.messages if m.seq not in self.settled}
+        return [seq for seq, verdict in verdicts.items() if verdict and verdict[0] == "sent"]
+
+    @property
     def touched(self) -> bool:
         return bool(self.attempted)
+
+    @property
+    def unsent(self) -> list[int]:
+        """The unsettled messages for which no call is under way."""
+        calling = {seq for seq, last in self.attempted.items() if any(a.state == "open" for a in last.values())}
+        return [m.seq for m in self.unsettled if m.seq not in calling]
 
     def verdict(self, seq: int) -> tuple[str, str, int] | None:
         """What the requests say of a message: its state, reason and request; None while it may be sent (again)."""
@@ -114,18 +127,19 @@ def read(connection: sa.Connection, batch_id: int) -> Batch:
 def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -> tuple[Batch, str] | None:
     """Take the batch that is due longest and that nobody holds: it and the lease's token; None if there is none.
 
-    What an earlier worker left open in it becomes `unknown`. Batches of a run that is held back (`hold`) are left alone
-    until they are too late: then they are taken, so that their messages end.
+    What an earlier worker left open in it becomes `unknown`. Batches of a run that is held back (holds.py) are left
+    alone until they are too late: then they are taken, so that their messages end.
     """
-    b, r = batches.c, campaign_runs.c
+    b, r, o = batches.c, campaign_runs.c, occurrences.c
     while True:
         clock = epoch(connection)
         batch_id = connection.execute(
             sa.select(b.batch_id)
             .join(campaign_runs, r.run_id == b.run_id)
+            .join(occurrences, o.occurrence_id == r.occurrence_id)
             .where(b.state == "pending", b.due_at <= now, b.not_before <= clock, b.channel.in_(channels))
             .where(sa.or_(b.lease_token.is_(None), b.lease_until < clock))
-            .where(sa.or_(r.hold.is_(None), r.state != "planned", b.expires_at < now))
+            .where(sa.or_(holds.HELD.is_(None), r.state != "planned", b.expires_at < now))
             .order_by(b.due_at, b.batch_id)
             .limit(1)
             .with_for_update(skip_locked=True, of=batches)
@@ -181,14 +195,16 @@ def open_requests(
 ) -> list[int]:
     """Commit to calls about to be made, each given as its messages' seqs and the device. Returns the request ids.
 
-    RunHeld where the run was paused or cancelled meanwhile. Its row is locked until this commits, so that whoever
-    pauses it knows: no call begins after the pause is committed but those that were written down before.
+    RunHeld where the run was paused, cancelled or replaced meanwhile. The occurrence is locked until this commits, so
+    that whoever stops it (holds.lock) knows: no call begins once that is committed but those written down before.
     """
-    r = campaign_runs.c
-    run = connection.execute(
-        sa.select(r.state, r.hold).where(r.run_id == batch.run_id).with_for_update(read=True)
-    ).one()
-    if run.hold or run.state == "cancelled":  # of a superseded run, what a worker holds still goes out
+    r, o = campaign_runs.c, occurrences.c
+    occurrence_id = sa.select(r.occurrence_id).where(r.run_id == batch.run_id).scalar_subquery()
+    paused = connection.execute(
+        sa.select(o.paused).where(o.occurrence_id == occurrence_id).with_for_update(read=True)
+    ).scalar_one()
+    run = connection.execute(sa.select(r.state, r.hold).where(r.run_id == batch.run_id)).one()  # as it is by the lock
+    if paused or run.hold or run.state != "planned":
         raise RunHeld(f"run {batch.run_id}")
     _hold(connection, batch.batch_id, token)
     rows = [
@@ -221,19 +237,27 @@ def close_requests(
 def drop(
     connection: sa.Connection, batch: Batch, token: str, refused: Iterable[tuple[int, str, str]], now: datetime
 ) -> None:
-    """End messages without a request: (seq, state, reason), the state `not_sent`, `rejected` or `cancelled`."""
+    """End messages without a request: (seq, state, reason), the state `not_sent`, `rejected` or `cancelled`.
+
+    Those that were cancelled meanwhile have ended already.
+    """
     _hold(connection, batch.batch_id, token)
+    refused = list(refused)
+    ended = _ended(connection, [seq for seq, _, _ in refused])
     for seq, state, reason in refused:
-        write_outcome(connection, seq, state, reason, now)
+        if seq not in ended:
+            write_outcome(connection, seq, state, reason, now)
 
 
 def defer(connection: sa.Connection, batch: Batch, token: str, seqs: Sequence[int], until: datetime) -> None:
     """Let messages wait until a later moment.
 
     Those without a request move to a batch of their own. One that was tried stays with its requests, which tell what
-    may have arrived already; then its whole batch waits.
+    may have arrived already; then its whole batch waits. Those that were cancelled meanwhile have ended.
     """
     _hold(connection, batch.batch_id, token)
+    ended = _ended(connection, seqs)
+    seqs = [seq for seq in seqs if seq not in ended]
     moved = [seq for seq in seqs if seq not in batch.attempted]
     if len(moved) < len(seqs):
         connection.execute(sa.update(batches).where(batches.c.batch_id == batch.batch_id).values(due_at=until))
@@ -252,7 +276,8 @@ def defer(connection: sa.Connection, batch: Batch, token: str, seqs: Sequence[in
 def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, *, retry_in: float = 0.0) -> bool:
     """Give the batch back: done when each message has a verdict, else due again in `retry_in` seconds.
 
-    What is left of a run that was superseded or cancelled meanwhile is cancelled. Returns whether the batch is done.
+    Of a run that was superseded or cancelled meanwhile, what is left is a message whose call was under way then and
+    came to nothing: it is cancelled. Returns whether the batch is done.
     """
     _hold(connection, batch.batch_id, token)
     _settle(connection, read(connection, batch.batch_id), now)
@@ -277,15 +302,17 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
     return done
 
 
-def half_sent(connection: sa.Connection, run_id: int | None = None) -> Iterator[tuple[Batch, dict[int, datetime]]]:
+def half_sent(
+    connection: sa.Connection, run_ids: Collection[int] | None = None
+) -> Iterator[tuple[Batch, dict[int, datetime]]]:
     """Batches still pending of which something left already, with those messages' seqs and when their call began.
 
     They are few: what a worker holds, and what waits for a retry.
     """
     touched = sa.select(requests.c.batch_id).where(requests.c.state.in_(("sent", "open", "unknown")))
     wanted = sa.select(batches.c.batch_id).where(batches.c.state == "pending", batches.c.batch_id.in_(touched))
-    if run_id is not None:
-        wanted = wanted.where(batches.c.run_id == run_id)
+    if run_ids is not None:
+        wanted = wanted.where(batches.c.run_id.in_(run_ids))
     for batch_id in connection.execute(wanted.order_by(batches.c.batch_id)).scalars().all():
         batch = read(connection, batch_id)
         opened = dict(
@@ -310,6 +337,11 @@ def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> None:
         verdict = batch.verdict(m.seq)
         if verdict and verdict[0] != "sent" and m.seq not in batch.settled:
             write_outcome(connection, m.seq, verdict[0], verdict[1], now, verdict[2])
+
+
+def _ended(connection: sa.Connection, seqs: Sequence[int]) -> set[int]:
+    """Those of the messages that have an outcome."""
+    return set(connection.execute(sa.select(outcomes.c.seq).where(outcomes.c.seq.in_(seqs))).scalars())
 
 
 def write_outcome(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # With fewer expected orders (or expected customers without one) in a group, a share says too little: Cochran's rule.
 FEWEST = 5
+# Of the held out, this share may have got a message of the campaign all the same: it hides as much of an effect.
+MOST_WRITTEN_TO = 0.01
 
 PEOPLE = pa.schema(
     [("run_id", pa.int64()), ("subject_id", pa.int64()), ("customer_id", pa.string()), ("treated", pa.bool_()),
@@ -117,7 +119,7 @@ class Window:
 
     starts: datetime
     days: int
-    known_until: datetime
+    known_until: datetime | None  # None: none were loaded
 
     @property
     def ends(self) -> datetime:
@@ -125,11 +127,11 @@ class Window:
 
     @property
     def closed(self) -> bool:
-        return self.known_until >= self.ends
+        return self.known_until is not None and self.known_until >= self.ends
 
     @property
     def days_so_far(self) -> int:
-        passed = (self.known_until - self.starts) // timedelta(days=1)
+        passed = ((self.known_until or self.starts) - self.starts) // timedelta(days=1)
         return max(0, min(self.days, passed))
 
 
@@ -168,74 +170,58 @@ def too_small(treated: Group, holdout: Group) -> bool:
 
 
 def verdict(
-    treated: Group, holdout: Group, window: Window, *, left: int, recorded: bool, seen_before: int = 0
-) -> tuple[str, str]:
-    """One of `nobody new`, `no holdout`, `nothing left`, `window open: n of m days`, `too small`, `placebo test`,
-    `effect`, `no effect shown`; and the sentence that says it. `left` is how many messages left, `seen_before` how many
-    customers an earlier run of the campaign could write to.
+    treated: Group, holdout: Group, window: Window, *, left: int, recorded: bool, written_to: int = 0,
+    seen_before: int = 0,
+) -> str:  # fmt: skip
+    """One of `nobody new`, `no holdout`, `nothing left`, `contaminated`, `window open`, `too small`, `placebo test`,
+    `effect`, `no effect shown`. `left` is how many messages left, `written_to` how many of the held out got one all the
+    same, `seen_before` how many customers an earlier run of the campaign could write to.
     """
-    if seen_before and not (holdout.customers and treated.customers):
-        return (
-            "nobody new",
-            "The customers of this run were in an earlier one of this campaign, whose messages decided who could be in"
-            " this one: they are compared in the report of the run that drew them first.",
-        )
     if not holdout.customers or not treated.customers:
-        return "no holdout", "Nobody was held out, so nothing can be said about what the messages changed."
+        return "nobody new" if seen_before else "no holdout"
     if not left:
-        return "nothing left", "No message left, so there is no effect to look for."
+        return "nothing left"
+    if written_to > MOST_WRITTEN_TO * holdout.customers:
+        return "contaminated"
     if not window.closed:
-        return (
-            f"window open: {window.days_so_far} of {window.days} days",
-            "There is a verdict when the window has closed: to judge earlier is to see effects where there are none.",
-        )
+        return "window open"
     if too_small(treated, holdout):
-        return (
-            "too small",
-            f"With fewer than {FEWEST} orders to be expected in a group, no verdict is given. Hold out more customers,"
-            " or write to more.",
-        )
-    found = compare(treated, holdout)
-    points, low, high = (100 * found[name] for name in ("difference", "low", "high"))
-    interval = f"(95 % interval {low:+.2f} to {high:+.2f} points)"
-    shown = low > 0 or high < 0
+        return "too small"
     if recorded:
-        outside = "leaves out 0, as one in twenty such tests does by chance" if shown else "holds 0, as it should"
-        return "placebo test", f"No message can have caused these orders. The interval {outside} {interval}."
-    if shown:
-        way = "more" if low > 0 else "fewer"
-        return "effect", f"{abs(points):.2f} points {way} of the customers with a message ordered {interval}."
-    return (
-        "no effect shown",
-        f"The difference of {points:+.2f} points may be chance {interval}. An effect of about"
-        f" {100 * found['detectable']:.2f} points or more would mostly have shown.",
-    )
+        return "placebo test"
+    return "effect" if leaves_out_0(compare(treated, holdout)) else "no effect shown"
+
+
+def leaves_out_0(compared: Mapping[str, Any]) -> bool:
+    return bool(compared["low"] > 0 or compared["high"] < 0)
 
 
 def readout(
     groups: Mapping[bool, Group], window: Window, left_out: Mapping[str, int], *,
-    left: int, recorded: bool, currency: str,
+    left: int, recorded: bool, currency: str, written_to: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """The comparison as a report shows it: JSON-able; shares as fractions, money as text in `currency`."""
+    """The comparison as a report shows it: JSON-able; shares as fractions, money as text in `currency`.
+
+    Of the words that tell it (wording.py) it holds only the verdict's code.
+    """
     treated, holdout = groups[True], groups[False]
-    word, sentence = verdict(
-        treated, holdout, window, left=left, recorded=recorded, seen_before=left_out.get("in_earlier_run", 0)
-    )
     return {
-        "verdict": word,
-        "sentence": sentence,
+        "verdict": verdict(
+            treated, holdout, window, left=left, recorded=recorded, written_to=written_to,
+            seen_before=left_out.get("in_earlier_run", 0),
+        ),
         "placebo": recorded,
         "window": {
             "from": window.starts.isoformat(), "to": window.ends.isoformat(), "days": window.days,
-            "days_so_far": window.days_so_far, "closed": window.closed, "known_until": window.known_until.isoformat(),
+            "days_so_far": window.days_so_far, "closed": window.closed,
+            "known_until": window.known_until.isoformat() if window.known_until else None,
         },
         "treated": _group(treated),
         "holdout": _group(holdout),
+        "written_to": written_to,
         **compare(treated, holdout),
         "currency": currency,
         "left_out": dict(left_out),
-        "primary": "share of customers who ordered; interval by Newcombe (1998)",
-        "secondary": "revenue per customer; a careful form of Welch's interval, shown without a claim",
     }  # fmt: skip
 
 

@@ -1,22 +1,25 @@
-"""A run's report: one dict of plain values, which the command line, the file and the tower's page all show."""
+"""A run's report: one dict of codes and plain values, which the command line, the file and the tower's page all show.
+
+Words are made of it where it is shown, in the reader's language (wording.py).
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import jinja2
 from markupsafe import Markup
 
-from controltower.content.money import format_money
-from controltower.measurement import charts
+from controltower.content import words
+from controltower.measurement import charts, wording
 from controltower.measurement.funnel import RUN, credit
 from controltower.measurement.kpis import BY_NAME, KPIS, Figure, figures
 from controltower.measurement.readout import readout
@@ -24,10 +27,6 @@ from controltower.measurement.worth import Worth
 from controltower.settings import Shop
 
 PAGES = Path(__file__).parent / "pages"
-RECORDED = (
-    "The orders of this shop are a recording of the past: none can have been caused by these messages. What is credited"
-    " to them is a convention, and the difference to the holdout is a placebo test."
-)
 
 
 def build(
@@ -41,7 +40,7 @@ def build(
 ) -> dict[str, Any]:
     """The report. `kept` is the final readout with its moment: it stands, whatever has come to light since.
 
-    `versions` are those of the occurrence (run_id, version, state, accepted), `decided` its approvals.
+    `versions` are those of the occurrence (run_id, version, state, accepted), `decided` what people decided about the run.
     """
     run, counts = worth.run, worth.funnel.run
     compared, measured_at = kept or (readout_of(worth, shop), as_of)
@@ -61,15 +60,16 @@ def build(
         "as_of": as_of.isoformat(),
         "planned_at": run.planned_at.isoformat(),
         "asked_by": run.asked_by,
-        "approvals": [{**d, "decided_at": d["decided_at"].isoformat()} for d in decided],
+        "decisions": [{**d, "decided_at": d["decided_at"].isoformat()} for d in decided],
         "plan_hash": run.plan_hash,
         "content_hash": run.content_hash,
         "attribution_days": worth.window.days,
-        "simulated": list(shop.simulated),
+        "locale": shop.locale,
+        "simulated": {language: shop.made_up(language) for language in words.load().languages},
         "recorded_orders": shop.recorded_orders,
         "notes": _notes(worth, shop, versions, as_of),
         "accounted": worth.funnel.accounted,
-        "kpis": [{"name": k.name, "label": k.label, "unit": k.unit, "definition": k.sentence} for k in KPIS],
+        "kpis": [{"name": k.name, "unit": k.unit} for k in KPIS],
         "levels": levels(worth),
         "not_sent": [
             {"when": when, "reason": reason, "customers": n}
@@ -87,7 +87,7 @@ def build(
 def readout_of(worth: Worth, shop: Shop) -> dict[str, Any]:
     return readout(
         worth.groups, worth.window, worth.left_out,
-        left=worth.funnel.run["accepted"], recorded=shop.recorded_orders, currency=shop.currency,
+        left=worth.left, recorded=shop.recorded_orders, currency=shop.currency, written_to=worth.written_to,
     )  # fmt: skip
 
 
@@ -111,85 +111,64 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 
 def outcome(worth: Worth) -> str:
-    """What became of the run, in a few words."""
+    """What became of the run: a code, whose words are in locales/."""
     run, n = worth.run, worth.funnel.run
     if run.state != "planned":
-        what = "cancelled" if run.state == "cancelled" else "replaced by a newer version"
-        return f"{what}: {n['accepted']} of {n['messages']} messages had left" if n["accepted"] else (
-            f"{what} before anything left"
-        )  # fmt: skip
+        return run.state if n["accepted"] else f"{run.state}_before"
     if not n["audience"]:
-        return "the audience was empty"
+        return "audience_empty"
     if not n["messages"]:
-        return "nobody could be written to"
+        return "nobody_to_write_to"
     if run.hold and n["waiting"]:
-        held = "waits for an approval" if run.hold == "approval" else "paused"
-        return f"{held}: {n['accepted']} of {n['messages']} messages have left"
+        return "waits_for_approval" if run.hold == "approval" else "paused"
     if n["waiting"]:
-        return f"sending: {n['accepted']} of {n['messages']} messages have left" if n["accepted"] else (
-            "nothing has left yet"
-        )  # fmt: skip
-    return "sent" if n["accepted"] else "nothing left: every message was stopped"
+        return "sending" if n["accepted"] else "not_started"
+    return "sent" if n["accepted"] else "all_stopped"
 
 
-def _notes(worth: Worth, shop: Shop, versions: Sequence[Mapping[str, Any]], as_of: datetime) -> list[str]:
-    run, n = worth.run, worth.funnel.run
-    notes = [f"Simulated: {what}." for what in shop.simulated]
-    if shop.recorded_orders:
-        notes.append(RECORDED)
+def _notes(worth: Worth, shop: Shop, versions: Sequence[Mapping[str, Any]], as_of: datetime) -> list[dict[str, Any]]:
+    """What a reader should know beside the figures: codes with their values."""
+    run, n, left_out = worth.run, worth.funnel.run, worth.left_out
+    notes: list[dict[str, Any]] = [{"code": "recorded_orders"}] if shop.recorded_orders else []
     if run.state != "planned" and n["accepted"]:
-        what = "was cancelled" if run.state == "cancelled" else "was replaced"
-        notes.append(f"The run {what}. What came back for the {n['accepted']} messages that had left is counted.")
+        notes.append({"code": run.state, "accepted": int(n["accepted"])})
     notes += [
-        f"Version {v['version']} of this occasion (run {v['run_id']}) sent {v['accepted']} messages; they are in its"
-        " own report."
+        {"code": "other_version", **{name: v[name] for name in ("version", "run_id", "accepted")}}
         for v in versions
         if v["run_id"] != run.run_id and v["accepted"]
     ]
-    if worth.window.known_until < as_of:
-        notes.append(f"Orders are known until {local(worth.window.known_until.isoformat(), shop.timezone)}.")
-    for currency, (orders, _) in worth.credit.other_currencies.items():
-        notes.append(f"{orders} credited orders in {currency} are apart: their money is in no figure here.")
-    left_out = worth.left_out
-    if left_out.get("in_earlier_run"):
-        notes.append(
-            f"{left_out['in_earlier_run']} customers were in an earlier run of this campaign. They are left out of the"
-            " comparison: what they got then decides who of them could be in this one."
-        )
-    if left_out.get("another_holdout_share"):
-        notes.append(
-            f"{left_out['another_holdout_share']} customers came with a version that holds out another share, and are"
-            " left out of the comparison."
-        )
+    if worth.window.known_until is None:
+        notes.append({"code": "orders_not_loaded"})
+    elif worth.window.known_until < as_of:
+        notes.append({"code": "orders_known_until", "until": worth.window.known_until.isoformat()})
+    notes += [
+        {"code": "other_currency", "currency": currency, "orders": orders}
+        for currency, (orders, _) in worth.credit.other_currencies.items()
+    ]
+    notes += [
+        {"code": why, "customers": left_out[why]}
+        for why in ("in_earlier_run", "another_holdout_share")
+        if left_out.get(why)
+    ]
+    if worth.written_to:
+        notes.append({"code": "held_out_and_written_to", "customers": worth.written_to})
     if not worth.funnel.accounted:
-        notes.append("The counts do not add up: please report this as a defect.")
+        notes.append({"code": "not_accounted"})
     return notes
 
 
-def local(moment: str, zone: str) -> str:
-    """A moment in the shop's zone, with the zone's name."""
-    return f"{datetime.fromisoformat(moment).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} ({zone})"
+def fragment(report: Mapping[str, Any], language: str | None = None) -> Markup:
+    """The report's body, for a page of one's own: no script, no inline style; its style sheet is `css()`.
+
+    In the shop's language where none is given, as is `page`.
+    """
+    return Markup(_pages().get_template("fragment.html").render(_values(report, language)))  # noqa: S704  (autoescaped)
 
 
-def shown(value: Any, unit: str, currency: str) -> str:
-    """A figure as people read it; None is a dash."""
-    if value is None:
-        return "–"
-    if unit == "share":
-        return f"{100 * value:.1f} %" if abs(value) >= 0.01 or not value else f"{100 * value:.2f} %"
-    if unit == "money":
-        return format_money(Decimal(value), currency, "en")
-    return f"{value:,}"
-
-
-def fragment(report: Mapping[str, Any]) -> Markup:
-    """The report's body, for a page of one's own: no script, no inline style; its style sheet is `css()`."""
-    return Markup(_pages().get_template("fragment.html").render(_values(report)))  # noqa: S704  (autoescaped)
-
-
-def page(report: Mapping[str, Any]) -> str:
+def page(report: Mapping[str, Any], language: str | None = None) -> str:
     """The report as one HTML file that needs nothing else."""
-    return _pages().get_template("page.html").render(_values(report), css=Markup(css()), body=fragment(report))  # noqa: S704
+    body = fragment(report, language)
+    return _pages().get_template("page.html").render(_values(report, language), css=Markup(css()), body=body)  # noqa: S704
 
 
 @lru_cache(maxsize=1)
@@ -199,27 +178,32 @@ def css() -> str:
 
 @lru_cache(maxsize=1)
 def _pages() -> jinja2.Environment:
-    pages = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGES), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    pages.globals.update(shown=shown, local=local)
-    return pages
 
 
-def _values(report: Mapping[str, Any]) -> dict[str, Any]:
+def _values(report: Mapping[str, Any], language: str | None) -> dict[str, Any]:
+    told = wording.tell(report, language or report["locale"])
+    t = wording.speak(told["language"])
     run = report["levels"][0]["figures"]
     silent = any(f["delivered"]["value"] is None for level in report["levels"] if (f := level["figures"]))
 
     def label(name: str) -> str:
-        return BY_NAME[name].label + (" (e-mail)" if silent and name in charts.OF_MAIL else "")
+        plain = told["kpis"][name]["label"]
+        return t("page.of_mail", label=plain) if silent and name in charts.OF_MAIL else plain
 
-    missing = (f["reason"] for level in report["levels"] for f in level["figures"].values() if f["reason"])
     return {
         "r": report,
-        "reasons": list(dict.fromkeys(missing)),
+        "told": told,
+        "t": t,
+        "word": partial(words.word, t),
+        "reasons": list(told["no_figure"]),
         "funnel": charts.funnel([(label(name), run[name]["value"]) for name in charts.STEPS]),
         "interval": charts.interval(report["readout"]),
+        "local": partial(wording.local, zone=report["zone"]),
+        "shown": partial(wording.shown, currency=report["currency"], language=told["language"]),
     }
 
 
@@ -229,12 +213,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def csv_text(report: Mapping[str, Any]) -> str:
+def csv_text(report: Mapping[str, Any], language: str = wording.FALLBACK) -> str:
     """One row a KPI and level (run, channel, variant), then the comparison, the reasons and the notes."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     same = {name: report[name] for name in ("campaign", "occasion", "run_id", "version", "as_of")}
+    told, t = wording.tell(report, language), wording.speak(language)
 
     def write(level: str, of: str, kpi: str, label: str, value: Any, unit: str = "", **more: str | None) -> None:
         empty = "" if value is None else value
@@ -245,32 +230,35 @@ def csv_text(report: Mapping[str, Any]) -> str:
 
     for level in report["levels"]:
         for name, figure in level["figures"].items():
-            kpi = BY_NAME[name]
-            write(
-                level["level"], level["of"], name, kpi.label, figure["value"], kpi.unit,
-                reason=figure["reason"], definition=kpi.sentence,
-            )  # fmt: skip
+            why = told["no_figure"].get(figure["reason"])
+            write(level["level"], level["of"], name, value=figure["value"], unit=BY_NAME[name].unit, reason=why,
+                  **told["kpis"][name])  # fmt: skip
     compared = report["readout"]
     for arm in ("treated", "holdout"):
         for name, unit in (("customers", "customers"), ("ordered", "customers"), ("share", "share"),
                            ("revenue", "money"), ("revenue_per_customer", "money")):  # fmt: skip
-            write("comparison", arm, name, name.replace("_", " "), compared[arm][name], unit)
+            write("comparison", arm, name, t(f"compared.{name}"), compared[arm][name], unit)
+    between = ("comparison", "treated - holdout")
     for name in ("difference", "low", "high", "detectable"):
-        write("comparison", "treated - holdout", name, name, compared[name], "share", definition=compared["primary"])
+        write(*between, name, name, compared[name], "share", definition=t("compared.primary"))
     for name, value in (compared["revenue"] or {}).items():
-        what = compared["secondary"]
-        write("comparison", "treated - holdout", f"revenue_{name}", f"revenue {name}", value, "money", definition=what)
-    write("comparison", "", "verdict", "Verdict", compared["verdict"], definition=compared["sentence"])
-    for row in report["not_sent"]:
-        write("not_sent", row["when"], row["reason"], row["reason"], row["customers"], "customers")
+        what = t("compared.secondary")
+        write(*between, f"revenue_{name}", f"{t('compared.revenue')} {name}", value, "money", definition=what)
+    said = f"{told['verdict']}: {told['sentence']}"
+    write("comparison", "", "verdict", t("page.verdict"), compared["verdict"], definition=said)
+    for row, in_words in zip(report["not_sent"], told["not_sent"], strict=True):
+        write("not_sent", row["when"], row["reason"], in_words["reason"], row["customers"], "customers")
     for row in report["other_currencies"]:
-        write("other_currency", row["currency"], "revenue", "Revenue", row["revenue"], currency=row["currency"])
-    write("outcome", "", "outcome", "Outcome", report["outcome"])
-    for note in report["notes"]:
-        write("note", "", "note", "Note", note)
+        write("other_currency", row["currency"], "revenue", t("compared.revenue"), row["revenue"],
+              currency=row["currency"])  # fmt: skip
+    write("outcome", "", "outcome", t("page.outcome"), report["outcome"], definition=told["outcome"])
+    for note in told["notes"]:
+        write("note", "", "note", t("page.note"), note)
     return out.getvalue()
 
 
 def _safe(cell: Any) -> Any:
     """A text that a spreadsheet would take for a formula, made plain."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+@\t\r" and cell else cell
+    if isinstance(cell, str) and cell.lstrip()[:1] in ("=", "+", "-", "@") and not re.fullmatch(r"-?\d+(\.\d+)?", cell):
+        return f"'{cell}"
+    return cell

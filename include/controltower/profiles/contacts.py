@@ -37,6 +37,11 @@ class Contact:
         return frozenset([*["email"] * bool(self.email), *["push"] * bool(self.devices)])
 
 
+def contact_of(reading: Reading, shop: Shop, customer_id: str) -> Contact | None:
+    """One customer's contact as of the reading; None where the shop has no such customer."""
+    return contacts(reading, shop, [customer_id]).get(customer_id)
+
+
 def contacts(reading: Reading, shop: Shop, customers: Sequence[str]) -> dict[str, Contact]:
     """The contacts of the customers given, as of the reading. Devices come newest first."""
     table, devices = reading.table("customers"), reading.table("devices")

@@ -125,8 +125,8 @@ def _lines(tables: Tables, headers: ir.Table, shop: Shop) -> ir.Table:
     # a returned line gives back what was paid: its discount counts the other way
     discount = joined.discount.fill_null(0).cast("decimal(18,4)")
     discount = ibis.ifelse(joined.quantity < 0, -discount, discount)
-    # an order returned as a whole comes to nothing, with or without lines that say so; a return booked as an order of its
-    # own, without anything sold in it, gives back money
+    # an order returned as a whole comes to nothing, with or without lines that say so; a return booked as an order of
+    # its own, without anything sold in it, gives back money
     sold = (joined.quantity > 0).any().over(group_by="order_id")
     kept = ibis.ifelse(undone & sold, ibis.literal(0).cast("decimal(18,4)"), gross - discount)
     in_shop_money = (kept.cast(_WIDE) * rate).cast("decimal(18,4)")

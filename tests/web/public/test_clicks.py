@@ -93,4 +93,7 @@ def test_a_broken_ledger_keeps_nobody_from_the_shop(public: Public, caplog: pyte
 
 def test_the_shop_keeps_its_own_query() -> None:
     assert with_click_id("https://a.example", "f") == "https://a.example?click_id=f"
+    assert (
+        with_click_id("https://한국.kr:8443/x?click_id=old&a=1", "f") == "https://xn--3e0b707e.kr:8443/x?a=1&click_id=f"
+    )
     assert with_click_id("https://a.example/x?a=b;c&d=#e?f", "f") == "https://a.example/x?a=b;c&d=&click_id=f#e?f"

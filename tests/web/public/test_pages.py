@@ -11,7 +11,7 @@ from controltower.ledger.database import opened
 from controltower.ledger.tables import metadata
 from controltower.settings import Settings
 from controltower.web.public import app as public_app
-from controltower.web.public.answers import PAGES
+from controltower.web.public.page import PAGES
 from starlette.testclient import TestClient
 
 from web.public.conftest import Public

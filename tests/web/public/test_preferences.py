@@ -92,7 +92,7 @@ def test_a_consent_taken_back_and_given_in_one_moment_holds(public: Public) -> N
 def test_stop_everything_is_an_objection(public: Public) -> None:
     message_id = public.message()
     page = public.stop(message_id).text
-    assert "모든 마케팅에 대한 반대" in page and checked(page) == set()
+    assert "마케팅 전체 거부" in page and checked(page) == set()
     assert suppressed(public) == {"c0", "c0-old"}
     assert all("c0" not in public.granted(*box.split(".")) for box in (*BOXES, "email.profiling", "push.profiling"))
     rows = len(public.consents())
@@ -103,7 +103,7 @@ def test_stop_everything_is_an_objection(public: Public) -> None:
     assert len(public.consents()) == rows
     assert suppressed(public) == {"c0", "c0-old"}
     seen = public.get("preferences", message_id).text
-    assert "2026년 6월 15일, 12:00 (Asia/Seoul)에 모든 마케팅에 반대하셨습니다" in seen and 'value="stop"' not in seen
+    assert "2026년 6월 15일, 12:00 (Asia/Seoul)에 마케팅 전체를 거부하셨습니다" in seen and 'value="stop"' not in seen
 
 
 def test_a_box_checked_after_it_ends_the_objection(public: Public) -> None:
@@ -111,7 +111,7 @@ def test_a_box_checked_after_it_ends_the_objection(public: Public) -> None:
     public.stop(message_id)
     public.at("2026-06-16T09:00+09:00")
     page = public.choose(message_id, ("email.marketing",), ()).text
-    assert "모든 마케팅에 대한 반대 철회" in page
+    assert "마케팅 전체 거부 철회" in page
     assert suppressed(public) == set()
     assert "c0" in public.granted("email") and "c0-old" not in public.granted("email")
     public.at("2026-06-17T09:00+09:00")

@@ -5,15 +5,20 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from controltower import clock
-from controltower.jobs.campaigns import cancel_campaign, plan_campaign
-from controltower.ledger import reports
-from controltower.ledger.database import reading
+from controltower.jobs.campaigns import plan_campaign
+from controltower.jobs.control import cancel_campaign
+from controltower.ledger import reports, runs
+from controltower.ledger.database import begin, reading
+from controltower.ledger.tables import campaign_runs
 from controltower.settings import Settings
 from controltower.web.auth import User
-from controltower.web.tower import forms, runs
+from controltower.web.tower import seals
+from controltower.web.tower.standing import MOST, count
 from starlette.testclient import TestClient
 from support import scored_shop
 from support.visitors import Door
@@ -25,7 +30,7 @@ def standing(conf: Settings, run_id: int = 1) -> str:
     with reading(conf) as ledger:
         run = runs.find(ledger, run_id)
         assert run
-        return runs.count(ledger, run).standing
+        return count(ledger, [run])[0].standing
 
 
 def told(page: str) -> str:
@@ -50,6 +55,13 @@ def test_pause_and_resume_tell_what_they_did(tower: TestClient, planned: Setting
     assert standing(planned) == "scheduled"
 
 
+def test_the_page_shows_who_did_what(tower: TestClient, planned: Settings, press: Callable[..., str]) -> None:
+    for action in ("pause", "resume", "cancel"):
+        page = press(action)
+    rows = re.findall(r"<tr><td>(paused|resumed|cancelled)</td><td>(.*?)</td>", page)
+    assert rows == [("paused", "mia"), ("resumed", "mia"), ("cancelled", "mia")]
+
+
 def test_cancel_is_for_good(tower: TestClient, planned: Settings, press: Callable[..., str]) -> None:
     assert "Yes, cancel 8 messages" in tower.get("/runs/1").text
     page = press("cancel")
@@ -57,7 +69,7 @@ def test_cancel_is_for_good(tower: TestClient, planned: Settings, press: Callabl
     assert standing(planned) == "cancelled"
     assert "<form" not in page
     with reading(planned) as ledger:
-        assert reports.totals(ledger, 1)[0].cancelled == 8
+        assert reports.totals(ledger, [1])[0].cancelled == 8
 
 
 def test_a_page_opened_before_the_run_was_cancelled_or_replaced(
@@ -91,9 +103,9 @@ def test_a_form_that_our_page_did_not_send_changes_nothing(
         "none": ({}, OURS),
         "tampered": ({"token": good["token"][:-1] + ("0" if good["token"][-1] != "0" else "1")}, OURS),
         "not ours": ({"token": "W10.é"}, OURS),
-        "another run's": ({"token": forms.seal(key, "7", "run:2")}, OURS),
-        "another user's": ({"token": forms.seal(key, "8", "run:1")}, OURS),
-        "a notice": ({"token": forms.seal(key, "7", "told")}, OURS),
+        "another run's": ({"token": seals.seal(key, "7", "run:2")}, OURS),
+        "another user's": ({"token": seals.seal(key, "8", "run:1")}, OURS),
+        "a notice": ({"token": seals.seal(key, "7", "told")}, OURS),
         "foreign origin": (good, {"Origin": "https://evil.example"}),
         "opaque origin": (good, {"Origin": "null"}),
         "foreign site": (good, OURS | {"Sec-Fetch-Site": "cross-site"}),
@@ -104,7 +116,7 @@ def test_a_form_that_our_page_did_not_send_changes_nothing(
         answer = tower.post("/runs/1/pause", data=data, headers=headers)
         assert answer.status_code == 403, name
         assert "Nothing was changed" in answer.text, name
-    old = clock.wall() + forms.FORM_AGE + 5
+    old = clock.wall() + seals.FORM_AGE + 5
     with monkeypatch.context() as later:
         later.setattr(clock, "wall", lambda: old)
         assert tower.post("/runs/1/pause", data=good, headers=OURS).status_code == 403
@@ -153,20 +165,49 @@ def test_nobody_who_is_not_logged_in_gets_anything(planned: Settings, tower: Tes
         assert answer.headers["location"].startswith("/api/v2/auth/login?next=%2F")
 
 
-def test_where_a_run_stands(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On each kind of database: the lists, in their order."""
-    conf = scored_shop.make(ledger_settings.home, monkeypatch)
+def test_where_a_run_stands(shop: Settings) -> None:
+    scored_shop.write_shop(shop, approve_above=5)
     plan_campaign("spring")
-    with reading(conf) as ledger:
-        (today,) = runs.of_today(ledger, scored_shop.NOW.date())
-        assert runs.of_campaign(ledger, "spring") == [today]
-        assert runs.last_of_each(ledger) == {"spring": today}
-        counted = runs.count(ledger, today)
-    assert (counted.standing, today.hold) == ("waits_for_approval", "approval")
-    assert today.next_due and today.next_due.isoformat() == "2026-06-15T01:00:00+00:00"
+    today = scored_shop.NOW.date()
+    with reading(shop) as ledger:
+        (run,) = runs.of_day(ledger, today, ["spring"], 50)
+        assert runs.of_campaign(ledger, "spring", 50) == [run]
+        assert runs.last_of_each(ledger) == {"spring": run}
+        assert runs.of_day(ledger, today, [], 50) == runs.of_day(ledger, today, ["other"], 50) == []
+        assert runs.of_day(ledger, today + timedelta(days=1), ["spring"], 50) == [run]  # it is still to be sent
+        assert runs.of_day(ledger, today, ["spring"], 0) == []
+        assert count(ledger, []) == []
+        (counted,) = count(ledger, [run])
+    assert (counted.standing, run.hold, counted.next_due) == ("waits_for_approval", "approval", None)
     assert sum(n for _, n in counted.shares) == counted.totals.audience == 9
-    scored_shop.write_spec(conf, title="Edited")
-    scored_shop.write_shop(conf, approve_above=None)
+    scored_shop.write_spec(shop, title="Edited")
+    scored_shop.write_shop(shop, approve_above=None)
     plan_campaign("spring")
-    with reading(conf) as ledger:
-        assert [r.version for r in runs.of_today(ledger, scored_shop.NOW.date())] == [2, 1]
+    with reading(shop) as ledger:
+        both = count(ledger, runs.of_day(ledger, today, ["spring"], 50))
+        assert [r.run_id for r in runs.of_day(ledger, today, ["spring"], 1)] == [2]
+        assert [r.run_id for r in runs.of_day(ledger, today + timedelta(days=1), ["spring"], 50)] == [2]
+    assert [(c.run.version, c.standing) for c in both] == [(2, "scheduled"), (1, "superseded")]
+    assert [c.next_due.isoformat() if c.next_due else None for c in both] == ["2026-06-15T01:00:00+00:00", None]
+
+
+def test_while_a_run_is_held_no_page_names_an_hour(
+    tower: TestClient, planned: Settings, press: Callable[..., str]
+) -> None:
+    shown = "2026-06-15 10:00 KST"
+    assert [page for page in ("/", "/campaigns/spring", "/runs/1") if shown not in tower.get(page).text] == []
+    press("pause")
+    assert [page for page in ("/", "/campaigns/spring", "/runs/1") if shown in tower.get(page).text] == []
+
+
+def test_a_list_that_is_cut_says_so(tower: TestClient, planned: Settings) -> None:
+    assert "newest" not in tower.get("/").text
+    with begin(planned) as ledger:
+        columns = [c for c in campaign_runs.c if c.name not in ("run_id", "version")]
+        old = sa.select(*columns, campaign_runs.c.version).where(campaign_runs.c.run_id == 1)
+        row = ledger.execute(old).mappings().one()
+        ledger.execute(sa.insert(campaign_runs), [{**row, "version": n} for n in range(2, MOST + 2)])
+    for page in ("/", "/campaigns/spring"):
+        shown = tower.get(page).text
+        assert f"The newest {MOST} are shown." in shown
+        assert shown.count('<td class="day">') == MOST and '/runs/1"' not in shown

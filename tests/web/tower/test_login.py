@@ -12,6 +12,7 @@ import pytest
 from controltower.jobs.campaigns import plan_campaign
 from controltower.settings import Settings
 from controltower.web.guards import TOWER
+from support import scored_shop
 from support.airflow_process import ROOT, airflow_environment
 
 Walk = dict[str, int]
@@ -20,6 +21,14 @@ CHANGE = "POST /runs/{run_id}/{action}"
 OF_CAMPAIGN = [route for route in GETS if "{name}" in route]
 OF_RUN = [route for route in GETS if "{run_id}" in route]
 OF_ANYBODY = [route for route in GETS if "{" not in route]
+
+
+@pytest.fixture
+def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """On SQLite only: who may do what is Airflow's to say."""
+    conf = scored_shop.make(home, monkeypatch)
+    scored_shop.write_shop(conf, approve_above=None)
+    return conf
 
 
 def walk(shop: Settings, airflow_home: Path, visitors: dict[str, Any], **more: str) -> dict[str, Walk]:

@@ -15,7 +15,7 @@ from controltower.errors import ControlTowerError
 from controltower.ledger.database import reading
 from controltower.settings import Settings
 from controltower.web.public import clicks, preferences, unsubscribe, view, webhooks
-from controltower.web.public.answers import HEADERS, PAGES, error_page
+from controltower.web.public.page import HEADERS, PAGES, error_page
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+LARGEST_FORM: Final = 16_384  # bytes of what our own pages post
 
 
 async def read(request: Request, most: int) -> bytes:

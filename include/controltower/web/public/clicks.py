@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from contextlib import suppress
 from itertools import count
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from controltower.errors import ControlTowerError
 from controltower.ledger import events
 from controltower.ledger.database import begin
 from controltower.settings import Settings
-from controltower.web.public.answers import HEADERS
+from controltower.web.public.page import HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +72,15 @@ def router(settings: Settings) -> APIRouter:
 
 
 def with_click_id(url: str, message_id: str) -> str:
-    """The address with the click's id in its query, by which the shop tells us what came of it."""
+    """The address with the click's id in its query, by which the shop tells us what came of it; its host in ASCII, as
+    headers want it.
+    """
     parts = urlsplit(url)
-    query = f"{parts.query}&" if parts.query else ""
-    return parts._replace(query=f"{query}click_id={message_id}").geturl()
+    pairs = [pair for pair in parts.query.split("&") if pair and not pair.startswith("click_id=")]
+    host = parts.netloc
+    with suppress(UnicodeError):  # no name of a host, but signed by us: browsers may know better
+        host = host.encode("idna").decode()
+    return parts._replace(netloc=host, query="&".join([*pairs, f"click_id={message_id}"])).geturl()
 
 
 def is_machine(method: str, headers: Headers) -> bool:

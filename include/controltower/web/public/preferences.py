@@ -2,14 +2,19 @@
 
 Only a box that the customer changed appends a consent row. "Stop everything" is the objection of GDPR Art. 21: it
 withdraws every box and suppresses the person on all channels. The objection ends when the person, on this page, checks
-a box again: the page says so beside the button. Suppressed addresses and devices (bounces, complaints) stay so.
+a box again: the page says so beside the button.
+
+Where the customer's address of now is suppressed, no mail leaves whatever is checked, and the page says so with what to
+do about it. A complaint was a wish, so who checks the e-mail box again takes it back, and the suppression ends. A bounce
+is a fact about the address: it stays, and so does everything else (`controltower suppressions` lifts it). The address
+comes from the lake; while that can't be read, the page says nothing of it and ends nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import parse_qs
@@ -26,7 +31,7 @@ from controltower.ledger.database import begin, reading
 from controltower.ledger.recipients import Recipient
 from controltower.settings import Settings
 from controltower.web.public import bodies, unsubscribe
-from controltower.web.public.answers import Reader, page, reader_of
+from controltower.web.public.page import Reader, page, reader_of
 
 Box = tuple[str, str]  # channel, purpose
 
@@ -35,8 +40,10 @@ BOXES: Final[tuple[Box, ...]] = (("email", "marketing"), ("push", "marketing"), 
 _PROFILING: Final[tuple[Box, ...]] = (("email", "profiling"), ("push", "profiling"))
 SOURCE: Final = "preference_page"
 OBJECTION: Final = "objection"
+COMPLAINT: Final = "complained"
+_MAIL: Final = ("email", "marketing")
+_BOUNCES: Final = {"bounced", "invalid"}
 _NIGHT: Final = ("push", "night_marketing")  # means nothing without the channel's marketing
-_LARGEST_BODY = 16_384
 
 
 @dataclass(frozen=True)
@@ -50,16 +57,17 @@ class Form:
 
 @dataclass(frozen=True)
 class Change:
-    """What a post changed: boxes from no to yes and back, an objection that began or ended."""
+    """What a post changed: boxes from no to yes and back, an objection that began or ended, a complaint taken back."""
 
     moment: datetime
     granted: tuple[Box, ...] = ()
     withdrawn: tuple[Box, ...] = ()
     objected: bool = False
     objection_ended: bool = False
+    complaint_ended: bool = False
 
     @property
-    def anything(self) -> bool:
+    def anything(self) -> bool:  # a complaint ends only where a box was granted
         return bool(self.granted or self.withdrawn or self.objected or self.objection_ended)
 
 
@@ -69,25 +77,22 @@ def router(settings: Settings) -> APIRouter:
     @routes.get("/p{token}")
     def choices(token: str, request: Request) -> Response:
         message_id = verify(settings.signing_key(), "preferences", token)
+        recipient = addressee(message_id)
+        reader = reader_of(settings, recipient)
+        now = clock.now(settings)
         with reading(settings) as ledger:
-            recipient = recipients.find(ledger, message_id)
-            if recipient is None:
-                raise HTTPException(404, "unknown_message")
-            now = clock.now(settings)
             held, objected = holding(ledger, recipient, now), objection(ledger, recipient, now)
-        return show(request, reader_of(settings, recipient), held, objected, None)
+            closed = closed_for(ledger, hashed(reader), now)
+        return show(request, reader, held, objected, closed, None)
 
     @routes.post("/p{token}")
     async def save(token: str, request: Request) -> Response:
         message_id = verify(settings.signing_key(), "preferences", token)
-        form = read_form(await bodies.read(request, _LARGEST_BODY))
+        form = read_form(await bodies.read(request, bodies.LARGEST_FORM))
         return await run_in_threadpool(apply, message_id, request, form)
 
     def apply(message_id: str, request: Request, form: Form) -> Response:
-        with reading(settings) as ledger:
-            recipient = recipients.find(ledger, message_id)
-        if recipient is None:
-            raise HTTPException(404, "unknown_message")
+        recipient = addressee(message_id)
         reader = reader_of(settings, recipient)
         now = clock.now(settings)
         with begin(settings) as ledger:
@@ -98,17 +103,35 @@ def router(settings: Settings) -> APIRouter:
                 if form.action == "stop"
                 else choose(ledger, recipient, now, before, form, text_version(reader), objected is not None)
             )
+            if _MAIL in change.granted and (address := hashed(reader)):
+                ended = suppressions.end(ledger, "address", [address], COMPLAINT, now)
+                change = replace(change, complaint_ended=ended > 0)
+            closed = closed_for(ledger, hashed(reader), now)
             if (recipient.channel, unsubscribe.PURPOSE) in change.withdrawn:
                 unsubscribe.note(ledger, message_id, now)
         held = (before | set(change.granted)) - set(change.withdrawn)
         if change.objected or change.objection_ended:
             objected = now if change.objected else None
-        return show(request, reader, held, objected, change)
+        return show(request, reader, held, objected, closed, change)
+
+    def addressee(message_id: str) -> Recipient:
+        with reading(settings) as ledger:
+            recipient = recipients.find(ledger, message_id)
+        if recipient is None:
+            raise HTTPException(404, "unknown_message")
+        return recipient
+
+    def hashed(reader: Reader) -> str | None:
+        return suppressions.address_hash(settings.signing_key(), reader.email) if reader.email else None
 
     def show(
-        request: Request, reader: Reader, held: Collection[Box], objected: datetime | None, change: Change | None
-    ) -> Response:
-        return page(request, reader, "preferences.html", boxes=BOXES, held=held, objected=objected, change=change)
+        request: Request, reader: Reader, held: Collection[Box], objected: datetime | None, closed: str | None,
+        change: Change | None,
+    ) -> Response:  # fmt: skip
+        return page(
+            request, reader, "preferences.html",
+            boxes=BOXES, mail=_MAIL, held=held, objected=objected, closed=closed, change=change,
+        )  # fmt: skip
 
     return routes
 
@@ -121,6 +144,17 @@ def holding(ledger: sa.Connection, recipient: Recipient, now: datetime) -> set[B
 
 def objection(ledger: sa.Connection, recipient: Recipient, now: datetime) -> datetime | None:
     return suppressions.since(ledger, "customer", recipient.customers, OBJECTION, now)
+
+
+def closed_for(ledger: sa.Connection, address: str | None, now: datetime) -> str | None:
+    """Why no mail leaves to an address (its hash): `bounced`, `complained`, `other`; None: nothing is in the way."""
+    found = suppressions.of(ledger, {"address": [address]}, now) if address else []
+    reasons = {s.reason for s in found if s.channel in (None, "email") and s.purpose in (None, "marketing")}
+    if not reasons:
+        return None
+    if reasons & _BOUNCES:
+        return "bounced"
+    return COMPLAINT if reasons == {COMPLAINT} else "other"
 
 
 def choose(

@@ -17,10 +17,9 @@ from controltower.ledger.database import begin, reading
 from controltower.ledger.recipients import Recipient
 from controltower.settings import Settings
 from controltower.web.public import bodies
-from controltower.web.public.answers import page, reader_of
+from controltower.web.public.page import page, reader_of
 
 PURPOSE: Final = "marketing"  # what every campaign sends for
-_LARGEST_BODY = 16_384
 
 
 def router(settings: Settings) -> APIRouter:
@@ -42,7 +41,7 @@ def router(settings: Settings) -> APIRouter:
     @routes.post("/u{token}")
     async def end(token: str, request: Request) -> Response:
         message_id = verify(settings.signing_key(), "unsubscribe", token)
-        await bodies.read(request, _LARGEST_BODY)  # List-Unsubscribe=One-Click; whoever posts here wants the same
+        await bodies.read(request, bodies.LARGEST_FORM)  # List-Unsubscribe=One-Click; whoever posts here wants the same
         return await run_in_threadpool(withdraw, message_id, request)
 
     def withdraw(message_id: str, request: Request) -> Response:

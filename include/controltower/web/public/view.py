@@ -15,11 +15,11 @@ from controltower.campaigns.composing import Composer, catalogue
 from controltower.content.links import verify
 from controltower.data.lake import Lake
 from controltower.errors import BadSpec
-from controltower.ledger import plans, recipients
+from controltower.ledger import plans, recipients, runs
 from controltower.ledger.database import reading
-from controltower.profiles.contacts import contacts
+from controltower.profiles.contacts import contact_of
 from controltower.settings import Settings, load_shop
-from controltower.web.public.answers import HEADERS
+from controltower.web.public.page import HEADERS
 
 _CSP = (
     "default-src 'none'; img-src https: http: data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none';"
@@ -49,11 +49,11 @@ def render(settings: Settings, message_id: str) -> str:
             raise HTTPException(404, "unknown_message")
         if recipient.channel != "email":
             raise HTTPException(404, "no_page")
-        run = plans.run(ledger, recipient.run_id)
+        run = runs.known(ledger, recipient.run_id)
         picks = plans.picks(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, [])
     shop = load_shop(settings)
     with Lake(settings).read(clock.now(settings)) as lake:
-        contact = contacts(lake, shop, [recipient.customer_id]).get(recipient.customer_id)
+        contact = contact_of(lake, shop, recipient.customer_id)
         items = catalogue(lake, [pick["product_id"] for pick in picks])
     if contact is None:
         raise HTTPException(410, "customer_gone")

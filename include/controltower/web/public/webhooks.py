@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from controltower.feedback import intake
 from controltower.settings import Settings
 from controltower.web.public import bodies
-from controltower.web.public.answers import HEADERS
+from controltower.web.public.page import HEADERS
 
 log = logging.getLogger(__name__)
 

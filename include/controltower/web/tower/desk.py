@@ -12,13 +12,19 @@ from typing import Any, Protocol
 from fastapi import HTTPException, Request
 
 from controltower.errors import ControlTowerError
+from controltower.ledger import runs
+from controltower.ledger.runs import Run
 from controltower.settings import Settings
 from controltower.web.auth import User
-from controltower.web.tower import forms, runs
+from controltower.web.tower import seals
 from controltower.web.tower.page import Page
+from controltower.web.tower.standing import Counted, count
 
-_BEFORE = {"superseded": "superseded", "cancelled": "was_cancelled"}
 PATIENCE = 20.0  # seconds to wait for somebody else's preview or report
+
+
+class Busy(ControlTowerError):
+    """The API server makes another preview or report just now."""
 
 
 class Guard(Protocol):
@@ -58,7 +64,7 @@ class Desk:
         if campaign not in self.guard.may_read(visit.user, [campaign]):
             raise HTTPException(403)
 
-    def run(self, visit: Visit, run_id: int) -> runs.Counted:
+    def run(self, visit: Visit, run_id: int) -> Counted:
         """A run that the visitor may see; whether there is another is nobody's business."""
         from controltower.ledger.database import reading
 
@@ -66,53 +72,42 @@ class Desk:
             run = runs.find(ledger, run_id)
             if run is None or run.campaign not in self.guard.may_read(visit.user, [run.campaign]):
                 raise HTTPException(404)
-            return runs.count(ledger, run)
+            return count(ledger, [run])[0]
 
-    def tokens(self, visit: Visit, found: Iterable[runs.Counted]) -> dict[int, str]:
+    def tokens(self, visit: Visit, found: Iterable[Counted]) -> dict[int, str]:
         """A form token for each run that the visitor may change and that can still change."""
         live = [c.run for c in found if c.standing in ("scheduled", "sending", "paused", "waits_for_approval")]
         allowed = self.guard.may_run(visit.user, {r.campaign for r in live})
         key = self.settings.signing_key() if allowed else b""
-        return {r.run_id: forms.seal(key, visit.user.id, f"run:{r.run_id}") for r in live if r.campaign in allowed}
+        return {r.run_id: seals.seal(key, visit.user.id, f"run:{r.run_id}") for r in live if r.campaign in allowed}
 
     def told(self, visit: Visit, token: str) -> str | None:
         """What a form did, for the page that is shown after it."""
         key = self.settings.signing_key()
-        kept = forms.opened(key, visit.user.id, "told", token, forms.NOTICE_AGE) if token else None
+        kept = seals.opened(key, visit.user.id, "told", token, seals.NOTICE_AGE) if token else None
         if kept is None:
             return None
         notice = json.loads(kept)
         counts = {k: f"{n:,}" for k, n in notice["counts"].items()}
         return f"{notice['run']}: {visit.page.t('told.' + notice['outcome'], **counts)}"
 
-    def report(self, run: runs.Run) -> tuple[dict[str, Any] | None, str]:
-        """What a run was worth, or why that can't be told now: the page has more to show than that."""
+    def report(self, visit: Visit, run: Run) -> tuple[dict[str, Any] | None, str]:
+        """What a run was worth, or a sentence why that can't be told now: the page has more to show than that."""
         from controltower.jobs.measurement import report_campaign
 
         try:
             with self.one_at_a_time():
                 return report_campaign(run.campaign, run_id=run.run_id), ""
+        except Busy:
+            return None, visit.page.t("run.no_report", why=visit.page.t("run.busy"))
         except ControlTowerError as e:
-            return None, str(e)
-
-    def change(self, visit: Visit, counted: runs.Counted, action: str) -> tuple[str, dict[str, Any]]:
-        """Do it; what came of it in a word, and the run's report."""
-        from controltower.jobs import campaigns, control
-
-        run, by = counted.run, visit.user.name
-        if run.state != "planned":  # the jobs would change the newest version, which this page didn't show
-            return _BEFORE[run.state], counted.totals.as_dict()
-        if action == "cancel":
-            return "cancelled", campaigns.cancel_campaign(run.campaign, run.occurrence, by=by)
-        job = control.pause_campaign if action == "pause" else control.resume_campaign
-        report = job(run.campaign, run.occurrence, by=by)
-        return _BEFORE.get(report["outcome"], report["outcome"]), report
+            return None, visit.page.t("run.no_report", why=e)
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:
         """Previews and reports read the lake and may take seconds and memory: the API server makes one at once."""
         if not self._busy.acquire(timeout=PATIENCE):
-            raise ControlTowerError("Other previews and reports are being made.", "Try again in a minute.")
+            raise Busy("Other previews and reports are being made.", "Try again in a minute.")
         try:
             yield
         finally:

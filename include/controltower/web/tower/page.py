@@ -1,4 +1,8 @@
-"""Rendering a page: its language, its words, its headers. No page loads anything from elsewhere."""
+"""Rendering a page: its language, its words, its headers.
+
+Our pages load nothing from elsewhere. Only the frame of a campaign's message does: the shop's pictures, over https and
+without a referrer, as the customer would see them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,12 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 from starlette.requests import Request
 
-from controltower.content.locales import Locales, Translate, parse_locale
+from controltower import clock
+from controltower.content import words
+from controltower.content.locales import Locales, Translate
 from controltower.settings import Shop
+from controltower.web import languages
+from controltower.web.tower.standing import MOST
 
 _HERE = Path(__file__).parent
 # Airflow frames these pages in a sandbox that lets no plain link leave the frame, and keeps its theme to itself. This
@@ -34,28 +42,15 @@ _POLICY = {
     "base-uri": "'none'",
     "frame-ancestors": "'self'",
 }
-# A message inherits the policy of the page that frames it: it has its own style and the shop's pictures, nothing more.
+# A message inherits the policy of the page that frames it, so a page with frames allows what they need: a style of
+# their own and the shop's pictures, nothing more. The page itself has neither.
 _WITH_MESSAGES = {"style-src": "'self' 'unsafe-inline'", "img-src": "'self' data: https:"}
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
 
 
-@lru_cache(maxsize=1)
 def locales() -> Locales:
-    files = sorted((_HERE / "locales").glob("*.yaml"))
-    return Locales({f.stem: parse_locale(f.name, f.read_text(encoding="utf-8")) for f in files})
-
-
-def language(request: Request) -> str:
-    """The best of our languages for the browser's Accept-Language."""
-    wanted = []
-    for part in request.headers.get("accept-language", "")[:200].split(","):
-        tag, _, weight = part.strip().partition(";q=")
-        try:
-            wanted.append((float(weight or 1), tag))
-        except ValueError:
-            continue
-    tags = [tag for weight, tag in sorted(wanted, key=lambda w: -w[0]) if weight > 0]
-    return locales().chain(*tags)[0]
+    """The pages' own words, and those that others use too."""
+    return words.load(_HERE / "locales")
 
 
 @dataclass(frozen=True)
@@ -69,10 +64,8 @@ class Page:
 
     @classmethod
     def of(cls, request: Request) -> Page:
-        tongue, scope = language(request), request.scope
-        words = locales().translator(locales().chain(tongue))
-        root = scope.get("root_path", "")
-        return cls(tongue, words, root, scope.get("app_root_path", ""))
+        scope, chain = request.scope, locales().chain(*languages.accepted(request))
+        return cls(chain[0], locales().translator(chain), scope.get("root_path", ""), scope.get("app_root_path", ""))
 
     def show(
         self, template: str, shop: Shop | None = None, status: int = 200, *, messages: bool = False, **values: Any
@@ -86,8 +79,7 @@ class Page:
 
     def word(self, kind: str, code: str) -> str:
         """A reason or a stage in the reader's language; one that has no words there is shown as it is."""
-        key = f"{kind}.{code.replace(' ', '_')}"
-        return self.t(key) if key in locales().texts["en"] else code
+        return words.word(self.t, kind, code)
 
     def dag(self, campaign: str) -> str:
         return f"{self.airflow}/dags/campaign_{campaign}"
@@ -104,8 +96,7 @@ def moment(value: datetime | str | None, shop: Shop) -> str:
     """A time in the shop's zone, with the zone's name."""
     if not value:
         return ""
-    at = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return at.astimezone(shop.zone).strftime("%Y-%m-%d %H:%M %Z")
+    return clock.show(datetime.fromisoformat(value) if isinstance(value, str) else value, shop.zone)
 
 
 def bar(parts: list[tuple[str, int]], width: int = 600) -> list[tuple[str, int, float, float]]:
@@ -132,7 +123,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters |= {"number": "{:,}".format, "share": "{:.0%}".format, "moment": moment}
-    env.globals["bar"] = bar
+    env.globals |= {"bar": bar, "most": MOST}
     return env
 
 

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from controltower.errors import ControlTowerError
+from controltower.web.tower.desk import Busy
 from controltower.web.tower.page import Page
 
 BAD_FORM = "bad form"  # the detail of the refusal of a form
@@ -88,4 +89,5 @@ async def _stop(request: Request, error: Exception) -> Response:
     """What the reader, or whoever runs the shop, can mend."""
     assert isinstance(error, ControlTowerError)
     page = Page.of(request)
-    return page.error(409, page.t("error.stopped"), f"{error.what} {error.remedy}".strip())
+    why = page.t("run.busy") if isinstance(error, Busy) else f"{error.what} {error.remedy}".strip()
+    return page.error(409, page.t("error.stopped"), why)

@@ -11,12 +11,14 @@ from fastapi.responses import RedirectResponse
 
 from controltower import clock
 from controltower.campaigns.specs import BrokenSpec, load_specs
+from controltower.ledger import runs
 from controltower.ledger.database import reading
 from controltower.settings import load_shop
-from controltower.web.tower import forms, messages, runs, words
+from controltower.web.tower import frames, seals, words
 from controltower.web.tower.desk import Desk, Visit, visit
 from controltower.web.tower.page import HEADERS, asset
 from controltower.web.tower.refusals import BAD_FORM, Shown
+from controltower.web.tower.standing import MOST, count
 
 routes = APIRouter(route_class=Shown, default_response_class=Response)
 
@@ -42,8 +44,7 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
     with reading(desk.settings) as ledger:
         last = runs.last_of_each(ledger)
         seen = desk.guard.may_read(here.user, {s.name for s in specs} | set(last))
-        mine = [r for r in runs.of_today(ledger, now.astimezone(shop.zone).date()) if r.campaign in seen]
-        counted = [runs.count(ledger, run) for run in mine]
+        counted = count(ledger, runs.of_day(ledger, now.astimezone(shop.zone).date(), seen, MOST))
     campaigns = [
         {
             "name": s.name,
@@ -61,7 +62,7 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
         now=now,
         counted=counted,
         campaigns=campaigns,
-        next_due=min((c.run.next_due for c in counted if c.run.next_due and not c.run.hold), default=None),
+        next_due=min((c.next_due for c in counted if c.next_due), default=None),
         tokens=desk.tokens(here, counted),
         told=desk.told(here, told),
     )
@@ -73,7 +74,7 @@ def show_campaign(here: Here, desk: Home, name: Name) -> Response:
     shop = load_shop(desk.settings)
     spec = next((s for s in load_specs(desk.settings.campaigns) if s.name == name), None)
     with reading(desk.settings) as ledger:
-        counted = [runs.count(ledger, run) for run in runs.of_campaign(ledger, name)]
+        counted = count(ledger, runs.of_campaign(ledger, name, MOST))
     if spec is None and not counted:
         raise HTTPException(404)
     usable = None if isinstance(spec, BrokenSpec) else spec
@@ -112,7 +113,7 @@ def show_preview(here: Here, desk: Home, name: Name, customer: Annotated[str, Qu
         name=name,
         asked=asked,
         report=report,
-        samples=messages.shown(report["samples"]),
+        samples=frames.shown(report["samples"]),
     )
 
 
@@ -122,18 +123,18 @@ def show_run(here: Here, desk: Home, run_id: RunId, told: Told = "") -> Response
 
     counted = desk.run(here, run_id)
     shop = load_shop(desk.settings)
-    found, trouble = desk.report(counted.run)
+    found, trouble = desk.report(here, counted.run)
     return here.page.show(
         "run.html",
         shop,
         now=clock.now(desk.settings),
         counted=counted,
         run=counted.run,
-        # Its reasons are shown in our own words, and its approvals beside the buttons.
-        readout=report.fragment(found | {"not_sent": []}) if found else None,
+        # Its reasons are shown in our own words, and the decisions beside the buttons.
+        readout=report.fragment(found | {"not_sent": []}, here.page.language) if found else None,
         trouble=trouble,
         reasons=found["not_sent"] if found else [],
-        approvals=found["approvals"] if found else [],
+        decisions=found["decisions"] if found else [],
         tokens=desk.tokens(here, [counted]),
         told=desk.told(here, told),
     )
@@ -153,7 +154,7 @@ def show_samples(here: Here, desk: Home, run_id: RunId) -> Response:
         now=clock.now(desk.settings),
         run=run,
         report=report,
-        samples=messages.shown(report["samples"]),
+        samples=frames.shown(report["samples"]),
     )
 
 
@@ -167,18 +168,19 @@ def change_run(
     back: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     """Pause, resume or cancel, then show what it did."""
-    counted = desk.run(here, run_id)
-    run = counted.run
+    from controltower.jobs.control import change_run as change
+
+    run = desk.run(here, run_id).run
     if run.campaign not in desk.guard.may_run(here.user, [run.campaign]):
         raise HTTPException(403)
     key = desk.settings.signing_key()
-    if not forms.from_our_page(here.request) or (
-        forms.opened(key, here.user.id, f"run:{run_id}", token, forms.FORM_AGE) is None
+    if not seals.from_our_page(here.request) or (
+        seals.opened(key, here.user.id, f"run:{run_id}", token, seals.FORM_AGE) is None
     ):
         raise HTTPException(403, BAD_FORM)
-    outcome, report = desk.change(here, counted, action)
-    notice = {"run": f"{run.campaign} {run.occurrence}", "outcome": outcome, "counts": _counts(report)}
-    told = urlencode({"told": forms.seal(key, here.user.id, "told", json.dumps(notice))})
+    report = change(action, run_id, here.user.name)
+    notice = {"run": f"{run.campaign} {run.occurrence}", "outcome": report["outcome"], "counts": _counts(report)}
+    told = urlencode({"told": seals.seal(key, here.user.id, "told", json.dumps(notice))})
     page = "/" if back == "today" else f"/runs/{report['run_id']}"
     return RedirectResponse(f"{here.page.root}{page}?{told}", 303)
 

@@ -8,21 +8,34 @@ from controltower.audiences.rules import Rule
 from controltower.campaigns.approval import threshold
 from controltower.campaigns.specs import Spec
 from controltower.content.locales import Translate
+from controltower.content.words import word
 from controltower.settings import Shop
 
 
 def schedule(text: str, shop: Shop, t: Translate) -> str:
     """When it starts."""
-    return t("schedule.after_scores") if text == "after_scores" else t("schedule.cron", cron=text, zone=shop.timezone)
+    if text == "after_scores":
+        return t("schedule.after_scores")
+    minute, hour, day, month, weekdays = text.split()
+    if not (minute.isdigit() and hour.isdigit() and (day, month) == ("*", "*")):
+        return t("schedule.cron", cron=text, zone=shop.timezone)
+    time = f"{int(hour):02}:{int(minute):02}"
+    if weekdays == "*":
+        return t("schedule.daily", time=time, zone=shop.timezone)
+    if not all(d.isdigit() for d in weekdays.split(",")):
+        return t("schedule.cron", cron=text, zone=shop.timezone)
+    names = t("schedule.weekdays").split()
+    days = ", ".join(names[int(d) % 7] for d in weekdays.split(","))
+    return t("schedule.weekly", days=days, time=time, zone=shop.timezone)
 
 
 def spec(found: Spec, shop: Shop, t: Translate) -> list[tuple[str, list[str]]]:
     """Headings with their sentences."""
     window, audience, products = found.window, found.audience, found.recommend
-    who = [rule(r, t) for r in audience.rules] + [t("campaign.order_by", column=audience.order_by)]
+    who = [rule(r, t) for r in audience.rules] + [t("campaign.order_by", column=word(t, "feature", audience.order_by))]
     if audience.at_most:
         who.append(t("campaign.at_most", n=f"{audience.at_most:,}"))
-    held = [t("campaign.holdout_words", share=f"{found.holdout:.0%}")]
+    held = [t("campaign.holdout_words", share=f"{found.holdout:.0%}") if found.holdout else t("campaign.no_holdout")]
     if shop.global_holdout:
         held.append(t("campaign.global_holdout", share=f"{shop.global_holdout:.0%}"))
     channels = ", ".join(t(f"channel.{c}") for c in found.channels)
@@ -51,9 +64,9 @@ def spec(found: Spec, shop: Shop, t: Translate) -> list[tuple[str, list[str]]]:
 
 def rule(found: Rule, t: Translate) -> str:
     """One rule of an audience."""
-    values: dict[str, Any] = {"column": found.column}
+    values: dict[str, Any] = {"column": word(t, "feature", found.column)}
     if found.is_in is not None:
-        kind, values["values"] = "is_in", ", ".join(found.is_in)
+        kind, values["values"] = "is_in", ", ".join(word(t, found.column, value) for value in found.is_in)
     else:
         low, high = found.at_least, found.at_most
         kind = "between" if low is not None and high is not None else "at_least" if low is not None else "at_most"

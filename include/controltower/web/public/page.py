@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -17,17 +16,19 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
 from controltower import clock
-from controltower.content.locales import Locales, Translate, parse_locale
+from controltower.content.locales import Translate
 from controltower.content.money import babel_locale
 from controltower.data.lake import Lake
 from controltower.errors import ControlTowerError
 from controltower.ledger.recipients import Recipient
-from controltower.profiles.contacts import Contact, contacts
+from controltower.profiles.contacts import Contact, contact_of
 from controltower.settings import Settings, Shop, load_shop
+from controltower.web import languages
 
 log = logging.getLogger(__name__)
 
 PAGES: Final = Path(__file__).parent / "pages"
+_LOCALES: Final = Path(__file__).parent / "locales"
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -50,12 +51,16 @@ _templates = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Reader:
-    """Whom a page is for: in which language and zone they read; `shop` is None where its file can't be read."""
+    """Whom a page is for: in which language and zone they read; `shop` is None where its file can't be read.
+
+    `email` is their address of now, to look up whether it is suppressed; None where there is none or nobody can tell.
+    """
 
     shop: Shop | None
     language: str
     t: Translate
     zone: ZoneInfo
+    email: str | None = field(default=None, repr=False)
 
     def day(self, moment: datetime) -> str:
         """A moment as they read it, with its zone: 15 June 2026, 12:00 (Asia/Seoul)."""
@@ -66,20 +71,15 @@ class Reader:
 def reader_of(settings: Settings, recipient: Recipient) -> Reader:
     """A message's addressee, by what the lake knows of them; whatever the lake's state, they can read and refuse."""
     shop = load_shop(settings)
+    contact: Contact | None = None
     try:
-        contact = contact_of(settings, shop, recipient)
+        with Lake(settings).read(clock.now(settings)) as lake:
+            contact = contact_of(lake, shop, recipient.customer_id)
     except Exception as e:
         log.warning("a page is shown in the shop's language, the lake can't be read: %s", type(e).__name__)
-        contact = None
     if contact is None:
         return _reader(shop, (shop.locale,), shop.zone)
-    return _reader(shop, (contact.locale, shop.locale), contact.zone)
-
-
-def contact_of(settings: Settings, shop: Shop, recipient: Recipient) -> Contact | None:
-    """The addressee as of now; None where the shop no longer has that customer."""
-    with Lake(settings).read(clock.now(settings)) as lake:
-        return contacts(lake, shop, [recipient.customer_id]).get(recipient.customer_id)
+    return _reader(shop, (contact.locale, shop.locale), contact.zone, contact.email)
 
 
 def page(
@@ -99,31 +99,12 @@ def error_page(
         shop = load_shop(settings)
     except ControlTowerError:  # the page does without the shop's name
         shop = None
-    wanted = (*_accepted(request), shop.locale if shop else "")
+    wanted = (*languages.accepted(request), shop.locale if shop else "")
     return page(request, _reader(shop, wanted, shop.zone if shop else ZoneInfo("UTC")), "error.html", status, headers,
                 reason=reason)  # fmt: skip
 
 
-def _reader(shop: Shop | None, wanted: tuple[str, ...], zone: ZoneInfo) -> Reader:
-    chain = _locales().chain(*wanted)
-    return Reader(shop, chain[0], _locales().translator(chain), zone)
-
-
-@lru_cache(maxsize=1)
-def _locales() -> Locales:
-    files = sorted((Path(__file__).parent / "locales").glob("*.yaml"))
-    return Locales({path.stem: parse_locale(path.name, path.read_text(encoding="utf-8")) for path in files})
-
-
-def _accepted(request: Request) -> tuple[str, ...]:
-    """The languages of Accept-Language, the most wanted first (RFC 9110, 12.5.4)."""
-    wanted = []
-    for part in request.headers.get("accept-language", "")[:500].split(","):
-        tag, _, quality = part.strip().partition(";q=")
-        try:
-            weight = float(quality or 1)
-        except ValueError:
-            continue
-        if tag and weight > 0:
-            wanted.append((weight, tag))
-    return tuple(tag for _, tag in sorted(wanted, key=lambda w: -w[0]))
+def _reader(shop: Shop | None, wanted: tuple[str, ...], zone: ZoneInfo, email: str | None = None) -> Reader:
+    words = languages.load(_LOCALES)
+    chain = words.chain(*wanted)
+    return Reader(shop, chain[0], words.translator(chain), zone, email)

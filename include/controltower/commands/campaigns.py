@@ -1,0 +1,121 @@
+"""`controltower campaign ...`: listing, previewing and planning campaigns, and what people decide about their runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from controltower.commands.options import AsOf, Name, Occasion, Out, OutMessages
+from controltower.commands.showing import show, write_json, write_table
+from controltower.jobs.control import COMMAND_LINE
+
+app = typer.Typer(no_args_is_help=True, help="List, preview, plan and run campaigns.")
+By = Annotated[str, typer.Option("--by", help="who does it: kept with what was done")]
+Decider = Annotated[str, typer.Option("--by", help="who decides; not whoever asked for the plan")]
+
+
+@app.command("list")
+def list_() -> None:
+    """Every campaign spec, with the error of a broken one."""
+    from controltower.jobs.campaigns import list_campaigns
+
+    for spec in list_campaigns():
+        what = f"! {spec['error']}" if spec["error"] else f"{spec['title']} ({', '.join(spec['channels'])})"
+        print(f"{spec['name']:24} {what}")
+
+
+@app.command()
+def preview(
+    name: Name,
+    customers: Annotated[int, typer.Option(min=1, max=50, help="how many messages to render")] = 3,
+    as_of: AsOf = None,
+    out: OutMessages = None,
+) -> None:
+    """What a campaign would do now, with rendered messages; nothing is written or sent."""
+    from controltower.jobs.campaigns import preview_campaign
+
+    report = preview_campaign(name, customers, as_of)
+    samples = report.pop("samples")
+    show(report)
+    for sample in samples:
+        print(f"  {sample['customer_id']:>12} {sample['channel']:6} {sample['variant']:16} "
+              f"{sample.get('subject') or sample.get('title')}")  # fmt: skip
+    if out:
+        write_json(report | {"samples": samples}, out)
+
+
+@app.command()
+def plan(
+    name: Name,
+    occasion: Occasion = None,
+    replan: Annotated[
+        bool, typer.Option(help="plan afresh while nothing was sent, else cancel what is unsent")
+    ] = False,
+    by: Annotated[str | None, typer.Option(help="who asks for it; they can't approve it")] = None,
+    out: Out = None,
+) -> None:
+    """Freeze today's audience with its reasons; planning again returns the frozen plan."""
+    from controltower.jobs.campaigns import plan_campaign
+    from controltower.jobs.exports import decisions
+
+    report = plan_campaign(name, occasion, replan=replan, asked_by=by)
+    show(report)
+    if out and not report["rehearsed"]:
+        write_table(decisions(report["run_id"]), out)
+
+
+@app.command()
+def pause(name: Name, occasion: Occasion = None, by: By = COMMAND_LINE) -> None:
+    """Hold an occurrence back: no message of it leaves until it is resumed."""
+    from controltower.jobs.control import pause_campaign
+
+    show(pause_campaign(name, occasion, by))
+
+
+@app.command()
+def resume(name: Name, occasion: Occasion = None, by: By = COMMAND_LINE) -> None:
+    """Let a paused occurrence go on."""
+    from controltower.jobs.control import resume_campaign
+
+    show(resume_campaign(name, occasion, by))
+
+
+@app.command()
+def cancel(name: Name, occasion: Occasion = None, by: By = COMMAND_LINE) -> None:
+    """Cancel what is unsent of today's occurrence; planning it again adds none."""
+    from controltower.jobs.control import cancel_campaign
+
+    show(cancel_campaign(name, occasion, by))
+
+
+@app.command()
+def approve(
+    name: Name,
+    by: Decider,
+    occasion: Occasion = None,
+    plan: Annotated[str | None, typer.Option(help="the plan's hash, as shown; default: the one that waits")] = None,
+) -> None:
+    """Let a run that waits for a second person go."""
+    from controltower.jobs.approvals import approve_campaign, newest_run
+
+    run = newest_run(name, occasion)
+    show(approve_campaign(run["run_id"], plan or run["plan_hash"], by))
+
+
+@app.command()
+def reject(name: Name, by: Decider, occasion: Occasion = None) -> None:
+    """Cancel a run that waits for a second person."""
+    from controltower.jobs.approvals import newest_run, reject_campaign
+
+    show(reject_campaign(newest_run(name, occasion)["run_id"], by))
+
+
+@app.command()
+def run(name: Name, occasion: Occasion = None) -> None:
+    """Plan today's occurrence and send what is due already."""
+    from controltower.jobs.campaigns import plan_campaign
+    from controltower.jobs.dispatch import dispatch_messages
+
+    show(plan_campaign(name, occasion))
+    show(dispatch_messages())
