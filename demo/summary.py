@@ -13,7 +13,7 @@ from controltower.jobs.measurement import report_campaign
 from controltower.jobs.summary import summarise
 from controltower.ledger.database import reading
 from controltower.ledger.tables import campaign_runs, decisions, delivery_events, messages
-from controltower.measurement.report import shown
+from controltower.measurement.wording import shown, tell
 from controltower.settings import Settings, load_shop
 
 # After these no mail is planned for a customer. A blocked mail (a full mailbox, say) doesn't close an address.
@@ -141,18 +141,20 @@ def _figures(figures: Mapping[str, Any]) -> None:
 def _worth(found: Mapping[str, Any]) -> None:
     """What came back for a run, and what it was worth."""
     figures, units = found["levels"][0]["figures"], {k["name"]: k["unit"] for k in found["kpis"]}
+    told = tell(found, "en")
     for name in ("delivered", "opened", "clicked", "unsubscribed", "bounced", "ordered", "revenue"):
         value, reason = figures[name]["value"], figures[name]["reason"]
-        _line(name, shown(value, units[name], found["currency"]) + (f"  ({reason})" if reason else ""))
-    _line("difference to holdout", _difference(found["readout"]))
+        why = f"  ({told['no_figure'][reason]})" if reason else ""
+        _line(name, shown(value, units[name], found["currency"]) + why)
+    _line("difference to holdout", _difference(found["readout"], told["verdict"]))
 
 
-def _difference(readout: Mapping[str, Any]) -> str:
+def _difference(readout: Mapping[str, Any], verdict: str) -> str:
     if readout["difference"] is None:
-        return f"{readout['verdict']} (why: on the run's page)"
+        return f"{verdict} (why: on the run's page)"
     share = "{:+.1f}".format
     between = f"{share(100 * readout['low'])} to {share(100 * readout['high'])}"
-    return f"{share(100 * readout['difference'])} % points ordered (95 % interval {between}): {readout['verdict']}"
+    return f"{share(100 * readout['difference'])} % points ordered (95 % interval {between}): {verdict}"
 
 
 def _each(title: str, counts: Mapping[str, int]) -> None:

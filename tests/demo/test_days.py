@@ -13,7 +13,7 @@ from controltower import clock
 from controltower.jobs.measurement import report_campaign
 from controltower.ledger.database import reading
 from controltower.ledger.tables import campaign_runs, decisions, delivery_events, messages, occurrences
-from controltower.measurement.report import shown
+from controltower.measurement.wording import shown
 from support.running_demo import Demo
 
 from demo.summary import NO_MORE

@@ -333,7 +333,7 @@ def test_the_command_line_pauses_approves_and_rejects(shop: Settings) -> None:
 
     assert "hold: approval" in said("plan", "spring", "--by", "mia")
     assert "hold: approval" in said("pause", "spring")
-    assert "outcome: resumed" in said("resume", "spring")
+    assert "outcome: resumed" in said("resume", "spring", "--by", "mia")
     with pytest.raises(NotAllowed):
         CliRunner().invoke(app, ["campaign", "approve", "spring", "--by", "mia"], catch_exceptions=False)
     assert "outcome: approved" in said("approve", "spring", "--by", "ann", "--occasion", DAY)

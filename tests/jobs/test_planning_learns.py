@@ -101,10 +101,20 @@ def test_an_odd_audience_stops_and_freezes_nothing(shop: Settings) -> None:
     assert runs(shop) == 3
 
 
+def test_an_empty_audience_stops_the_first_occurrence_too_until_somebody_lets_it_through(shop: Settings) -> None:
+    morning(shop, 0, [])
+    with pytest.raises(Anomaly, match="the audience is empty at the campaign's first occurrence") as stopped:
+        plan_campaign(NAME)
+    assert "there are no features" in str(stopped.value)
+    assert runs(shop) == 0
+    let = plan_campaign(NAME, form={"despite_anomaly": True})
+    assert (let["audience"], let["messages"], let["hold"]) == (0, 0, None), "nothing to send, nothing to approve"
+
+
 def test_stale_scores_stop_and_a_second_person_may_let_them_through(shop: Settings) -> None:
     at = morning(shop, 0)
     clock.set_clock(shop, at + 40 * HOUR, speed=0)
-    with pytest.raises(Anomaly, match=r"the features are 46 hours old \(2026-06-14 15:00 UTC\), and may be 36 at most"):
+    with pytest.raises(Anomaly, match=r"the features are 46 hours old, of 2026-06-15 00:00 .*, and may be 36 at most"):
         plan_campaign(NAME)
     assert runs(shop) == 0
     assert plan_campaign(NAME, "2026-06-15")["rehearsed"], "a rehearsal sends nothing, so nothing stops it"

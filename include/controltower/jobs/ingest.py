@@ -27,8 +27,9 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
 
     Without `start` all that was known before `end` (by default now): a new home's first load. Running an interval again
     replaces its rows. Returns {source, interval, start, as_of, tables: {name: {files, read, loaded, duplicates,
-    quarantined, outside, broken, notes}}, consents, notes}; `as_of` is the end of what was loaded, or now if that is
-    earlier (a history with facts that are still to come). Raises BadSource, and then nothing was loaded.
+    quarantined, outside, broken, notes}}, consents, notes}; `as_of`, and the end of the interval by its name, is the
+    end of what was loaded, or now if that is earlier (a history with facts that are still to come). Raises BadSource,
+    and then nothing was loaded.
     """
     from controltower.data.gate import Interval
     from controltower.data.lake import Lake, interval_key

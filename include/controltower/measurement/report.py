@@ -40,7 +40,7 @@ def build(
 ) -> dict[str, Any]:
     """The report. `kept` is the final readout with its moment: it stands, whatever has come to light since.
 
-    `versions` are those of the occurrence (run_id, version, state, accepted), `decided` what people decided about the run.
+    `versions` are those of the occurrence (run_id, version, state, accepted), `decided` what people decided about it.
     """
     run, counts = worth.run, worth.funnel.run
     compared, measured_at = kept or (readout_of(worth, shop), as_of)

@@ -66,7 +66,7 @@ def sentence(compared: Mapping[str, Any], t: Translate) -> str:
     code = _code(compared)
     values: dict[str, Any] = {"fewest": FEWEST}
     if code == "contaminated":
-        values |= {"written_to": compared["written_to"], "held_out": compared["holdout"]["customers"]}
+        values |= {"written_to": f"{compared['written_to']:,}", "held_out": f"{compared['holdout']['customers']:,}"}
     if code == "placebo_test":
         code += "_outside" if leaves_out_0(compared) else "_inside"
     if code == "effect":

@@ -29,7 +29,7 @@ def test_today_shows_runs_campaigns_and_what_is_simulated(tower: TestClient, sho
     plan_campaign("spring")
     (shop.campaigns / "torn.yaml").write_text("name: [")
     page = text(tower.get("/").text)
-    assert "Spring spring 2026-06-15 scheduled waiting 8 not sent 1 2026-06-15 10:00 KST Pause" in page
+    assert "Spring spring 2026-06-15 scheduled waiting 8 not sent 1 2026-06-15 10:00 KST (Asia/Seoul) Pause" in page
     assert "torn.yaml is not valid YAML" in page
     assert "Starts after the daily scores Last run 2026-06-15" in page
     assert "Made up here: the whole shop" in page
@@ -63,7 +63,7 @@ def test_who_may_only_read_gets_no_buttons(tower: TestClient, shop: Settings, do
 
 def test_a_campaign_in_plain_words(tower: TestClient, shop: Settings) -> None:
     page = text(tower.get("/campaigns/spring").text)
-    assert "Who orders_total at least 1 the highest propensity_28d first" in page
+    assert "Who orders so far at least 1 the highest probability of an order within 28 days first" in page
     assert "10:00 to 21:00 in the customer's own time" in page
     assert "a 50% A {{ products[0].title }}" in page
     assert "It never ran" in page
@@ -111,7 +111,7 @@ def test_a_message_cannot_leave_its_frame(tower: TestClient, shop: Settings) -> 
 def test_a_run_and_its_samples(tower: TestClient, shop: Settings) -> None:
     plan_campaign("spring", asked_by="mia")
     page = text(tower.get("/runs/1").text)
-    assert "Planned 2026-06-15 09:00 KST, asked by mia" in page
+    assert "Planned 2026-06-15 09:00 KST (Asia/Seoul), asked by mia" in page
     assert "From the audience to the order" in page and "Difference to the holdout" in page
     assert "no consent for any of its channels no_consent when planned 1" in page
     assert tower.get("/runs/1/samples").text.count("<iframe") == 3
@@ -124,7 +124,7 @@ def test_a_run_can_be_paused_while_its_report_has_to_wait(
     monkeypatch.setattr(desk, "PATIENCE", 0.01)
     with tower.app.state.desk.one_at_a_time():  # type: ignore[attr-defined]
         page = text(tower.get("/runs/1").text)
-        assert "Not measured yet. Other previews and reports are being made." in page
+        assert "The report can't be shown now: Other previews and reports are being made." in page
         assert " Pause " in page
         assert tower.get("/campaigns/spring/preview").status_code == 409
 

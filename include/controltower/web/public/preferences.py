@@ -5,9 +5,9 @@ withdraws every box and suppresses the person on all channels. The objection end
 a box again: the page says so beside the button.
 
 Where the customer's address of now is suppressed, no mail leaves whatever is checked, and the page says so with what to
-do about it. A complaint was a wish, so who checks the e-mail box again takes it back, and the suppression ends. A bounce
-is a fact about the address: it stays, and so does everything else (`controltower suppressions` lifts it). The address
-comes from the lake; while that can't be read, the page says nothing of it and ends nothing.
+do about it. A complaint was a wish, so who checks the e-mail box again takes it back, and the suppression ends. A
+bounce is a fact about the address: it stays, and so does everything else (`controltower suppressions` lifts it). The
+address comes from the lake; while that can't be read, the page says nothing of it and ends nothing.
 """
 
 from __future__ import annotations
