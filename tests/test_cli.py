@@ -114,7 +114,6 @@ def test_as_a_process_an_error_is_one_line_and_exit_1(tmp_path: Path) -> None:
         (["score"], "controltower ingest"),
         (["recommend"], "controltower ingest"),
         (["campaign", "plan", "win_back"], "controltower ingest"),
-        (["dispatch"], "controltower ingest"),
         (["summary"], "controltower ingest"),
     ],
 )

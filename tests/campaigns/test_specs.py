@@ -31,8 +31,8 @@ def write(folder: Path, file: str = "spring", /, **changes: object) -> Path:
 
 def test_the_campaigns_that_we_ship_are_valid() -> None:
     specs = load_specs(INCLUDE / "campaigns")
-    assert [s.name for s in specs] == ["picked_for_you", "win_back"]
-    assert all(isinstance(s, Spec) and s.holdout > 0 and len(s.variants) == 2 for s in specs)
+    assert {"picked_for_you", "win_back"} <= {s.name for s in specs}
+    assert all(isinstance(s, Spec) and s.holdout > 0 for s in specs)
 
 
 @pytest.mark.parametrize(

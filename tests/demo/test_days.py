@@ -13,7 +13,7 @@ from controltower import clock
 from controltower.jobs.measurement import report_campaign
 from controltower.ledger.database import reading
 from controltower.ledger.tables import campaign_runs, decisions, delivery_events, messages, occurrences
-from controltower.measurement.wording import shown
+from controltower.measurement.wording import shown, tell
 from support.running_demo import Demo
 
 from demo.summary import NO_MORE
@@ -102,12 +102,12 @@ def test_summary_report_page_and_ledger_tell_the_same(
         report = report_campaign(campaign, run_id=run_id, as_of=moment.isoformat())
         page = marketer.get(f"/tower/runs/{run_id}").raise_for_status().text
         words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-        figures = report["levels"][0]["figures"]
+        figures, told = report["levels"][0]["figures"], tell(report, "en")
         for kpi in report["kpis"]:
             if (name := kpi["name"]) in CAME_BACK:
                 value = shown(figures[name]["value"], kpi["unit"], report["currency"])
                 assert said[name] == value, (campaign, occurrence, name)
-                assert f"{kpi['label']} {value}" in words, (campaign, occurrence, name)
+                assert f"{told['kpis'][name]['label']} {value}" in words, (campaign, occurrence, name)
         counted = counted_in_ledger(demo, run_id, moment)
         assert counted == {name: figures[name]["value"] for name in counted}, (campaign, occurrence)
 

@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 import sqlalchemy as sa
+from controltower.ledger import runs
 from controltower.ledger.database import reading
-from controltower.ledger.tables import approvals, campaign_runs, consents, delivery_events, messages, occurrences
+from controltower.ledger.tables import approvals, consents, delivery_events, messages
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 from support.browser import Desk, chromium
 from support.running_demo import Demo
@@ -58,10 +59,8 @@ def approver(demo: Demo, browser: Browser) -> Desk:
 
 def the_run(demo: Demo) -> Any:
     """The day's run of the campaign, as the ledger has it; None before it is planned."""
-    r, o = campaign_runs.c, occurrences.c
     with reading(demo.settings) as ledger:
-        query = sa.select(campaign_runs).join(occurrences, r.occurrence_id == o.occurrence_id)
-        return ledger.execute(query.where(o.campaign == CAMPAIGN, o.occurrence == DAY)).one_or_none()
+        return runs.current(ledger, CAMPAIGN, DAY)
 
 
 def dispatch(demo: Demo, moment: str) -> None:
@@ -129,10 +128,10 @@ def test_the_second_person_approves(demo: Demo, approver: Desk, keep: Callable[[
     page = approver.page
     approver.open_tower().get_by_role("link", name="Approve in Airflow").click()
     button = page.get_by_role("button", name="Approve")
-    expect(page.get_by_text(re.compile(r"Win back, 2026-07-01: send \d+ messages\?"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Win back, 2026-07-01: 메시지 [\d,]+건을 보낼까요\?"))).to_be_visible()
     page.set_viewport_size({"width": 1280, "height": 1180})
     keep(page, "approval")
-    samples = page.get_by_role("link", name="See rendered samples").get_attribute("href") or ""
+    samples = page.get_by_role("link", name="메시지 보기").get_attribute("href") or ""
     assert samples == f"{approver.url}/plugin/tower/tower/runs/{the_run(demo).run_id}/samples"
     button.click()
     run_id = demo.api.runs(DAG)[0]["dag_run_id"]

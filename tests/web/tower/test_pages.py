@@ -8,9 +8,10 @@ import re
 import pytest
 from controltower.jobs import campaigns
 from controltower.jobs.campaigns import plan_campaign
-from controltower.settings import INCLUDE, Settings
+from controltower.settings import INCLUDE, Settings, load_shop
 from controltower.web.tower import desk
 from controltower.web.tower.page import locales
+from controltower.web.tower.words import schedule
 from starlette.testclient import TestClient
 from support import scored_shop
 from support.visitors import Door
@@ -203,6 +204,38 @@ def test_every_page_has_a_policy_and_one_script(tower: TestClient, shop: Setting
 def test_pages_name_no_address_of_a_customer(tower: TestClient, shop: Settings) -> None:
     plan_campaign("spring")
     assert [p for p in PAGES if "@customers.example" in tower.get(p).text] == []
+
+
+def test_a_korean_reader_gets_korean(tower: TestClient, shop: Settings) -> None:
+    """Names, and what a campaign says, are the shop's own; whatever else is in Latin letters was left in English."""
+    scored_shop.write_spec(shop, holdout=0, schedule="30 9 * * 1,4")
+    plan_campaign("spring")
+    tower.headers["accept-language"] = "ko"
+    pages = {path: text(tower.get(path).text) for path in PAGES[:2] + ("/runs/1",)}
+    assert "지금까지의 주문 수 1 이상" in pages["/campaigns/spring"]
+    assert "비교군 없음" in pages["/campaigns/spring"]
+    assert "월요일, 목요일 09:30 (" in pages["/campaigns/spring"]
+    assert "시연용 자료: 상점 전체" in pages["/"] and "상점 시계 기준" in pages["/"]
+    for said in ("대상에서 주문까지", "비교군과의 차이", "비교군 없음.", "계획할 때", "지표의 뜻"):
+        assert said in pages["/runs/1"]
+    ours = {"Airflow", "Control", "Tower", "Spring", "spring", "Asia", "Seoul", "Haru", "marketing", "no_consent"}
+    found = {path: set(re.findall(r"[A-Za-z_]{4,}", page)) - ours for path, page in pages.items()}
+    assert found["/"] == found["/runs/1"] == set()
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("after_scores", "after the daily scores"),
+        ("5 9 * * *", "every day at 09:05 (Asia/Seoul)"),
+        ("0 18 * * 0,7", "Sunday, Sunday at 18:00 (Asia/Seoul)"),
+        ("0 9 1 * *", "on cron `0 9 1 * *` (Asia/Seoul)"),
+        ("0 9 * * MON", "on cron `0 9 * * MON` (Asia/Seoul)"),
+    ],
+)
+def test_a_schedule_in_words(cron: str, words: str, shop: Settings) -> None:
+    t = locales().translator(locales().chain("en"))
+    assert schedule(cron, load_shop(shop), t) == words
 
 
 def test_both_languages_have_every_word() -> None:
