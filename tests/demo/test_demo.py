@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from datetime import timedelta
 
@@ -83,10 +84,10 @@ def test_the_example_exports_the_likeliest_buyers(demo: Demo) -> None:
     run_id = demo.api.trigger(dag, {"at_most": 5})
     assert demo.wait(dag, run_id) == "success"
     (report,) = demo.api.result(dag, run_id, "export")
-    header, *rows = (demo.home / "exports" / report["file"]).read_text().splitlines()
-    assert header == "customer_id,propensity_7d,model_version"
+    header, *rows = csv.reader((demo.home / "exports" / report["file"]).read_text().splitlines())
+    assert header == ["customer_id", "propensity_7d", "model_version"]
     assert len(rows) == 5
-    assert [float(r.split(",")[1]) for r in rows] == sorted((float(r.split(",")[1]) for r in rows), reverse=True)
+    assert [float(r[1]) for r in rows] == sorted((float(r[1]) for r in rows), reverse=True)
 
 
 @pytest.mark.parametrize(("dag", "task"), [(CAMPAIGN, "plan"), ("dispatch_messages", "send")])
@@ -100,25 +101,6 @@ def test_clear(demo: Demo, dag: str, task: str) -> None:
     assert demo.wait(dag, run_id) == "success"
     assert {t["task_id"]: t["try_number"] for t in demo.api.tasks(dag, run_id)}[task] == 2
     demo.settle()
-    assert (demo.ledger(), demo.caught()["message_ids"]) == before
-
-
-def test_clear_the_load(demo: Demo) -> None:
-    """Its chain runs again, with the models of before, up to campaigns that find their frozen plans."""
-    demo.set_clock(f"{DAY}T20:00")
-    before = demo.ledger(), demo.caught()["message_ids"]
-    planned = {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN, run_type="asset_triggered")}
-    (loaded,) = (run for run in demo.api.runs("ingest_data") if run["conf"]["end"] == DAY)
-    body = {"dry_run": False, "dag_run_id": loaded["dag_run_id"], "only_failed": False}
-    demo.api.call("POST", "/dags/ingest_data/clearTaskInstances", json=body)
-    assert demo.wait("ingest_data", loaded["dag_run_id"]) == "success"
-    demo.settle()
-    trained = demo.api.runs("train_models")[0]
-    (report,) = demo.api.result("train_models", trained["dag_run_id"], "train")
-    assert report["note"].startswith("skipped") and not report["models"]
-    (again,) = {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN, run_type="asset_triggered")} - planned
-    (report,) = demo.api.result(CAMPAIGN, again, "plan")
-    assert report["note"] == "planned before: nothing added"
     assert (demo.ledger(), demo.caught()["message_ids"]) == before
 
 

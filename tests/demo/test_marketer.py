@@ -92,7 +92,7 @@ def test_a_lowered_threshold_makes_the_run_wait(demo: Demo, marketer: Desk, keep
     marketer.open_tower().locator("li", has_text="Win back").get_by_role("link", name="DAG in Airflow").click()
     page.get_by_role("button", name="Trigger").click()
     form = page.get_by_role("dialog")
-    form.get_by_text("Approval", exact=True).click()
+    form.get_by_text("승인", exact=True).click()
     field = form.locator("input[name=element_approve_above]")
     field.fill("10")
     field.press("Tab")

@@ -112,7 +112,6 @@ class Story:
         lake = Lake(self.settings)
         for table, rows in shop_tables.orders(*self._orders).items():
             lake.publish(table, interval, shop_tables.table(table, rows))
-        lake.publish("quarantine", interval, shop_tables.table("orders", []))
         self._orders.clear()
 
     def cancelled(self, run_id: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -21,6 +22,8 @@ from controltower.feedback import sendgrid
 from controltower.feedback.sendgrid import Broken, Event
 from controltower.ledger import consents, events, recipients, suppressions
 from controltower.ledger.webhooks import Body
+
+CLOCKS_DIFFER = timedelta(minutes=5)
 
 PARSERS = {"sendgrid": sendgrid.parse}
 
@@ -55,6 +58,12 @@ def handle(connection: sa.Connection, body: Body, key: bytes, report: Report) ->
     return ", ".join(f"{n} {reason}" for reason, n in sorted(broken.items())) or "handled"
 
 
+def _when(event: Event, body: Body) -> datetime:
+    """When it happened; one that gives no time that can be meant, or one still to come, when we heard of it."""
+    latest = body.received_at + CLOCKS_DIFFER
+    return event.occurred_at if event.occurred_at and event.occurred_at <= latest else body.received_at
+
+
 def _record(connection: sa.Connection, body: Body, found: list[Event], report: Report) -> None:
     ids = {e.message_id for e in found if e.message_id}
     known = events.known_messages(connection, ids)
@@ -66,7 +75,7 @@ def _record(connection: sa.Connection, body: Body, found: list[Event], report: R
         [
             {
                 "provider_event_id": e.provider_event_id, "message_id": e.message_id, "event": e.event,
-                "occurred_at": min(e.occurred_at or body.received_at, body.received_at),
+                "occurred_at": _when(e, body),
                 "received_at": body.received_at, "detail": e.detail, "machine": e.machine,
             }
             for e in once.values()

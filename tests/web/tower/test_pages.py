@@ -211,7 +211,7 @@ def test_a_korean_reader_gets_korean(tower: TestClient, shop: Settings) -> None:
     scored_shop.write_spec(shop, holdout=0, schedule="30 9 * * 1,4")
     plan_campaign("spring")
     tower.headers["accept-language"] = "ko"
-    pages = {path: text(tower.get(path).text) for path in PAGES[:2] + ("/runs/1",)}
+    pages = {path: text(tower.get(path).text) for path in (*PAGES[:2], "/runs/1")}
     assert "지금까지의 주문 수 1 이상" in pages["/campaigns/spring"]
     assert "비교군 없음" in pages["/campaigns/spring"]
     assert "월요일, 목요일 09:30 (" in pages["/campaigns/spring"]
