@@ -51,6 +51,18 @@ def test_a_shop_made_for_a_later_end_serves_an_earlier_one(lake: Lake, conf: Set
     assert report["tables"]["events"]["outside"] > report["tables"]["events"]["loaded"]
 
 
+def test_a_clock_set_back_finds_the_shop_of_that_day(
+    lake: Lake, conf: Settings, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest_data("simulated", end="2025-12-18")
+    first = ingest_data("simulated", "2025-12-18", "2025-12-19")["tables"]
+    ingest_data("simulated", "2025-12-19", "2025-12-21")
+    monkeypatch.setenv("CONTROLTOWER_NOW", "2025-12-19T12:00+09:00")
+    again = ingest_data("simulated", "2025-12-18", "2025-12-19")["tables"]
+    assert {t: found["loaded"] for t, found in again.items()} == {t: found["loaded"] for t, found in first.items()}
+    assert [t for t, found in again.items() if found["quarantined"] != first[t]["quarantined"]] == []
+
+
 def caused(conf: Settings) -> dict[str, list[dict[str, Any]]]:
     """An order that a message caused on 2025-12-18, as the answers write it."""
     truth = Truth.of_home(conf.home)

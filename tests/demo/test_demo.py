@@ -104,6 +104,25 @@ def test_clear(demo: Demo, dag: str, task: str) -> None:
     assert (demo.ledger(), demo.caught()["message_ids"]) == before
 
 
+def test_clear_the_load(demo: Demo) -> None:
+    """Its chain runs again, with the models of before, up to campaigns that find their frozen plans."""
+    demo.set_clock(f"{DAY}T20:00")
+    before = demo.ledger(), demo.caught()["message_ids"]
+    planned = {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN, run_type="asset_triggered")}
+    (loaded,) = (run for run in demo.api.runs("ingest_data") if run["conf"]["end"] == DAY)
+    body = {"dry_run": False, "dag_run_id": loaded["dag_run_id"], "only_failed": False}
+    demo.api.call("POST", "/dags/ingest_data/clearTaskInstances", json=body)
+    assert demo.wait("ingest_data", loaded["dag_run_id"]) == "success"
+    demo.settle()
+    trained = demo.api.runs("train_models")[0]
+    (report,) = demo.api.result("train_models", trained["dag_run_id"], "train")
+    assert report["note"].startswith("skipped") and not report["models"]
+    (again,) = {run["dag_run_id"] for run in demo.api.runs(CAMPAIGN, run_type="asset_triggered")} - planned
+    (report,) = demo.api.result(CAMPAIGN, again, "plan")
+    assert report["note"] == "planned before: nothing added"
+    assert (demo.ledger(), demo.caught()["message_ids"]) == before
+
+
 def test_pause_a_campaign(demo: Demo) -> None:
     """Scores don't start it, also not afterwards; a run by hand waits until it is unpaused."""
     demo.set_clock(f"{DAY}T20:00")

@@ -128,18 +128,31 @@ class _SimulatedShop:
         self._seed = conf.simulated_seed
 
     def tables(self, folder: Path, until: datetime) -> dict[str, Input]:
-        from dataclasses import replace
-
+        from controltower.data.sources.base import Input
         from controltower.data.sources.folder import FolderSource
         from controltower.simulation import purchases
 
-        found = FolderSource(self._made(until)).tables(folder, until)
-        for table in purchases.TABLES:
-            found[table] = replace(found[table], files=[*found[table].files, *purchases.files(self._home, table)])
-        return found
+        made = FolderSource(self._made(until)).tables(folder, until)
+        return {
+            table: Input(self._known(table, [*given.files, *purchases.files(self._home, table)], folder, until))
+            for table, given in made.items()
+        }
 
     def notes(self) -> list[str]:
         return ["the whole shop is simulated"]
+
+    def _known(self, table: str, files: list[Path], folder: Path, until: datetime) -> list[Path]:
+        """What a shop knew by then, in `folder`: on an earlier day than it was made for, its last rows are to come."""
+        import pyarrow.parquet as pq
+
+        from controltower.data.contract import CONTRACT
+
+        served = []
+        for number, file in enumerate(files):
+            rows = pq.read_table(file, filters=[(CONTRACT[table].known, "<=", until)])
+            served.append(folder / f"{table}-{number}.parquet")
+            pq.write_table(rows, served[-1], compression="lz4")
+        return served
 
     def _made(self, until: datetime) -> Path:
         """A shop made for this end or a later one holds all of it; else a new one, which goes on with the last."""
