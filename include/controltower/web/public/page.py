@@ -111,7 +111,7 @@ def _shop(settings: Settings) -> Shop | None:
     try:
         return load_shop(settings)
     except ControlTowerError as e:
-        log.error("a page is shown without the shop's name: %s", e)
+        log.warning("a page is shown without the shop's name: %s", e)
         return None
 
 
