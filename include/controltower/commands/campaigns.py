@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from controltower.commands.options import AsOf, Name, Occasion, Out, OutMessages
+from controltower.commands.options import AsOf, By, Name, Occasion, Out, OutMessages
 from controltower.commands.showing import show, write_json, write_table
 from controltower.errors import ControlTowerError
 from controltower.jobs.control import COMMAND_LINE
 from controltower.ledger.holds import APPROVAL
 
 app = typer.Typer(no_args_is_help=True, help="List, preview, plan and run campaigns.")
-By = Annotated[str, typer.Option("--by", help="who does it: kept with what was done")]
 Decider = Annotated[str, typer.Option("--by", help="who decides; not whoever asked for the plan")]
 
 

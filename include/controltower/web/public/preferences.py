@@ -106,7 +106,7 @@ def router(settings: Settings) -> APIRouter:
                 else choose(ledger, recipient, now, before, form, text_version(reader), objected is not None)
             )
             if _MAIL in change.granted and (address := hashed(reader)):
-                ended = suppressions.end(ledger, "address", [address], COMPLAINT, now)
+                ended = suppressions.end(ledger, "address", [address], COMPLAINT, now, SOURCE)
                 change = replace(change, complaint_ended=ended > 0)
             closed = closed_for(ledger, hashed(reader), now)
             if (recipient.channel, unsubscribe.PURPOSE) in change.withdrawn:
@@ -177,7 +177,7 @@ def choose(
         consents.withdraw(ledger, recipient.customers, *box, now, **told)
     ended = bool(objected and granted)
     if ended:
-        suppressions.end(ledger, "customer", recipient.customers, OBJECTION, now)
+        suppressions.end(ledger, "customer", recipient.customers, OBJECTION, now, SOURCE)
     return Change(now, granted, withdrawn, objection_ended=ended)
 
 
