@@ -77,7 +77,7 @@ def test_the_preview_shows_mails_and_writes_nothing(
     tower = marketer.frame()
     expect(tower.get_by_text("Nothing is planned for today yet.")).to_be_visible()
     tower.locator("li", has_text="Win back").get_by_role("link", name="Preview").click()
-    expect(tower.get_by_role("heading", name=f"Preview: {CAMPAIGN}")).to_be_visible(timeout=60_000)
+    expect(tower.get_by_role("heading", name="Preview: Win back")).to_be_visible(timeout=60_000)
     mails = tower.locator("article.sample iframe")
     expect(mails).to_have_count(3)
     expect(tower.frame_locator("article.sample iframe >> nth=0").locator("a").first).to_be_visible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -10,6 +11,9 @@ from support.running_demo import Demo, start_demo
 from demo.processes import marked
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+
+KNOWN = re.compile(r"known when planned +([\d,]+\d)")
 
 
 def test_a_second_run_sends_nothing_new(demo: Demo) -> None:
@@ -23,3 +27,4 @@ def test_a_second_run_sends_nothing_new(demo: Demo) -> None:
     assert marked(demo.home) == []
     assert demo.ledger() == before
     assert f"message ids            {caught}" in said
+    assert KNOWN.findall(said) == KNOWN.findall(demo.said)  # of the first day; the second isn't lived again
