@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= simulated
-export PYTHONDONTWRITEBYTECODE ?=
+# Inherited, it would have each process of Airflow and of the tests compile all that it imports anew: three times the start-up.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test check lint format types bench lock golden env compose-trial clean
