@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= simulated
+WORKERS ?= 2
 # Inherited, it would have each process of Airflow and of the tests compile all that it imports anew: three times the start-up.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -34,8 +35,8 @@ setup-dev: $(VENV)/.dev  ## the same with the tools for tests and lint
 demo: setup  ## a shop's day through Airflow (ONCE=1, DAYS=2, SOURCE=simulated|null-shop|online-retail|<folder>)
 	@$(BIN)/python -m demo --source "$(SOURCE)" $(if $(DAYS),--days $(DAYS)) $(if $(ONCE),--once)
 
-test: setup-dev  ## all tests, on SQLite and PostgreSQL (FAST=1: the quick ones)
-	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow and not airflow") $(ARGS)
+test: setup-dev  ## all tests, on SQLite and PostgreSQL (FAST=1: the quick ones, on SQLite)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(if $(FAST),-m "not slow and not airflow") $(ARGS)
 
 golden: setup-dev  ## keep what is rendered and requested now as tests/golden (look at the difference)
 	@GOLDEN=write $(BIN)/python -m pytest -k golden

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from support.patience import PATIENCE
 from support.running_demo import Demo, start_demo
 
 from demo.processes import marked
@@ -15,10 +16,10 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 def test_a_second_run_sends_nothing_new(demo: Demo) -> None:
     before, caught = demo.ledger(), demo.caught()["message_ids"]
     demo.process.send_signal(signal.SIGINT)
-    assert demo.process.wait(30) == 0
+    assert demo.process.wait(PATIENCE) == 0
     assert marked(demo.home) == []
     again = start_demo(demo.source, demo.homes, "--once", **demo.environment)
-    said, _ = again.communicate(timeout=300)
+    said, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said
     assert marked(demo.home) == []
     assert demo.ledger() == before
