@@ -14,7 +14,10 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 
 def test_a_second_run_sends_nothing_new(demo: Demo) -> None:
+    demo.set_clock("2026-07-02T23:00", speed=0)  # also where morning comes later than in the shop's zone
+    assert demo.wait("dispatch_messages", demo.api.trigger("dispatch_messages")) == "success"
     before, caught = demo.ledger(), demo.caught()["message_ids"]
+    assert before["pending"] == 0
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(PATIENCE) == 0
     assert marked(demo.home) == []
