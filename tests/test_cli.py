@@ -16,6 +16,7 @@ import pytest
 import yaml
 from controltower import cli
 from controltower.settings import INCLUDE
+from support.patience import PATIENCE
 
 NOW = "2026-03-02T06:30:00+09:00"
 DAY = "2026-03-02"
@@ -98,7 +99,7 @@ def test_another_days_occurrence_is_rehearsed_only(trained: Path) -> None:
 def test_as_a_process_an_error_is_one_line_and_exit_1(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "controltower.cli", "--home", str(tmp_path / "home"), "score"],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("controltower: There is no shop file")
