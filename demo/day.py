@@ -95,22 +95,26 @@ def load(airflow: Conductor, plan: Plan, number: int) -> str:
     """Load what is new; returns the run's id."""
     form = {"source": plan.source, "end": plan.ends}
     if number:
-        first = plan.starts.date()
-        form |= {
-            "start": (first + timedelta(days=number - 1)).isoformat(),
-            "end": (first + timedelta(days=number)).isoformat(),
-        }
+        form |= interval(plan, number)
     return airflow.do("ingest_data", **form)[0]
+
+
+def interval(plan: Plan, number: int) -> dict[str, str]:
+    """What a later day's load is of: the day before."""
+    first = plan.starts.date()
+    return {
+        "start": (first + timedelta(days=number - 1)).isoformat(),
+        "end": (first + timedelta(days=number)).isoformat(),
+    }
 
 
 def look_back(airflow: Conductor, plan: Plan, days: int) -> None:
     """The morning after the last day: what came back, the last day's orders, and what the campaigns were worth.
 
-    The next day isn't planned: build_profiles, the first DAG after the load, is paused meanwhile.
+    That day isn't planned, so Airflow isn't told of the load: also where build_profiles is paused meanwhile, its next
+    run, whatever triggers it, would be for that load too, and the campaigns would plan the day.
     """
-    airflow.api.pause("build_profiles", True)
-    try:
-        loaded = load(airflow, plan, days)
-    finally:
-        airflow.api.pause("build_profiles", False)
-    airflow.follow("measure_campaigns", airflow.triggered("measure_campaigns", loaded))
+    last = interval(plan, days)
+    command = ["ingest", "--source", plan.source, "--start", last["start"], "--end", last["end"]]
+    airflow.processes.run("last-load", [*CONTROLTOWER, *command])
+    airflow.do("measure_campaigns", as_of=last["end"])

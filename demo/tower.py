@@ -61,6 +61,8 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": kept["jwt_secret"],
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=30",  # seconds for a lock
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": 600,  # seconds: a busy machine is no error in a DAG
+        "CORE__DAGBAG_IMPORT_TIMEOUT": 300,
         "LOGGING__BASE_LOG_FOLDER": folder / "logs",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
     }

