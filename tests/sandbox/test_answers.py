@@ -19,6 +19,7 @@ from controltower.sandbox.answers import answer_messages, follow
 from controltower.simulation import purchases, shop
 from sendgrid.helpers.eventwebhook import EventWebhook
 from simulation.conftest import SEED, UNTIL, small
+from support.patience import wait_until
 from support.simulated_home import SENT, Inbox, Listener, listening
 from typer.testing import CliRunner
 
@@ -226,7 +227,7 @@ def test_what_came_twice_is_decided_about_once(inbox: Inbox, listener: Listener)
 
 def test_no_link_leads_out_of_the_public_app(inbox: Inbox, listener: Listener) -> None:
     emails, _ = inbox.addresses()
-    elsewhere = f'<a href="{listener.url.replace("127.0.0.1", "localhost")}/cx?product=P00001">x</a>'
+    elsewhere = f'<a href="{listener.url.replace("127.0.0.1", "localhost")}/cx?to=x;p=P00001;s=x">x</a>'
     for customer, email in list(emails.items())[:80]:
         inbox.mail(email, [], SENT, f"{customer[1:]:c>32}", html=elsewhere)
     inbox.at(WEEKS)
@@ -282,16 +283,20 @@ def test_following_goes_on_and_tells_only_of_what_was_done(
         told.append(report)
         raise Enough
 
+    def refused() -> list[str]:
+        return [r.levelname for r in caplog.records if "503" in r.getMessage()]
+
     def mend() -> None:
+        wait_until(refused, "the first refusal", pause=0.01)
         listener.status = 202
 
-    timer = threading.Timer(0.3, mend)
-    timer.start()
+    mending = threading.Thread(target=mend)
+    mending.start()
     with pytest.raises(Enough):
         follow(inbox.settings, tell, pause=0.02)
-    timer.join()
+    mending.join()
     assert told[0]["events"]
-    assert [r.levelname for r in caplog.records if "503" in r.message] == ["WARNING"]
+    assert refused() == ["WARNING"]
 
 
 def test_the_command_prints_counts(inbox: Inbox, listener: Listener) -> None:
