@@ -106,7 +106,7 @@ def _plan(conf: Settings, pair: int) -> int:
             occurrence_id=plans.lock_occurrence(ledger, spec.name, f"2026-06-{pair + 1:02}", NOW),
             campaign=spec.name, as_of=NOW, now=NOW, spec=spec.model_dump(mode="json"), spec_hash=spec.hash,
             content_hash=_composer(conf).template.content_hash, policy={}, policy_version="1", triggered_by=None,
-            expires_in=timedelta(days=1),
+            key=conf.signing_key(), expires_in=timedelta(days=1),
             plan=[
                 plans.Decision(c, subjects[c], "message", 0.45, arm="we_miss_you", share=0.5, channel="email",
                                due_at=NOW, choices={"products": PICKS})

@@ -27,7 +27,7 @@ from controltower.settings import INCLUDE, Settings
 from support.sandbox import Running, open_sandbox
 
 NOW = datetime.fromisoformat("2026-06-15T12:00+09:00")
-CUSTOMERS = [f"c{n}" for n in range(12)]
+CUSTOMERS = [f"c{n}" for n in range(24)]
 PICKS = [{"product_id": f"p{n}", "algorithm": "als", "reason": "popular", "value": None} for n in range(4)]
 
 
@@ -56,6 +56,7 @@ class Desk:
                 occurrence_id=plans.lock_occurrence(ledger, campaign, due_at.date().isoformat(), NOW),
                 campaign=campaign, as_of=NOW, now=NOW, spec=spec.model_dump(mode="json"), spec_hash=spec.hash,
                 content_hash=template.content_hash, policy={}, policy_version="1", triggered_by=None,
+                key=self.settings.signing_key(),
                 expires_in=timedelta(hours=spec.window.expires_hours),
                 plan=[
                     plans.Decision(

@@ -23,6 +23,7 @@ from controltower.ledger.database import begin
 from .conftest import CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
+AT_ONCE = 16  # calls that a provider gets together
 HOUR = timedelta(hours=1)
 
 
@@ -96,9 +97,9 @@ def test_too_late_is_dropped(desk: Desk) -> None:
 @pytest.mark.parametrize("channel", ["email", "push"])
 def test_a_provider_that_is_busy_gets_the_rest_later(desk: Desk, channel: str, kind: str) -> None:
     desk.plan(channel)
-    desk.fault(kind, count=8, seconds=30)
+    desk.fault(kind, count=AT_ONCE, seconds=30)
     report = desk.dispatch()
-    assert report.requests == {"retry": 8}
+    assert report.requests == {"retry": AT_ONCE}
     with pytest.raises(ProviderDown):
         raise_trouble(report)
     assert desk.dispatch().batches == 0  # the pause holds
@@ -214,8 +215,8 @@ def test_a_mail_held_up_until_after_the_window_waits_for_the_morning(desk: Desk)
 
 def test_a_push_that_was_tried_waits_with_its_attempts(desk: Desk) -> None:
     desk.plan("push", due_at=NOW + 8 * HOUR)
-    desk.fault("503", count=8)
-    assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": 8}
+    desk.fault("503", count=AT_ONCE)
+    assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": AT_ONCE}
     desk.retry_now()
     assert desk.dispatch(NOW + 10 * HOUR).deferred == N
     desk.retry_now()
@@ -262,7 +263,7 @@ def test_an_interrupted_dispatch_notes_the_answers_it_had_and_gives_the_batch_ba
     with pytest.raises(KeyboardInterrupt):
         desk.dispatch()
     monkeypatch.setattr(dispatching, "wait", real)
-    assert desk.dispatch().requests == {"sent": N - 8}
+    assert desk.dispatch().requests == {"sent": N - AT_ONCE}
     assert desk.totals().accepted == {"sendgrid": N}
 
 

@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 from controltower import clock
 from controltower.delivery import dispatch as dispatching
+from controltower.delivery.providers.fcm import Fcm
+from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.jobs.control import cancel_campaign, pause_campaign, resume_campaign
 from controltower.jobs.dispatch import dispatch_messages
 from controltower.ledger import holds, tables
@@ -37,7 +39,8 @@ def being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> I
         return real(provider, payload)
 
     monkeypatch.setattr(dispatching, "_post", post)
-    monkeypatch.setattr(dispatching, "_AT_ONCE", 2)
+    for provider in (SendGrid, Fcm):
+        monkeypatch.setattr(provider, "at_once", 2)
     desk.fault("slow", count=N, seconds=0.1)
     clock.set_clock(desk.settings, NOW, speed=1.0)
     worker = Thread(target=desk.dispatch, args=(None,))

@@ -102,7 +102,7 @@ def _send(conf: Settings) -> int:
         run_id = plans.freeze(
             ledger, occurrence_id=plans.lock_occurrence(ledger, "spring", "2026-06-15", before), campaign="spring",
             as_of=before, now=before, spec={"name": "spring"}, spec_hash="s", content_hash="t", policy={},
-            policy_version="1", triggered_by=None, expires_in=timedelta(days=1),
+            key=b"a home's key", policy_version="1", triggered_by=None, expires_in=timedelta(days=1),
             plan=[
                 Decision(c, n, "message", 1.0, arm="a", share=1.0, channel="email", due_at=before, algorithm="als")
                 for n, c in enumerate(CUSTOMERS)

@@ -30,7 +30,7 @@ def write_plan(
         occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, NOW)
         return plans.freeze(
             ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=NOW, now=NOW, spec={"name": campaign},
-            spec_hash="s1", content_hash="t1", policy={}, policy_version="1", triggered_by=None,
+            spec_hash="s1", content_hash="t1", policy={}, key=b"a home's key", policy_version="1", triggered_by=None,
             expires_in=timedelta(days=1), plan=plan,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from controltower.jobs.measurement import report_campaign
 from controltower.ledger import holds, plans, runs, work
 from controltower.ledger.database import begin
 from controltower.ledger.plans import Decision
-from controltower.ledger.tables import campaign_runs, delivery_events, messages
+from controltower.ledger.tables import batches, campaign_runs, delivery_events, messages
 from controltower.settings import Settings
 from support import shop_tables
 
@@ -63,7 +63,8 @@ class Story:
             return plans.freeze(
                 ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=now, now=now,
                 spec={"name": campaign, "title": campaign.title(), "holdout": 0.1} | spec, spec_hash="s",
-                content_hash="t", policy={}, policy_version="1", triggered_by=None, expires_in=DAY, plan=made,
+                content_hash="t", policy={}, policy_version="1", triggered_by=None, key=b"a home's key",
+                expires_in=DAY, plan=made,
             )  # fmt: skip
 
     def send(self, at: datetime = NOW + HOUR, state: str = "sent", only: set[str] | None = None) -> None:
@@ -88,7 +89,7 @@ class Story:
         m = messages.c
         mine = sa.select(m.message_id).where(m.customer_id == customer)
         if run_id is not None:
-            mine = mine.where(m.run_id == run_id)
+            mine = mine.where(m.batch_id.in_(sa.select(batches.c.batch_id).where(batches.c.run_id == run_id)))
         with begin(self.settings) as ledger:
             message_id = ledger.execute(mine.order_by(m.seq.desc())).scalars().first()
             ledger.execute(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -29,14 +29,9 @@ class CatalogueItem:
     image_url: str | None
 
 
-def catalogue(reading: Reading, product_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+def catalogue(reading: Reading, product_ids: Collection[str]) -> dict[str, CatalogueItem]:
     """The products given, as of the reading."""
-    products = reading.table("products")
-    rows = reading.arrow(
-        products.filter(products.product_id.isin(list(product_ids))).select(
-            "product_id", "title", "price", "currency", "url", "image_url"
-        )
-    )
+    rows = reading.of("products", "product_id", product_ids, [f.name for f in fields(CatalogueItem)])
     return {row["product_id"]: CatalogueItem(**row) for row in rows.to_pylist()}
 
 

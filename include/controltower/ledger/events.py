@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from controltower.ledger.insert import insert_new, inserted
-from controltower.ledger.tables import delivery_events, messages, occurrences, outcomes
+from controltower.ledger.tables import batches, campaign_runs, delivery_events, messages, occurrences, outcomes
 
 _ASKED_AT_ONCE = 500  # ids a query: SQLite takes no more than so many parameters
 
@@ -41,13 +41,15 @@ def record_new(connection: sa.Connection, provider: str, rows: Iterable[Mapping[
 
 def known_messages(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Known]:
     """What the ledger knows of these messages; those it doesn't know are left out."""
-    m = messages.c
+    m, b, r = messages.c, batches.c, campaign_runs.c
     wanted = sorted(set(ids))
     found: dict[str, Known] = {}
     for start in range(0, len(wanted), _ASKED_AT_ONCE):
         rows = connection.execute(
-            sa.select(m.message_id, m.customer_id, m.run_id, m.channel, occurrences.c.campaign, m.variant)
-            .join(occurrences, occurrences.c.occurrence_id == m.occurrence_id)
+            sa.select(m.message_id, m.customer_id, b.run_id, b.channel, occurrences.c.campaign, b.variant)
+            .join(batches, b.batch_id == m.batch_id)
+            .join(campaign_runs, r.run_id == b.run_id)
+            .join(occurrences, occurrences.c.occurrence_id == r.occurrence_id)
             .where(m.message_id.in_(wanted[start : start + _ASKED_AT_ONCE]))
         )
         found.update((message_id, Known(*known)) for message_id, *known in rows)

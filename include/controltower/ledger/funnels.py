@@ -86,13 +86,14 @@ def _cell(row: Any, flags: Sequence[str], factor: int = 1, state: str | None = N
 def _counted(
     run_ids: Collection[int], as_of: datetime | None, flags: Sequence[str], seqs: Sequence[int] | None = None
 ) -> sa.Select[Any]:
-    """Messages of these runs, or only `seqs`, by batch, variant, state (their last outcome's, else their batch's) and
+    """Messages of these runs, or only `seqs`, by batch, state (their last outcome's, else their batch's) and
     reason.
 
     One whose answer was lost was taken after all if something came back for it.
     """
     m, o, b = messages.c, outcomes.c, batches.c
-    mine = m.run_id.in_(run_ids) if seqs is None else m.seq.in_(seqs)
+    theirs = sa.select(b.batch_id).where(b.run_id.in_(run_ids))
+    mine = m.batch_id.in_(theirs) if seqs is None else m.seq.in_(seqs)
     last = (
         sa.select(o.seq, sa.func.max(o.outcome_id).label("outcome_id"))
         .join(messages, m.seq == o.seq)
@@ -102,7 +103,6 @@ def _counted(
     proved = sa.and_(o.state == "unknown", events.proved(as_of))
     keys = (
         m.batch_id,
-        m.variant,
         sa.case((proved, "done"), else_=o.state).label("outcome"),
         sa.case((proved, None), else_=o.reason).label("reason"),
     )
@@ -122,7 +122,7 @@ def _counted(
     found = of_batch.c
     return sa.select(
         b.run_id, b.channel, via.label("provider"), sa.func.coalesce(found.outcome, b.state).label("state"),
-        found.variant, found.reason, found.messages, *(found[name] for name in flags),
+        b.variant, found.reason, found.messages, *(found[name] for name in flags),
     ).join(batches, b.batch_id == found.batch_id)  # fmt: skip
 
 

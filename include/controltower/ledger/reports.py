@@ -134,14 +134,15 @@ def variant_results(
         .subquery()
     )
     rows = connection.execute(
-        sa.select(m.variant, sa.func.count(), sa.func.count(clicked.c.message_id))
+        sa.select(b.variant, sa.func.count(), sa.func.count(clicked.c.message_id))
         .select_from(messages)
         .join(batches, b.batch_id == m.batch_id)
-        .join(occurrences, occurrences.c.occurrence_id == m.occurrence_id)
+        .join(campaign_runs, campaign_runs.c.run_id == b.run_id)
+        .join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
         .outerjoin(clicked, clicked.c.message_id == m.message_id)
         .where(occurrences.c.campaign == campaign, b.state == "done", b.done_at > since, b.done_at <= until)
         .where(sa.or_(last.is_(None), sa.and_(last == "unknown", events.proved(until))))
-        .group_by(m.variant)
+        .group_by(b.variant)
     )
     return {variant: (accepted, people) for variant, accepted, people in rows}
 

@@ -92,10 +92,11 @@ def _of_batches(connection: sa.Connection, chosen: Sequence[int], as_of: datetim
         taken[seq] = doubtful[seq]
     rows = connection.execute(
         sa.select(
-            m.message_id, m.seq, m.run_id, occurrences.c.campaign, occurrences.c.occurrence,
-            m.customer_id, m.subject_id, m.channel, m.variant,
+            m.message_id, m.seq, batches.c.run_id, occurrences.c.campaign, occurrences.c.occurrence,
+            m.customer_id, m.subject_id, batches.c.channel, batches.c.variant,
         )
-        .join(campaign_runs, campaign_runs.c.run_id == m.run_id)
+        .join(batches, batches.c.batch_id == m.batch_id)
+        .join(campaign_runs, campaign_runs.c.run_id == batches.c.run_id)
         .join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
         .where(m.batch_id.in_(chosen))
         .order_by(m.seq)

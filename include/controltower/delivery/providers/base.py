@@ -1,16 +1,57 @@
-"""What a provider is to dispatch: it takes one message and says how that ended."""
+"""What a provider is to dispatch: it packs messages into calls, makes one call, and says how that ended."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, Protocol
 
+import orjson
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError
 
+from controltower.content.message import Email, Push
 from controltower.errors import BadSettings
+from controltower.settings import Shop
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A composed message to one address; a push to one device."""
+
+    seq: int
+    message_id: str
+    to: str = field(repr=False)
+    content: Email | Push = field(repr=False)
+    device_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What the messages of a batch share."""
+
+    shop: Shop
+    campaign: str
+    variant: str
+    expires_in: timedelta
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One call: its body, and the messages in it."""
+
+    outgoing: Sequence[Outgoing]
+    body: bytes = field(repr=False)
+
+    @property
+    def members(self) -> list[int]:
+        return [o.seq for o in self.outgoing]
+
+    @property
+    def device_id(self) -> str | None:
+        return self.outgoing[0].device_id
 
 
 @dataclass(frozen=True)
@@ -41,14 +82,21 @@ class Answer:
 
 
 class Provider(Protocol):
-    """One way out. `post` never raises for what the provider or the network did. Several threads call it."""
+    """One way out. `post` never raises for what the provider or the network did. Several threads call it.
+
+    `at_once` is how many calls may be under way in one worker; as many are unknown if it dies.
+    """
 
     name: str
+    at_once: int
 
     def trouble(self) -> str | None:
         """Why it can't be used at the moment, asked before requests are written down; renews access where it must."""
 
-    def post(self, payload: Mapping[str, Any]) -> Result: ...
+    def pack(self, outgoing: Sequence[Outgoing], envelope: Envelope, most: int) -> Iterator[Parcel]:
+        """Calls of at most `most` messages each, in any order; one each where the provider takes no more."""
+
+    def post(self, parcel: Parcel) -> Result: ...
 
     def close(self) -> None: ...
 
@@ -78,13 +126,12 @@ class Client:
         timeout = urllib3.Timeout(connect=5.0, read=20.0)
         self._pool = urllib3.PoolManager(maxsize=32, timeout=timeout, retries=False)
 
-    def post(self, url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Answer | Result:
-        """POST once: the answer, or what its absence means.
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer | Result:
+        """POST JSON once: the answer, or what its absence means.
 
         Where the connection could not be made the body never left: retry. Where it broke later the provider may have
         taken the message: unknown.
         """
-        body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         try:
             answer = self._pool.request(
                 "POST", url, body=body, headers={"Content-Type": "application/json", **headers}, redirect=False
@@ -98,6 +145,14 @@ class Client:
 
     def close(self) -> None:
         self._pool.clear()
+
+
+def encoded(payload: Any) -> bytes:
+    """JSON. Half a surrogate pair, as broken sources hold, becomes a question mark."""
+    try:
+        return orjson.dumps(payload)
+    except TypeError:
+        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def clean_secret(name: str, value: str) -> str:

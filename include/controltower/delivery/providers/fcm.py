@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import google.auth.transport.requests
@@ -19,7 +18,16 @@ from google.oauth2 import service_account
 
 from controltower.content.message import Push
 from controltower.content.push import fit
-from controltower.delivery.providers.base import Answer, Client, Result, retry_after
+from controltower.delivery.providers.base import (
+    Answer,
+    Client,
+    Envelope,
+    Outgoing,
+    Parcel,
+    Result,
+    encoded,
+    retry_after,
+)
 from controltower.errors import BadSettings
 from controltower.settings import Settings, airflow_connection
 
@@ -32,6 +40,7 @@ class Fcm:
     """One shared client and one OAuth token, refreshed when it runs out."""
 
     name = "fcm"
+    at_once = 16
 
     def __init__(self, settings: Settings) -> None:
         account = _service_account(settings)
@@ -52,9 +61,13 @@ class Fcm:
                 return f"FCM's access token can't be had ({type(e).__name__}). Check CONTROLTOWER_FCM_CREDENTIALS."
         return None
 
-    def post(self, payload: Mapping[str, Any]) -> Result:
+    def pack(self, outgoing: Sequence[Outgoing], envelope: Envelope, most: int) -> Iterator[Parcel]:  # noqa: ARG002
+        for one in outgoing:
+            yield Parcel((one,), encoded(payload(one, envelope)))
+
+    def post(self, parcel: Parcel) -> Result:
         headers = {"Authorization": f"Bearer {self._credentials.token}"}
-        answer = self._client.post(self._url, payload, headers)
+        answer = self._client.post(self._url, parcel.body, headers)
         return answer if isinstance(answer, Result) else read_answer(answer)
 
     def close(self) -> None:
@@ -84,16 +97,17 @@ def _service_account(settings: Settings) -> dict[str, Any]:
     return account
 
 
-def payload(push: Push, *, token: str, campaign: str, ttl: timedelta) -> dict[str, Any]:
+def payload(one: Outgoing, envelope: Envelope) -> dict[str, Any]:
     """The request for one device, within FCM's 4096 bytes. The collapse key keeps a repeat from showing twice."""
-    message_id = push.data["message_id"]
+    push = one.content
+    assert isinstance(push, Push)
     message = messaging.Message(
-        token=token,
+        token=one.to,
         notification=messaging.Notification(title=push.title, body=push.body, image=push.image_url),
         data=push.data | {"url": push.url},
-        android=messaging.AndroidConfig(collapse_key=message_id, ttl=ttl),
-        apns=messaging.APNSConfig(headers={"apns-collapse-id": message_id}),
-        fcm_options=messaging.FCMOptions(analytics_label=campaign[:50]),
+        android=messaging.AndroidConfig(collapse_key=one.message_id, ttl=envelope.expires_in),
+        apns=messaging.APNSConfig(headers={"apns-collapse-id": one.message_id}),
+        fcm_options=messaging.FCMOptions(analytics_label=envelope.campaign[:50]),
     )
     encoded: dict[str, Any] = json.loads(json.dumps(message, cls=MessageEncoder))
     return fit({"message": encoded})

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from sendgrid.helpers import mail
 
 from controltower.content.message import Email
-from controltower.delivery.providers.base import Answer, Client, Result, clean_secret, retry_after
+from controltower.delivery.providers.base import (
+    Answer,
+    Client,
+    Envelope,
+    Outgoing,
+    Parcel,
+    Result,
+    clean_secret,
+    encoded,
+    retry_after,
+)
 from controltower.errors import BadSettings
-from controltower.settings import Settings, Shop, airflow_connection
+from controltower.settings import Settings, airflow_connection
 
 _REJECTED = {400, 413}  # about this message; other 4xx are about the address, the method, the account
 
@@ -20,6 +30,7 @@ class SendGrid:
     """One shared client; the ledger retries, nothing else does."""
 
     name = "sendgrid"
+    at_once = 16
 
     def __init__(self, settings: Settings) -> None:
         connection = airflow_connection("sendgrid_default") or {}
@@ -37,27 +48,33 @@ class SendGrid:
     def trouble(self) -> str | None:
         return None
 
-    def post(self, payload: Mapping[str, Any]) -> Result:
-        answer = self._client.post(self._url, payload, self._headers)
+    def pack(self, outgoing: Sequence[Outgoing], envelope: Envelope, most: int) -> Iterator[Parcel]:  # noqa: ARG002
+        for one in outgoing:
+            yield Parcel((one,), encoded(payload(one, envelope)))
+
+    def post(self, parcel: Parcel) -> Result:
+        answer = self._client.post(self._url, parcel.body, self._headers)
         return answer if isinstance(answer, Result) else read_answer(answer)
 
     def close(self) -> None:
         self._client.close()
 
 
-def payload(email: Email, *, to: str, shop: Shop, message_id: str, campaign: str, variant: str) -> dict[str, Any]:
+def payload(one: Outgoing, envelope: Envelope) -> dict[str, Any]:
     """The request for one mail, built by SendGrid's own helpers. SendGrid's click tracking is off: links are ours."""
-    message = mail.Mail(from_email=mail.Email(shop.sender.email, shop.sender.name), subject=email.subject)
+    email, sender = one.content, envelope.shop.sender
+    assert isinstance(email, Email)
+    message = mail.Mail(from_email=mail.Email(sender.email, sender.name), subject=email.subject)
     person = mail.Personalization()
-    person.add_to(mail.To(to))
-    person.add_custom_arg(mail.CustomArg("message_id", message_id))
+    person.add_to(mail.To(one.to))
+    person.add_custom_arg(mail.CustomArg("message_id", one.message_id))
     for name, value in email.headers.items():
         person.add_header(mail.Header(name, value))
     message.add_personalization(person)
     message.add_content(mail.Content("text/plain", email.text))
     message.add_content(mail.Content("text/html", email.html))
-    message.add_category(mail.Category(campaign))
-    message.add_category(mail.Category(f"{campaign}.{variant}"))
+    message.add_category(mail.Category(envelope.campaign))
+    message.add_category(mail.Category(f"{envelope.campaign}.{envelope.variant}"))
     message.tracking_settings = mail.TrackingSettings(click_tracking=mail.ClickTracking(False, False))
     body: dict[str, Any] = message.get()
     return body

@@ -50,7 +50,8 @@ def render(settings: Settings, message_id: str) -> str:
         if recipient.channel != "email":
             raise HTTPException(404, "no_page")
         run = runs.known(ledger, recipient.run_id)
-        picks = plans.picks(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, [])
+        chosen = plans.choices(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, {})
+    picks = chosen.get("products", [])
     shop = load_shop(settings)
     with Lake(settings).read(clock.now(settings)) as lake:
         contact = contact_of(lake, shop, recipient.customer_id)
