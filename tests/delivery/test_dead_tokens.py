@@ -12,8 +12,9 @@ from controltower.delivery.providers.base import Answer
 from controltower.ledger import suppressions, tables
 from controltower.ledger.database import begin
 from sqlalchemy import select
+from support.small_shop import rows
 
-from .conftest import CUSTOMERS, NOW, Desk, rows
+from .conftest import CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
 DAY = timedelta(days=1)

@@ -117,6 +117,14 @@ def _revision(engine: sa.Engine) -> str | None:
         ) from None
 
 
+def forget() -> None:
+    """Close what this process has open: another may copy or remove the databases then."""
+    for url in _up_to_date:
+        _engine(url).dispose()
+    _engine.cache_clear()
+    _up_to_date.clear()
+
+
 def migrate(settings: Settings) -> str:
     """Bring the ledger to this version's tables; safe when several processes do it at once. Returns the revision."""
     engine = _engine(settings.ledger_url)

@@ -19,8 +19,9 @@ from controltower.ledger.tables import batches, delivery_events, messages, subje
 from controltower.ledger.tables import consents as consent_rows
 from controltower.settings import Settings
 from controltower.web.public.app import create_app
-from delivery.conftest import NOW, Desk, rows, write_shop
+from delivery.conftest import NOW, Desk, write_shop
 from starlette.testclient import TestClient
+from support.small_shop import rows
 
 BROWSER = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0 Mobile Safari/537.36"
 CUSTOMERS = ["c0", "c1", "c2"]  # c1 reads English; c0 has a second id, c0-old

@@ -12,8 +12,9 @@ from controltower.content import templates
 from controltower.data.lake import Lake
 from controltower.settings import Settings
 from controltower.web.public.app import create_app
-from delivery.conftest import NOW, rows
+from delivery.conftest import NOW
 from starlette.testclient import TestClient
+from support.small_shop import rows
 
 from web.public.conftest import Public
 
