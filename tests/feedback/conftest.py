@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +15,7 @@ from controltower import clock, settings
 from controltower.feedback import intake
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import plans, reports, tables, work
-from controltower.ledger.database import begin
+from controltower.ledger.database import begin, opened
 from controltower.ledger.plans import Decision
 from controltower.settings import Settings
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,6 +27,16 @@ CUSTOMERS = [f"c{n}" for n in range(6)]
 LOST = CUSTOMERS[4:]  # SendGrid's answer for their mails was lost
 
 _, SPARE_PUBLIC_KEY = webhooks.keypair()
+
+
+@contextmanager
+def undone(settings: Settings) -> Iterator[sa.Connection]:
+    """A transaction that is always rolled back, so that the next example finds the ledger as this one did."""
+    with opened(settings).connect() as connection, connection.begin() as transaction:
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
 
 
 def address(customer: str) -> str:

@@ -10,11 +10,10 @@ from controltower.feedback import consequences
 from controltower.feedback.intake import LARGEST_BODY
 from controltower.feedback.sendgrid import EVENTS
 from controltower.ledger import tables, webhooks
-from controltower.ledger.database import rehearsal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import MOMENT, NOW, PostBox
+from .conftest import MOMENT, NOW, PostBox, undone
 
 KEY = b"key"
 FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -111,7 +110,7 @@ def _bodies() -> st.SearchStrategy[Any]:
 @given(_bodies())
 @FUZZ
 def test_any_json_has_an_outcome(box: PostBox, value: Any) -> None:
-    with rehearsal(box.settings) as ledger:
+    with undone(box.settings) as ledger:
         webhooks.store(ledger, "sendgrid", json.dumps(value).encode(), NOW)
         body = webhooks.next_waiting(ledger)
         assert body is not None
@@ -124,7 +123,7 @@ def test_any_json_has_an_outcome(box: PostBox, value: Any) -> None:
 @given(st.binary(max_size=200))
 @FUZZ
 def test_any_bytes_have_an_outcome(box: PostBox, body: bytes) -> None:
-    with rehearsal(box.settings) as ledger:
+    with undone(box.settings) as ledger:
         webhooks.store(ledger, "sendgrid", body, NOW)
         waiting = webhooks.next_waiting(ledger)
         assert waiting is not None

@@ -8,12 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 from controltower.feedback import consequences
 from controltower.ledger import reports, tables, webhooks
-from controltower.ledger.database import rehearsal
 from controltower.settings import Settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import CUSTOMERS, MOMENT, NOW, PostBox, address
+from .conftest import CUSTOMERS, MOMENT, NOW, PostBox, address, undone
 
 FACTS = (tables.delivery_events, tables.suppressions, tables.consents)
 KINDS = [
@@ -39,7 +38,7 @@ def made(box: PostBox, drawn: list[tuple[int, dict[str, Any], str]]) -> list[dic
 def outcome(conf: Settings, bodies: list[list[dict[str, Any]]]) -> tuple[list[Any], Any, int]:
     """What the ledger holds after these bodies, in no order and without its own row ids; then all is undone."""
     report = consequences.Report()
-    with rehearsal(conf) as ledger:
+    with undone(conf) as ledger:
         for body in bodies:
             webhooks.store(ledger, "sendgrid", json.dumps(body).encode(), NOW)
         while waiting := webhooks.next_waiting(ledger):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import Result
 from controltower.cli import app
-from controltower.errors import BadSettings, BadSpec, NotAllowed
+from controltower.errors import BadSettings, BadSpec, ControlTowerError, NotAllowed
 from controltower.jobs.approvals import approve_campaign, newest_run, question, reject_campaign
 from controltower.jobs.campaigns import plan_campaign
 from controltower.jobs.control import cancel_campaign, change_run, pause_campaign, resume_campaign
@@ -335,8 +336,30 @@ def test_the_command_line_pauses_approves_and_rejects(shop: Settings) -> None:
     assert "hold: approval" in said("pause", "spring")
     assert "outcome: resumed" in said("resume", "spring", "--by", "mia")
     with pytest.raises(NotAllowed):
-        CliRunner().invoke(app, ["campaign", "approve", "spring", "--by", "mia"], catch_exceptions=False)
-    assert "outcome: approved" in said("approve", "spring", "--by", "ann", "--occasion", DAY)
+        command = ["campaign", "approve", "spring", "--by", "mia", "--plan", newest_run("spring")["plan_hash"]]
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    waiting = newest_run("spring")["plan_hash"]
+    assert "outcome: approved" in said("approve", "spring", "--by", "ann", "--occasion", DAY, "--plan", waiting)
     assert "outcome: paused" in said("pause", "spring")
     assert "outcome: resumed" in said("resume", "spring")
     assert "outcome: not_waiting" in said("reject", "spring", "--by", "ann")
+
+
+def test_the_command_line_approves_only_a_plan_that_was_named(shop: Settings) -> None:
+    """Who has read one plan doesn't let another go that took its place meanwhile."""
+
+    def approve_by_command(*more: str) -> Result:
+        return CliRunner().invoke(app, ["campaign", "approve", "spring", "--by", "ann", *more])
+
+    first = plan()
+    asked = approve_by_command()
+    assert isinstance(asked.exception, ControlTowerError) and "Nothing is approved yet" in str(asked.exception)
+    assert f"--plan {first['plan_hash']}" in str(asked.exception)
+    for shown in (f"messages: {N}", "no_consent: 1", "asked_by: mia", f"plan_hash: {first['plan_hash']}"):
+        assert shown in asked.output
+    scored_shop.write_spec(shop, holdout=0.2)
+    second = plan()
+    assert "outcome: other_plan" in approve_by_command("--plan", first["plan_hash"]).output
+    assert decisions(shop) == [("void", "ann")]
+    assert "outcome: approved" in approve_by_command("--plan", second["plan_hash"]).output
+    assert "doesn't wait for approval" in str(approve_by_command().exception)

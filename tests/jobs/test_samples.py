@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import sqlalchemy as sa
 from controltower.errors import BadSettings
 from controltower.jobs.campaigns import plan_campaign, preview_campaign
 from controltower.jobs.samples import sample_run
+from controltower.ledger import database, plans, tables
 from controltower.settings import Settings
 from support import scored_shop
 
@@ -59,3 +63,29 @@ def test_a_frozen_run_shows_every_variant_first(shop: Settings) -> None:
 def test_a_run_that_is_not_there(shop: Settings) -> None:
     with pytest.raises(BadSettings, match="no run 7"):
         sample_run(7)
+
+
+def test_a_preview_and_a_rehearsal_wait_for_no_writer_and_write_nothing(shop: Settings) -> None:
+    """Another transaction holds SQLite's write lock, and on PostgreSQL the new subjects of the same customers."""
+    with ThreadPoolExecutor(1) as pool, database.opened(shop).connect() as writer:  # rolled back at its end
+        plans.subject_ids(writer, [f"c{n}" for n in range(8)], scored_shop.NOW)
+        shown = pool.submit(preview_campaign, "spring", 8).result(timeout=20)
+        rehearsed = pool.submit(plan_campaign, "spring", "2026-06-14").result(timeout=20)
+    with database.reading(shop) as ledger:
+        assert ledger.execute(sa.select(sa.func.count()).select_from(tables.subjects)).scalar_one() == 0
+    assert (shown["messages"], rehearsed["rehearsed"]) == (8, True)
+    run_id = plan_campaign("spring")["run_id"]
+    with database.reading(shop) as ledger:
+        frozen = {d.customer_id: d.arm for d in plans.decided(ledger, run_id)}
+    assert frozen == {s["customer_id"]: s["variant"] for s in shown["samples"]}, "with the subjects that it foresaw"
+
+
+def test_a_process_whose_first_look_reads_waits_for_no_writer(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look() -> int:
+        with database.reading(shop) as ledger:
+            return int(ledger.execute(sa.select(sa.func.count()).select_from(tables.campaign_runs)).scalar_one())
+
+    with ThreadPoolExecutor(1) as pool, database.opened(shop).connect() as writer:
+        plans.subject_ids(writer, ["c0"], scored_shop.NOW)
+        monkeypatch.setattr(database, "_up_to_date", set())  # as in a process that hasn't opened it yet
+        assert pool.submit(look).result(timeout=20) == 0

@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -105,6 +105,18 @@ def test_a_lifted_row_stays_with_its_end(command: Command, shop: Settings, whose
         keys = {"channel": "email", "reason": "bounced", "source": "test", "now": NOW + timedelta(hours=1)}
         assert suppressions.add(ledger, "address", value, **keys)  # type: ignore[arg-type]
     assert reasons(command("list", "--address", given=ADDRESS)[1])[-1] == "bounced"
+
+
+@pytest.mark.parametrize(("more", "by"), [([], "command line"), (["--by", "Ann"], "Ann")])
+def test_who_lifted_it_and_when_is_kept_and_shown(command: Command, more: Sequence[str], by: str) -> None:
+    assert "lifted: none" in command("list", "--customer", "c0")[1]
+    code, _ = command("lift", "--reason", "bounced", "--customer", "c0", *more)
+    assert code == 0
+    for whose, given in ((["--customer", "c0"], ""), (["--address"], ADDRESS)):
+        code, said = command("list", *whose, given=given)
+        held, _, lifted = said.partition("lifted:\n")
+        assert code == 0 and "bounced" not in reasons(held) and reasons(lifted) == ["bounced"]
+        assert f"since 2026-06-12T03:00:00+00:00, until {NOW.astimezone(UTC).isoformat()}, lifted_by {by}\n" in lifted
 
 
 @pytest.mark.parametrize(

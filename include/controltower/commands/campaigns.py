@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from controltower.commands.options import AsOf, Name, Occasion, Out, OutMessages
+from controltower.commands.options import AsOf, By, Name, Occasion, Out, OutMessages
 from controltower.commands.showing import show, write_json, write_table
+from controltower.errors import ControlTowerError
 from controltower.jobs.control import COMMAND_LINE
+from controltower.ledger.holds import APPROVAL
 
 app = typer.Typer(no_args_is_help=True, help="List, preview, plan and run campaigns.")
-By = Annotated[str, typer.Option("--by", help="who does it: kept with what was done")]
 Decider = Annotated[str, typer.Option("--by", help="who decides; not whoever asked for the plan")]
 
 
@@ -94,13 +95,18 @@ def approve(
     name: Name,
     by: Decider,
     occasion: Occasion = None,
-    plan: Annotated[str | None, typer.Option(help="the plan's hash, as shown; default: the one that waits")] = None,
+    plan: Annotated[str | None, typer.Option(help="the hash of the plan that you have read, as shown without")] = None,
 ) -> None:
-    """Let a run that waits for a second person go."""
+    """Let a run that waits for a second person go; without --plan only show what waits."""
     from controltower.jobs.approvals import approve_campaign, newest_run
 
     run = newest_run(name, occasion)
-    show(approve_campaign(run["run_id"], plan or run["plan_hash"], by))
+    if plan is None:
+        show(run)
+        if run["hold"] != APPROVAL:
+            raise ControlTowerError(f"Run {run['run_id']} doesn't wait for approval.")
+        raise ControlTowerError("Nothing is approved yet.", f"To approve just this, add --plan {run['plan_hash']}")
+    show(approve_campaign(run["run_id"], plan, by))
 
 
 @app.command()

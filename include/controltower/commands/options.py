@@ -42,6 +42,7 @@ AsOf = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="the campaign's name")]
 Occasion = Annotated[str | None, typer.Option(help="which day's occurrence; default: today in the shop's zone")]
+By = Annotated[str, typer.Option("--by", help="who does it: kept with what was done")]
 Out = Annotated[
     Path | None, typer.Option("--out", help="write the result here: .csv, .parquet or .json", callback=_can_write)
 ]

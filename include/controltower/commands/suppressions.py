@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from controltower.commands.options import By
 from controltower.commands.showing import show
 from controltower.errors import ControlTowerError
+from controltower.jobs.control import COMMAND_LINE
 
 app = typer.Typer(no_args_is_help=True, help="Who isn't written to and why; lift it.")
 
@@ -33,11 +35,12 @@ def lift(
     reason: Annotated[str, typer.Option(help="which to lift, as `list` names it")],
     customer: Customer = None,
     address: Address = False,
+    by: By = COMMAND_LINE,
 ) -> None:
     """Let them be written to again. The rows stay, and no consent changes."""
     from controltower.jobs.suppressions import lift_suppressions
 
-    report = lift_suppressions(reason, **_whose(customer, address))
+    report = lift_suppressions(reason, by, **_whose(customer, address))
     show(report)
     if any(row["kind"] == "address" and row["channel"] == "email" for row in report["lifted"]):
         print(

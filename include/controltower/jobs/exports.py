@@ -68,15 +68,20 @@ def check(out: Path) -> None:
 
 
 def write(table: pa.Table, out: Path) -> None:
-    """Write a table as .csv, .parquet or .json (a list of objects); whole or not at all."""
+    """Write a table as .csv, .parquet or .json (a list of objects); whole or not at all.
+
+    In a CSV file no text is a formula to a spreadsheet; the others keep every text as it is.
+    """
     import pyarrow.csv
     import pyarrow.parquet
+
+    from controltower.data.spreadsheet import plain_texts
 
     check(out)
     fresh = out.with_name(f".{out.name}-{os.getpid()}")
     try:
         if out.suffix == ".csv":
-            pyarrow.csv.write_csv(table, fresh)
+            pyarrow.csv.write_csv(plain_texts(table), fresh)
         elif out.suffix == ".parquet":
             pyarrow.parquet.write_table(table, fresh)
         else:

@@ -99,13 +99,6 @@ def _picks(lake: Reading, spec: Spec, customers: Sequence[str]) -> dict[str, tup
     return {customer: tuple(chosen) for customer, chosen in picks.items()}
 
 
-def with_subjects(ledger: sa.Connection, members: Sequence[Member], now: datetime) -> list[Member]:
-    from controltower.ledger import plans
-
-    subjects = plans.subject_ids(ledger, [m.customer_id for m in members], now)
-    return [replace(m, subject_id=subjects[m.customer_id]) for m in members]
-
-
 def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, occurrence_id: int | None) -> Permissions:
     """What the ledger says of everybody, by channel of the spec."""
     from controltower.campaigns.planning import Permissions
@@ -179,15 +172,18 @@ def look_over(
 
 
 def decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> list[Decision]:
-    """What would be decided about each member as of a moment; nothing is written."""
+    """What would be decided about each member as of a moment; nothing is written, and no writer waits for it."""
     from controltower.campaigns.planning import decide
-    from controltower.ledger.database import rehearsal
+    from controltower.ledger import plans
+    from controltower.ledger.database import reading
 
     members, _ = gather(conf, shop, spec, moment)
-    with rehearsal(conf) as ledger:
-        members = with_subjects(ledger, members, moment)
+    with reading(conf) as ledger:
+        kept = plans.kept_subjects(ledger, [m.customer_id for m in members])
         learned = learn(ledger, spec, moment.astimezone(shop.zone).date().isoformat(), moment)
-        return decide(members, spec, shop, permissions(ledger, shop, spec, moment, None), moment, learned)
+        allowed = permissions(ledger, shop, spec, moment, None)
+    members = [replace(m, subject_id=kept.get(m.customer_id, plans.new_subject(m.customer_id))) for m in members]
+    return decide(members, spec, shop, allowed, moment, learned)
 
 
 def freeze(
@@ -207,7 +203,8 @@ def freeze(
     from controltower.campaigns.planning import POLICY_VERSION, decide
     from controltower.ledger import plans
 
-    members = with_subjects(ledger, members, now)
+    subjects = plans.subject_ids(ledger, [m.customer_id for m in members], now)
+    members = [replace(m, subject_id=subjects[m.customer_id]) for m in members]
     allowed = permissions(ledger, shop, spec, now, occurrence_id)
     despite = bool(form.get("despite_anomaly"))
     odd = look_over(ledger, shop, spec, occurrence_id, len(members), policy["made"], now, despite)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controltower import clock, settings
 from controltower.errors import ControlTowerError
+from controltower.jobs.control import COMMAND_LINE
 
 if TYPE_CHECKING:
     from controltower.ledger.suppressions import Suppression
@@ -35,8 +36,8 @@ def count_suppressions() -> dict[str, Any]:
 def list_suppressions(*, customer: str | None = None, address: str | None = None) -> dict[str, Any]:
     """What holds now for an address (or push token), or for a customer with their address, devices and tokens of now.
 
-    Gives {"as_of", "suppressions": [{kind, channel, purpose, reason, source, since, until where
-    it ends by itself}]}, the oldest first.
+    Gives {"as_of", "suppressions": [{kind, channel, purpose, reason, source, since, until where it ends by itself}],
+    "lifted": [the same, with until and lifted_by]}, the oldest first.
     """
     from controltower.ledger import suppressions
     from controltower.ledger.database import reading
@@ -45,12 +46,17 @@ def list_suppressions(*, customer: str | None = None, address: str | None = None
     now = clock.now(conf)
     values = _values(conf, customer, address)
     with reading(conf) as ledger:
-        found = suppressions.of(ledger, values, now)
-    return {"as_of": now.isoformat(), "suppressions": [_shown(s) for s in found]}
+        found, ended = suppressions.of(ledger, values, now), suppressions.lifted(ledger, values)
+    shown = {"suppressions": [_shown(s) for s in found], "lifted": [_shown(s) for s in ended]}
+    return {"as_of": now.isoformat()} | shown
 
 
-def lift_suppressions(reason: str, *, customer: str | None = None, address: str | None = None) -> dict[str, Any]:
-    """Let what is suppressed for this reason hold until now; the rows stay. Gives {"as_of", "lifted": [as listed]}.
+def lift_suppressions(
+    reason: str, by: str = COMMAND_LINE, *, customer: str | None = None, address: str | None = None
+) -> dict[str, Any]:
+    """Let what is suppressed for this reason hold until now, and keep who lifted it; the rows stay.
+
+    Gives {"as_of", "lifted": [as they were listed]}.
 
     No consent changes: who complained has withdrawn it too, and gives it again on the preference page. An objection
     can't be lifted here. Raises ControlTowerError for that, and where nothing is suppressed for the reason.
@@ -68,12 +74,12 @@ def lift_suppressions(reason: str, *, customer: str | None = None, address: str 
     with begin(conf) as ledger:
         lifted = [s for s in suppressions.of(ledger, values, now) if s.reason == reason]
         for kind, some in values.items():
-            suppressions.end(ledger, kind, some, reason, now)
+            suppressions.end(ledger, kind, some, reason, now, by)
     if not lifted:
         raise ControlTowerError(
             "Nothing is suppressed for that reason.", "`controltower suppressions list` shows what is, and why."
         )
-    log.info("%d suppressions lifted", len(lifted))
+    log.info("%d suppressions lifted by %s", len(lifted), by)
     return {"as_of": now.isoformat(), "lifted": [_shown(s) for s in lifted]}
 
 
@@ -110,4 +116,5 @@ def _shown(s: Suppression) -> dict[str, Any]:
         "source": s.source,
         "since": s.created_at.isoformat(),
     }
-    return shown | ({"until": s.until.isoformat()} if s.until else {})
+    shown |= {"until": s.until.isoformat()} if s.until else {}
+    return shown | ({"lifted_by": s.lifted_by} if s.lifted_by else {})

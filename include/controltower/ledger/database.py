@@ -72,16 +72,6 @@ def reading(settings: Settings) -> Iterator[sa.Connection]:
         yield connection
 
 
-@contextmanager
-def rehearsal(settings: Settings) -> Iterator[sa.Connection]:
-    """A transaction that is always rolled back."""
-    with opened(settings).connect() as connection, connection.begin() as transaction:
-        try:
-            yield connection
-        finally:
-            transaction.rollback()
-
-
 def opened(settings: Settings) -> sa.Engine:
     """The engine of this home's ledger; a fresh database gets its tables, an older one an error with the remedy."""
     url = settings.ledger_url
@@ -107,7 +97,7 @@ def _bring_up(settings: Settings, engine: sa.Engine) -> None:
 
 def _revision(engine: sa.Engine) -> str | None:
     try:
-        with engine.connect() as connection:
+        with engine.connect().execution_options(reading=True) as connection:
             return MigrationContext.configure(connection).get_current_revision()
     except sa.exc.DBAPIError as e:
         reason = str(e.orig).splitlines()[0] if e.orig else "no answer"

@@ -49,9 +49,10 @@ class Decision:
     choices: Mapping[str, Any] = field(default_factory=dict)
 
 
-def subject_ids(connection: sa.Connection, customers: Sequence[str], now: datetime) -> dict[str, int]:
-    """Each customer's subject, made at first sight from the customer id, so that a rebuilt ledger has the same."""
+def kept_subjects(connection: sa.Connection, customers: Sequence[str]) -> dict[str, int]:
+    """The subjects of those customers who have been seen before."""
     found: dict[str, int] = {}
+<<<<<<< HEAD
     s = subjects.c
     for chunk in batched(customers, 10_000):
         rows = sa.select(s.customer_id, s.subject_id).where(among(connection, s.customer_id, chunk))
@@ -60,6 +61,28 @@ def subject_ids(connection: sa.Connection, customers: Sequence[str], now: dateti
     fresh = {c: int.from_bytes(hashlib.blake2b(c.encode(), digest_size=8).digest()) >> 1 for c in new}
     load_new(connection, subjects, ("customer_id", "subject_id", "created_at"), ((c, n, now) for c, n in fresh.items()))
     return found | fresh
+=======
+    for start in range(0, len(customers), 1000):
+        chunk = customers[start : start + 1000]
+        rows = connection.execute(
+            sa.select(subjects.c.customer_id, subjects.c.subject_id).where(subjects.c.customer_id.in_(chunk))
+        )
+        found.update(rows.tuples().all())
+    return found
+>>>>>>> main
+
+
+def new_subject(customer: str) -> int:
+    """The subject of a customer at first sight: made from the id, so that a rebuilt ledger has the same."""
+    return int.from_bytes(hashlib.blake2b(customer.encode(), digest_size=8).digest()) >> 1
+
+
+def subject_ids(connection: sa.Connection, customers: Sequence[str], now: datetime) -> dict[str, int]:
+    """Each customer's subject, kept from the first sight on."""
+    kept = kept_subjects(connection, customers)
+    fresh = {c: new_subject(c) for c in customers if c not in kept}
+    insert_new(connection, subjects, [{"customer_id": c, "subject_id": s, "created_at": now} for c, s in fresh.items()])
+    return kept | fresh
 
 
 def stored_arms(connection: sa.Connection, campaign: str, as_of: datetime) -> dict[int, tuple[str, float]]:

@@ -26,6 +26,7 @@ class Suppression(NamedTuple):
     source: str
     created_at: datetime
     until: datetime | None
+    lifted_by: str | None
 
 
 def address_hash(key: bytes, address: str) -> str:
@@ -94,19 +95,31 @@ def since(connection: sa.Connection, kind: str, values: Iterable[str], reason: s
     return connection.execute(oldest).scalar()
 
 
-def end(connection: sa.Connection, kind: str, values: Iterable[str], reason: str, now: datetime) -> int:
-    """Let the suppressions of these values for this reason hold until `now`. Returns how many did."""
+def end(connection: sa.Connection, kind: str, values: Iterable[str], reason: str, now: datetime, by: str) -> int:
+    """Let the suppressions of these values for this reason hold until `now`, as `by` wished. Returns how many did."""
     holding = sa.update(suppressions).where(*_holding(kind, values, now), suppressions.c.reason == reason)
-    return connection.execute(holding.values(until=now)).rowcount
+    return connection.execute(holding.values(until=now, lifted_by=by)).rowcount
 
 
 def of(connection: sa.Connection, values: Mapping[str, Collection[str]], now: datetime) -> list[Suppression]:
     """What holds at `now` for these values, given by kind; the oldest first."""
-    columns = [suppressions.c[name] for name in Suppression._fields]
+    return _found(connection, values, *_at(now))
+
+
+def lifted(connection: sa.Connection, values: Mapping[str, Collection[str]]) -> list[Suppression]:
+    """What held for these values until somebody ended it; the oldest first."""
+    return _found(connection, values, suppressions.c.lifted_by.is_not(None))
+
+
+def _found(
+    connection: sa.Connection, values: Mapping[str, Collection[str]], *which: sa.ColumnElement[bool]
+) -> list[Suppression]:
+    s = suppressions.c
+    rows = sa.select(*(s[name] for name in Suppression._fields)).where(*which)
     found = [
         Suppression(*row)
         for kind, some in values.items()
-        for row in connection.execute(sa.select(*columns).where(*_holding(kind, some, now)))
+        for row in connection.execute(rows.where(s.kind == kind, s.value.in_(list(some))))
     ]
     return sorted(found, key=lambda s: s.created_at)
 

@@ -332,6 +332,7 @@ suppressions = Table(
     Column("source", String, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("until", Moment),
+    Column("lifted_by", String, comment="who ended it, at `until`; none: nobody did"),
     CheckConstraint("kind in ('address', 'customer', 'device')", name="kind"),
     Index(None, "kind", "value"),
     comment="stored reasons not to send",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from controltower.content import words
+from controltower.data.spreadsheet import plain
 from controltower.measurement import charts, wording
 from controltower.measurement.funnel import RUN, credit
 from controltower.measurement.kpis import BY_NAME, KPIS, Figure, figures
@@ -226,7 +226,7 @@ def csv_text(report: Mapping[str, Any], language: str = wording.FALLBACK) -> str
         row = same | {"level": level, "of": of, "kpi": kpi, "label": label, "value": empty, "unit": unit} | more
         if unit == "money":
             row |= {"currency": report["currency"]}
-        writer.writerow({name: _safe(cell) for name, cell in row.items()})
+        writer.writerow({name: plain(cell) if isinstance(cell, str) else cell for name, cell in row.items()})
 
     for level in report["levels"]:
         for name, figure in level["figures"].items():
@@ -255,10 +255,3 @@ def csv_text(report: Mapping[str, Any], language: str = wording.FALLBACK) -> str
     for note in told["notes"]:
         write("note", "", "note", t("page.note"), note)
     return out.getvalue()
-
-
-def _safe(cell: Any) -> Any:
-    """A text that a spreadsheet would take for a formula, made plain."""
-    if isinstance(cell, str) and cell.lstrip()[:1] in ("=", "+", "-", "@") and not re.fullmatch(r"-?\d+(\.\d+)?", cell):
-        return f"'{cell}"
-    return cell

@@ -72,6 +72,9 @@ def test_who_checks_the_box_again_takes_a_complaint_back(public: Public, close: 
         and f"our mail service may still hold them back. Please contact us: {CONTACT}" in page
     )
     assert not held(public, value) and "c1" in public.granted("email")
+    with reading(public.settings) as ledger:
+        (ended,) = suppressions.lifted(ledger, {"address": [value]})
+    assert (ended.reason, ended.lifted_by) == ("complained", "preference_page")
 
     public.at("2026-06-17T09:00+09:00")  # SendGrid dropped the next mail: its own list still has the address
     close("c1", "complained")

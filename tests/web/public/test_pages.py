@@ -82,6 +82,38 @@ def test_a_ledger_that_is_away(home: Path, caplog: pytest.LogCaptureFixture) -> 
     assert answer.status_code == 503 and answer.json() == {"error": "unavailable"}
 
 
+def test_a_file_that_cannot_be_read_is_told(public: Public) -> None:
+    path = public.path("unsubscribe", public.message())
+    key = public.settings.home / "secret.key"
+    key.unlink()
+    key.mkdir()
+    answer = public.http.post(path, headers=ENGLISH)
+    assert answer.status_code == 503 and "Nothing was changed" in answer.text
+    assert public.consents() == []
+
+
+@pytest.mark.parametrize("damage", ["broken", "gone"])
+def test_without_the_shops_file_one_can_leave_but_not_agree(public: Public, damage: str) -> None:
+    """What was written down is answered as done; a consent isn't taken that names nobody."""
+    file = public.settings.shop_file
+    file.write_text("name: [") if damage == "broken" else file.unlink()
+    message_id = public.message()
+    asked = public.get("unsubscribe", message_id, headers=ENGLISH)
+    assert asked.status_code == 200 and "Do you want to unsubscribe?" in asked.text and public.consents() == []
+    done = public.unsubscribe(message_id)
+    assert done.status_code == 200 and "You are unsubscribed" in done.text and "June 15, 2026, 03:00 (UTC)" in done.text
+    assert {r.customer_id for r in public.consents()} == {"c0", "c0-old"}
+
+    theirs = public.message("c2")
+    page = public.get("preferences", theirs, headers={"Accept-Language": "ko"})
+    assert page.status_code == 200 and "수신 설정" in page.text
+    refused = public.choose(theirs, ("email.marketing", "push.night_marketing"), ("email.marketing",))
+    assert refused.status_code == 503 and "Nothing was changed" in refused.text and refused.headers["retry-after"]
+    assert not {r.customer_id for r in public.consents()} & {"c2"}
+    assert public.choose(theirs, (), ("email.marketing",)).status_code == 200 and "c2" not in public.granted("email")
+    assert public.stop(theirs).status_code == 200 and "c2" not in public.granted("push")
+
+
 def test_health_and_a_home_without_a_shop(home: Path) -> None:
     with TestClient(public_app.create_app(Settings(home=home))) as http:
         assert http.get("/health").json() == {"ledger": "ok"}

@@ -78,6 +78,21 @@ def test_a_customer_who_is_gone(public: Public) -> None:
     assert public.unsubscribe(public.message()).status_code == 200  # they can refuse all the same
 
 
+@pytest.mark.parametrize("damage", ["customers", "manifest"])
+@pytest.mark.parametrize(
+    ("language", "words"), [("ko", "지금은 메시지를 보여 드릴 수 없습니다"), ("en", "shown just now")]
+)
+def test_a_lake_that_cannot_be_read(
+    public: Public, caplog: pytest.LogCaptureFixture, damage: str, language: str, words: str
+) -> None:
+    lake = public.settings.home / "lake"
+    for file in [lake / "manifest.json"] if damage == "manifest" else (lake / "customers").glob("*.parquet"):
+        file.write_bytes(b"broken")
+    answer = public.get("view", public.message(), headers={"Accept-Language": language})
+    assert answer.status_code == 503 and words in answer.text and answer.headers["retry-after"] == "60"
+    assert "the lake can't be read" in caplog.text and "@" not in caplog.text
+
+
 @pytest.mark.parametrize("damage", ["edited", "gone", "broken"])
 def test_a_template_that_changed(public: Public, tmp_path: Path, damage: str) -> None:
     folder = Path(shutil.copytree(public.settings.templates, tmp_path / "templates"))

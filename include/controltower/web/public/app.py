@@ -15,11 +15,10 @@ from controltower.errors import ControlTowerError
 from controltower.ledger.database import reading
 from controltower.settings import Settings
 from controltower.web.public import clicks, preferences, unsubscribe, view, webhooks
-from controltower.web.public.page import HEADERS, PAGES, error_page
+from controltower.web.public.page import HEADERS, PAGES, RETRY, error_page
 
 log = logging.getLogger(__name__)
 
-_RETRY = {"Retry-After": "60"}
 _BY_STATUS = {404: "not_found", 405: "wrong_method", 413: "too_large", 400: "bad_form", 503: "unavailable"}
 
 
@@ -58,8 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
                 log.error("the ledger failed: %s", type(error).__name__)
             case _:
                 log.error("%s", error)
-        return refuse(request, 503, "unavailable", _RETRY)
+        return refuse(request, 503, "unavailable", RETRY)
 
-    for kind in (HTTPException, BadToken, sa.exc.SQLAlchemyError, ControlTowerError):
+    for kind in (HTTPException, BadToken, sa.exc.SQLAlchemyError, ControlTowerError, OSError):
         app.add_exception_handler(kind, answer)
     return app

@@ -39,6 +39,8 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
 }
+_NOWHERE: Final = ZoneInfo("UTC")  # the zone of a reader of whom nothing is known
+RETRY: Final = {"Retry-After": "60"}
 
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(PAGES),
@@ -68,9 +70,13 @@ class Reader:
         return f"{format_date(local, 'long', locale=babel_locale(self.language))}, {local:%H:%M} ({self.zone.key})"
 
 
-def reader_of(settings: Settings, recipient: Recipient) -> Reader:
-    """A message's addressee, by what the lake knows of them; whatever the lake's state, they can read and refuse."""
-    shop = load_shop(settings)
+def reader_of(settings: Settings, recipient: Recipient, request: Request) -> Reader:
+    """A message's addressee, by what the lake knows of them; they can read and refuse whatever the state of the lake,
+    and of the shop's file: without it the page names no sender and is in the browser's language.
+    """
+    shop = _shop(settings)
+    if shop is None:
+        return _reader(None, languages.accepted(request), _NOWHERE)
     contact: Contact | None = None
     try:
         with Lake(settings).read(clock.now(settings)) as lake:
@@ -95,13 +101,18 @@ def error_page(
     settings: Settings, request: Request, status: int, reason: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """What went wrong, in the language that the browser asks for."""
-    try:
-        shop = load_shop(settings)
-    except ControlTowerError:  # the page does without the shop's name
-        shop = None
+    shop = _shop(settings)
     wanted = (*languages.accepted(request), shop.locale if shop else "")
-    return page(request, _reader(shop, wanted, shop.zone if shop else ZoneInfo("UTC")), "error.html", status, headers,
-                reason=reason)  # fmt: skip
+    reader = _reader(shop, wanted, shop.zone if shop else _NOWHERE)
+    return page(request, reader, "error.html", status, headers, reason=reason)
+
+
+def _shop(settings: Settings) -> Shop | None:
+    try:
+        return load_shop(settings)
+    except ControlTowerError as e:
+        log.warning("a page is shown without the shop's name: %s", e)
+        return None
 
 
 def _reader(shop: Shop | None, wanted: tuple[str, ...], zone: ZoneInfo, email: str | None = None) -> Reader:

@@ -31,7 +31,7 @@ from controltower.ledger.database import begin, reading
 from controltower.ledger.recipients import Recipient
 from controltower.settings import Settings
 from controltower.web.public import bodies, unsubscribe
-from controltower.web.public.page import Reader, page, reader_of
+from controltower.web.public.page import RETRY, Reader, page, reader_of
 
 Box = tuple[str, str]  # channel, purpose
 
@@ -78,7 +78,7 @@ def router(settings: Settings) -> APIRouter:
     def choices(token: str, request: Request) -> Response:
         message_id = verify(settings.signing_key(), "preferences", token)
         recipient = addressee(message_id)
-        reader = reader_of(settings, recipient)
+        reader = reader_of(settings, recipient, request)
         now = clock.now(settings)
         with reading(settings) as ledger:
             held, objected = holding(ledger, recipient, now), objection(ledger, recipient, now)
@@ -93,7 +93,9 @@ def router(settings: Settings) -> APIRouter:
 
     def apply(message_id: str, request: Request, form: Form) -> Response:
         recipient = addressee(message_id)
-        reader = reader_of(settings, recipient)
+        reader = reader_of(settings, recipient, request)
+        if reader.shop is None and form.action == "save" and form.checked - form.shown:
+            raise HTTPException(503, headers=RETRY)  # whom the consent is for could not be said
         now = clock.now(settings)
         with begin(settings) as ledger:
             recipient = recipients.find(ledger, message_id, lock=True) or recipient
@@ -104,7 +106,7 @@ def router(settings: Settings) -> APIRouter:
                 else choose(ledger, recipient, now, before, form, text_version(reader), objected is not None)
             )
             if _MAIL in change.granted and (address := hashed(reader)):
-                ended = suppressions.end(ledger, "address", [address], COMPLAINT, now)
+                ended = suppressions.end(ledger, "address", [address], COMPLAINT, now, SOURCE)
                 change = replace(change, complaint_ended=ended > 0)
             closed = closed_for(ledger, hashed(reader), now)
             if (recipient.channel, unsubscribe.PURPOSE) in change.withdrawn:
@@ -175,7 +177,7 @@ def choose(
         consents.withdraw(ledger, recipient.customers, *box, now, **told)
     ended = bool(objected and granted)
     if ended:
-        suppressions.end(ledger, "customer", recipient.customers, OBJECTION, now)
+        suppressions.end(ledger, "customer", recipient.customers, OBJECTION, now, SOURCE)
     return Change(now, granted, withdrawn, objection_ended=ended)
 
 

@@ -62,7 +62,7 @@ def router(settings: Settings) -> APIRouter:
     def show(request: Request, recipient: Recipient, since: datetime | None, asks: bool) -> Response:
         choices = LETTERS["preferences"] + sign(settings.signing_key(), "preferences", recipient.message_id)
         return page(
-            request, reader_of(settings, recipient), "unsubscribe.html",
+            request, reader_of(settings, recipient, request), "unsubscribe.html",
             channel=recipient.channel, purpose=PURPOSE, since=since, asks=asks, choices=choices,
         )  # fmt: skip
 

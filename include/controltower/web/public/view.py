@@ -5,6 +5,8 @@ The page is the campaign's own HTML, so it is shown as a stranger's: no script, 
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
@@ -14,12 +16,14 @@ from controltower.campaigns import specs
 from controltower.campaigns.composing import Composer, catalogue
 from controltower.content.links import verify
 from controltower.data.lake import Lake
-from controltower.errors import BadSpec
+from controltower.errors import BadSpec, ControlTowerError
 from controltower.ledger import plans, recipients, runs
 from controltower.ledger.database import reading
 from controltower.profiles.contacts import contact_of
 from controltower.settings import Settings, load_shop
-from controltower.web.public.page import HEADERS
+from controltower.web.public.page import HEADERS, RETRY
+
+log = logging.getLogger(__name__)
 
 _CSP = (
     "default-src 'none'; img-src https: http: data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none';"
@@ -41,7 +45,8 @@ def router(settings: Settings) -> APIRouter:
 def render(settings: Settings, message_id: str) -> str:
     """The mail's HTML as of now: its frozen words, variant and picks, with today's name, prices and pictures.
 
-    HTTPException with the reason where it can't be shown: unknown_message, no_page (a push), customer_gone, changed.
+    HTTPException with the reason where it can't be shown: unknown_message, no_page (a push), customer_gone, changed;
+    not_now where the shop's data can't be read.
     """
     with reading(settings) as ledger:
         recipient = recipients.find(ledger, message_id)
@@ -53,9 +58,16 @@ def render(settings: Settings, message_id: str) -> str:
         chosen = plans.choices(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, {})
     picks = chosen.get("products", [])
     shop = load_shop(settings)
-    with Lake(settings).read(clock.now(settings)) as lake:
-        contact = contact_of(lake, shop, recipient.customer_id)
-        items = catalogue(lake, [pick["product_id"] for pick in picks])
+    try:
+        with Lake(settings).read(clock.now(settings)) as lake:
+            contact = contact_of(lake, shop, recipient.customer_id)
+            items = catalogue(lake, [pick["product_id"] for pick in picks])
+    except Exception as e:  # a damaged file, a full disk: DuckDB has errors of its own, whose text holds paths
+        log.error(
+            "a mail can't be shown, the lake can't be read: %s",
+            e if isinstance(e, ControlTowerError) else type(e).__name__,
+        )
+        raise HTTPException(503, "not_now", RETRY) from None
     if contact is None:
         raise HTTPException(410, "customer_gone")
     try:

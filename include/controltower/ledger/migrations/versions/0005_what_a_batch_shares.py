@@ -9,7 +9,7 @@ from alembic import op
 from controltower.ledger.tables import MessageId
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 BATCHES_SAY = "up to 1000 messages of one run, channel, variant and due time: what a worker claims"
 LIVE = sa.text("not superseded")
