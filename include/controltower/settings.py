@@ -178,13 +178,27 @@ class Settings(BaseSettings):
         return self.shop or self.home / "shop.yaml"
 
     def signing_key(self) -> bytes:
-        """The secret that signs links and keys address hashes; made once per home where none is set."""
-        if self.secret_key:
-            return self.secret_key.get_secret_value().encode()
+        """The secret that signs links and keys address hashes; made once per home where none is set.
+
+        BadSettings for one that could be guessed, such as a file that lost its content: with it anybody makes links.
+        """
         path = self.home / "secret.key"
-        if not path.exists():
-            _write_once(path, secrets.token_hex(32))
-        return _kept_key(path, path.stat().st_mtime_ns)
+        if self.secret_key:
+            key, where = self.secret_key.get_secret_value().encode(), "CONTROLTOWER_SECRET_KEY"
+        else:
+            if not path.exists():
+                _write_once(path, secrets.token_hex(32))
+            key, where = _kept_key(path, path.stat().st_mtime_ns), str(path)
+        if len(key.strip()) < _SHORTEST_KEY:
+            raise BadSettings(
+                f"{where} is no secret: it has fewer than {_SHORTEST_KEY} characters.",
+                "Restore it from a backup. A new key makes every link that was sent invalid, and no suppressed address"
+                " is recognised any more.",
+            )
+        return key
+
+
+_SHORTEST_KEY = 16  # bytes; the home's own has 64
 
 
 @lru_cache(maxsize=8)  # each mail has a dozen links

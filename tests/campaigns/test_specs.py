@@ -92,7 +92,15 @@ def test_the_form_changes_one_occasion_and_its_hash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    [{"holdout": 2}, {"variants": ["z"]}, {"channels": ["sms"]}, {"window_start": "23:00"}, {"at_most": 0}, {"x": 1}],
+    [
+        {"holdout": 2},
+        {"variants": ["z"]},
+        {"channels": ["sms"]},
+        {"window_start": "23:00"},
+        {"at_most": 0},
+        {"x": 1},
+        {"at_most": 10**30},
+    ],
 )
 def test_a_form_that_does_not_fit_is_refused(tmp_path: Path, form: dict[str, object]) -> None:
     write(tmp_path)

@@ -20,7 +20,7 @@ from controltower.content.links import (
     view_url,
     web_address,
 )
-from controltower.errors import BadSpec
+from controltower.errors import BadSettings, BadSpec
 from controltower.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +59,17 @@ def test_tokens_are_bound_to_purpose_and_key() -> None:
             verify(key, purpose, token)
 
 
+def test_a_key_that_could_be_guessed_signs_nothing(tmp_path: Path) -> None:
+    for key in ("k", " " * 40, "k" * 15):
+        with pytest.raises(BadSettings, match="CONTROLTOWER_SECRET_KEY is no secret"):
+            Settings(home=tmp_path, secret_key=key).signing_key()  # type: ignore[arg-type]
+    settings = Settings(home=tmp_path)
+    assert len(settings.signing_key()) == 64
+    (tmp_path / "secret.key").write_text("")  # a disk that was full, a copy that was cut short
+    with pytest.raises(BadSettings, match=r"secret\.key is no secret"):
+        settings.signing_key()
+
+
 def test_an_unknown_purpose_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="no purpose"):
         sign(KEY, "order", uuid.uuid4().hex)
@@ -84,7 +95,7 @@ SHOWN = st.tuples(PATHS, st.none() | st.text(max_size=20), st.none() | st.intege
 def test_a_click_brings_back_what_it_was_made_of(
     identity: uuid.UUID, shown: tuple[str, str | None, int | None]
 ) -> None:
-    settings = Settings(secret_key="k", public_url="https://m.example/mail/")  # type: ignore[arg-type]
+    settings = Settings(secret_key=KEY.decode(), public_url="https://m.example/mail/")  # type: ignore[arg-type]
     path, product, position = shown
     url = f"https://shop.example/{path}"
     parts = urlsplit(click_url(settings, identity.hex, url, product, position))
@@ -93,19 +104,19 @@ def test_a_click_brings_back_what_it_was_made_of(
     assert asked["to"] == [url]
     assert asked.get("product") == (None if product is None else [product])
     assert asked.get("position") == (None if position is None else [str(position)])
-    assert verify_click(b"k", token, url, product, position) == identity.hex
+    assert verify_click(KEY, token, url, product, position) == identity.hex
     for other in ((url + "x", product, position), (url, "another", position), (url, product, 1000), (url, None, None)):
         if other != (url, product, position):
             with pytest.raises(BadToken):
-                verify_click(b"k", token, *other)
+                verify_click(KEY, token, *other)
 
 
 def test_parts_of_a_click_cannot_be_moved() -> None:
-    settings = Settings(secret_key="k")  # type: ignore[arg-type]
+    settings = Settings(secret_key=KEY.decode())  # type: ignore[arg-type]
     token = urlsplit(click_url(settings, "0" * 32, "https://shop.example/a", "b", 1)).path[2:]
     for moved in (("https://shop.example/ab", "", 1), ("https://shop.example/a", "b1", None)):
         with pytest.raises(BadToken):
-            verify_click(b"k", token, *moved)
+            verify_click(KEY, token, *moved)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +127,7 @@ def test_parts_of_a_click_cannot_be_moved() -> None:
 def test_only_web_addresses_can_be_clicked(url: str) -> None:
     assert web_address(url) is None
     with pytest.raises(BadSpec, match="no web address"):
-        click_url(Settings(secret_key="k"), "0" * 32, url)  # type: ignore[arg-type]
+        click_url(Settings(secret_key=KEY.decode()), "0" * 32, url)  # type: ignore[arg-type]
 
 
 def test_web_addresses_as_shops_write_them() -> None:

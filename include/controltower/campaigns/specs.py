@@ -31,7 +31,9 @@ class Audience(_Part):
 
     rules: list[Rule] = Field(min_length=1)
     order_by: str = "propensity_28d"
-    at_most: int | None = Field(default=None, ge=1, description="most customers, the highest score first")
+    at_most: int | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="most customers, the highest score first"
+    )
 
 
 class Window(_Part):

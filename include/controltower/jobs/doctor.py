@@ -36,7 +36,9 @@ def _try(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 
 def _settings() -> str:
-    return f"home {settings.load().home}"
+    conf = settings.load()
+    conf.signing_key()
+    return f"home {conf.home}"
 
 
 def _clock() -> str:

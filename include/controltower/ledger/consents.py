@@ -60,13 +60,17 @@ class Standing(NamedTuple):
 
 
 def standing(
-    connection: sa.Connection, customers: Iterable[str], as_of: datetime
+    connection: sa.Connection, customers: Iterable[str], as_of: datetime, to_come: bool = False
 ) -> dict[tuple[str, str, str], Standing]:
-    """By (customer, channel, purpose); what nothing was ever said of is left out, and means no."""
+    """By (customer, channel, purpose); what nothing was ever said of is left out, and means no.
+
+    With `to_come` also by what is dated later than `as_of`: `grant` dates a consent just after a withdrawal, and a
+    home's clock may stand or be set back.
+    """
     c = consents.c
     rows = (
         sa.select(c.customer_id, c.channel, c.purpose, c.granted, c.recorded_at, c.expires_at)
-        .where(c.customer_id.in_(list(customers)), c.recorded_at <= as_of)
+        .where(c.customer_id.in_(list(customers)), sa.true() if to_come else c.recorded_at <= as_of)
         .order_by(c.recorded_at, c.granted.desc())
     )
     return {
@@ -88,18 +92,26 @@ def withdraw(
     proof: str | None = None,
     text_version: str | None = None,
 ) -> int:
-    """Append a withdrawal for each customer whose last word isn't one already. Returns how many those were.
+    """Append a withdrawal for each customer whose last word isn't one already. Returns how many rows are new.
 
-    Who never said anything gets one too: a refusal is a fact of its own.
+    Who never said anything gets one too: a refusal is a fact of its own. A consent that is dated later than `now` is
+    withdrawn as well, at its own moment, where a withdrawal wins.
     """
     said = standing(connection, customers := list(customers), now)
-    last = {c: said.get((c, channel, purpose)) for c in customers}
+    later = standing(connection, customers, now, to_come=True)
+    moments: set[tuple[str, datetime]] = set()
+    for customer in customers:
+        word, last = said.get((customer, channel, purpose)), later.get((customer, channel, purpose))
+        if word is None or word.granted:
+            moments.add((customer, now))
+        if last and last.granted and last.since > now:
+            moments.add((customer, last.since))
     return record(
         connection,
         [
-            {"customer_id": customer, "channel": channel, "purpose": purpose, "recorded_at": now, "granted": False,
+            {"customer_id": customer, "channel": channel, "purpose": purpose, "recorded_at": moment, "granted": False,
              "source": source, "proof": proof, "text_version": text_version}
-            for customer, word in last.items() if word is None or word.granted
+            for customer, moment in sorted(moments)
         ],
     )  # fmt: skip
 
@@ -116,7 +128,7 @@ def grant(
     text_version: str | None = None,
 ) -> int:
     """Append a consent unless one holds already. Returns how many rows are new."""
-    word = standing(connection, [customer], now).get((customer, channel, purpose))
+    word = standing(connection, [customer], now, to_come=True).get((customer, channel, purpose))
     if word and word.holds:
         return 0
     # A withdrawal wins a tie: a consent of the same moment comes just after it.

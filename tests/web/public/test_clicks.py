@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from controltower.content.links import click_url
+from controltower.content.links import click_url, sign
 from controltower.ledger.database import opened
 from controltower.ledger.tables import delivery_events
 from controltower.web.public.clicks import is_machine, with_click_id
@@ -36,6 +37,15 @@ def test_it_leads_on_and_is_noted(public: Public) -> None:
     assert event.detail == {"product_id": "p1", "position": 2}
     public.http.get(link(public, message_id, "https://haru.example"))
     assert [e.detail for e in public.events()][1] == {"product_id": None, "position": None}
+
+
+def test_without_a_secret_nobody_is_led_anywhere(public: Public) -> None:
+    """With an empty key anybody could sign; so an emptied key file is an outage, not an open redirect."""
+    (public.settings.home / "secret.key").write_text("")
+    url = "https://elsewhere.example/"
+    token = sign(b"", "click", "0" * 32, json.dumps([url, None, None]).encode())
+    answer = public.http.get(f"/c{token}", params={"to": url})
+    assert answer.status_code == 503 and "location" not in answer.headers and answer.headers["retry-after"]
 
 
 def test_an_unknown_message_still_leads_on(public: Public) -> None:

@@ -66,6 +66,30 @@ def test_who_came_back_can_leave_again(public: Public) -> None:
     assert "c2" not in public.granted("email")
 
 
+def test_who_changes_their_mind_twice_while_the_clock_stands_has_left(public: Public) -> None:
+    """A consent is dated just after the withdrawal that it follows: the next withdrawal must end that one too."""
+    message_id = public.message("c2")
+    public.unsubscribe(message_id)
+    public.choose(message_id, ("email.marketing",), ())
+    public.unsubscribe(message_id)
+    public.at("2026-06-16T09:00+09:00")
+    assert "c2" not in public.granted("email")
+    public.choose(message_id, ("email.marketing",), ())
+    assert "c2" in public.granted("email")
+
+
+def test_leaving_ends_a_consent_that_the_clock_has_still_to_reach(public: Public) -> None:
+    message_id = public.message("c2")
+    public.at("2026-06-20T09:00+09:00")
+    public.unsubscribe(message_id)
+    public.choose(message_id, ("email.marketing",), ())
+    public.at("2026-06-16T09:00+09:00")  # set back
+    assert public.unsubscribe(message_id).status_code == 200
+    for moment in ("2026-06-16T09:00+09:00", "2026-06-20T09:01+09:00"):
+        public.at(moment)
+        assert "c2" not in public.granted("email"), moment
+
+
 def test_a_page_seen_after_leaving_says_so(public: Public) -> None:
     public.unsubscribe(public.message())
     page = public.get("unsubscribe", public.message()).text

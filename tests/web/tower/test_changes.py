@@ -55,6 +55,25 @@ def test_pause_and_resume_tell_what_they_did(tower: TestClient, planned: Setting
     assert standing(planned) == "scheduled"
 
 
+def test_resuming_a_run_that_waits_for_approval_says_that_it_waits(
+    tower: TestClient, shop: Settings, press: Callable[..., str]
+) -> None:
+    """Paused by a page that was opened before the plan was held back."""
+    plan_campaign("spring")
+    press("pause")
+    page = tower.get("/runs/1").text
+    with begin(shop) as ledger:
+        ledger.execute(sa.update(campaign_runs).values(hold="approval"))
+    form = re.search(r'action="(/runs/1/resume)">.*?name="token" value="([^"]*)"', page, re.S)
+    assert form
+    answer = tower.post(form[1], data={"token": form[2]}, headers=OURS)
+    said = told(tower.get(answer.headers["location"]).text)
+    assert said == (
+        "spring 2026-06-15: No longer paused, but it waits for approval: nothing of the 8 messages leaves until then."
+    )
+    assert standing(shop) == "waits_for_approval"
+
+
 def test_the_page_shows_who_did_what(tower: TestClient, planned: Settings, press: Callable[..., str]) -> None:
     for action in ("pause", "resume", "cancel"):
         page = press(action)

@@ -179,7 +179,9 @@ def change_run(
     ):
         raise HTTPException(403, BAD_FORM)
     report = change(action, run_id, here.user.name)
-    notice = {"run": f"{run.campaign} {run.occurrence}", "outcome": report["outcome"], "counts": _counts(report)}
+    waits = report["outcome"] == "resumed" and report["hold"]  # no longer paused, but nobody has approved it
+    outcome = "resumed_but_waits" if waits else report["outcome"]
+    notice = {"run": f"{run.campaign} {run.occurrence}", "outcome": outcome, "counts": _counts(report)}
     told = urlencode({"told": seals.seal(key, here.user.id, "told", json.dumps(notice))})
     page = "/" if back == "today" else f"/runs/{report['run_id']}"
     return RedirectResponse(f"{here.page.root}{page}?{told}", 303)
