@@ -52,24 +52,11 @@ class Decision:
 def kept_subjects(connection: sa.Connection, customers: Sequence[str]) -> dict[str, int]:
     """The subjects of those customers who have been seen before."""
     found: dict[str, int] = {}
-<<<<<<< HEAD
     s = subjects.c
     for chunk in batched(customers, 10_000):
         rows = sa.select(s.customer_id, s.subject_id).where(among(connection, s.customer_id, chunk))
         found.update(connection.execute(rows).tuples().all())
-    new = [c for c in dict.fromkeys(customers) if c not in found]
-    fresh = {c: int.from_bytes(hashlib.blake2b(c.encode(), digest_size=8).digest()) >> 1 for c in new}
-    load_new(connection, subjects, ("customer_id", "subject_id", "created_at"), ((c, n, now) for c, n in fresh.items()))
-    return found | fresh
-=======
-    for start in range(0, len(customers), 1000):
-        chunk = customers[start : start + 1000]
-        rows = connection.execute(
-            sa.select(subjects.c.customer_id, subjects.c.subject_id).where(subjects.c.customer_id.in_(chunk))
-        )
-        found.update(rows.tuples().all())
     return found
->>>>>>> main
 
 
 def new_subject(customer: str) -> int:
@@ -81,7 +68,7 @@ def subject_ids(connection: sa.Connection, customers: Sequence[str], now: dateti
     """Each customer's subject, kept from the first sight on."""
     kept = kept_subjects(connection, customers)
     fresh = {c: new_subject(c) for c in customers if c not in kept}
-    insert_new(connection, subjects, [{"customer_id": c, "subject_id": s, "created_at": now} for c, s in fresh.items()])
+    load_new(connection, subjects, ("customer_id", "subject_id", "created_at"), ((c, s, now) for c, s in fresh.items()))
     return kept | fresh
 
 
