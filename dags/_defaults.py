@@ -61,9 +61,9 @@ def timed(cron: str) -> dict[str, Any]:
     triggered or backfilled only, which is what an end date in the past means to Airflow.
     """
     here = settings.load()
-    zone = settings.load_shop(here).timezone if here.shop_file.is_file() else "UTC"
+    shop = settings.shop_if_any(here)
     return {
-        "schedule": CronDataIntervalTimetable(cron, timezone=zone),
+        "schedule": CronDataIntervalTimetable(cron, timezone=shop.timezone if shop else "UTC"),
         "end_date": START if clock.is_set(here) else None,
     }
 

@@ -16,11 +16,11 @@ CLOCK_TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 def form(spec: Spec) -> dict[str, Param]:
     """The fields, filled with what the spec says; an emptied field means the spec's value.
 
-    Airflow reads it when it parses the DAG, for all its readers at once; in a home without a shop it is in English.
+    Airflow reads it when it parses the DAG, for all its readers at once; without a shop file that can be read it is in
+    English.
     """
     window, variants, channels = spec.window, [v.name for v in spec.variants], list(spec.channels)
-    here = settings.load()
-    shop = settings.load_shop(here) if here.shop_file.is_file() else None
+    shop = settings.shop_if_any(settings.load())
     t = words.translator(shop.locale if shop else "en")
     zone = t("form.zone", zone=shop.timezone) if shop else t("form.zone_unknown")
     limit = approval.threshold(shop, spec) if shop else spec.approve_above

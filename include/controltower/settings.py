@@ -244,6 +244,14 @@ def load_shop(settings: Settings) -> Shop:
     return parse_shop(path)
 
 
+def shop_if_any(settings: Settings) -> Shop | None:
+    """The shop, or None where its file is missing or broken: whoever only shows something does without."""
+    try:
+        return load_shop(settings)
+    except (BadSettings, OSError):
+        return None
+
+
 def parse_shop(path: Path) -> Shop:
     try:
         return Shop.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))

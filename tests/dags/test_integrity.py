@@ -119,6 +119,13 @@ def test_a_plan_is_released_after_its_approval(ours: dict[str, Any]) -> None:
     assert (tasks["plan"]["before"], tasks["approve"]["before"]) == (["approve"], ["release"])
 
 
+def test_a_broken_shop_file_takes_no_dag_away(parse: Parse, tmp_path: Path, ours: dict[str, Any]) -> None:
+    (tmp_path / "shop.yaml").write_text("name: [unclosed\n")
+    found = parse(DAGS, tmp_path)
+    assert found["errors"] == {}
+    assert found["dags"].keys() == ours["dags"].keys()
+
+
 def test_the_daily_load_follows_the_shops_zone(parse: Parse, tmp_path: Path) -> None:
     shutil.copy(ROOT / "include" / "shops" / "simulated.yaml", tmp_path / "shop.yaml")
     dag = parse(DAGS, tmp_path)["dags"]["ingest_data"]
