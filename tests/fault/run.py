@@ -14,7 +14,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from controltower import clock
-from controltower.feedback import intake
 from controltower.jobs.control import pause_campaign, resume_campaign
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import consents, reports
@@ -22,7 +21,7 @@ from controltower.ledger.database import begin, reading
 from controltower.ledger.tables import batches, messages, outcomes
 from controltower.sandbox import webhook
 from controltower.settings import Settings
-from support.webhooks import sign
+from support import webhooks
 
 from fault import worker
 from fault.schedule import Round, Schedule
@@ -159,9 +158,9 @@ def _feed_back(world: World, conf: Settings, schedule: Schedule) -> None:
     schedule.told = {e["message_id"] for e in events}
     for start in range(0, len(events), 25):
         body = json.dumps(events[start : start + 25]).encode()
-        headers = sign(world.signer, int(clock.wall()), body)  # type: ignore[arg-type]
+        headers = webhooks.sign(world.signer, int(clock.wall()), body)  # type: ignore[arg-type]
         for _ in range(2 if "duplicated" in schedule.events else 1):
-            intake.receive(conf, "sendgrid", headers, body)
+            webhooks.receive(conf, "sendgrid", headers, body)
     ingest_feedback()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from controltower import clock, settings
-from controltower.feedback import intake
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import plans, reports, tables, work
 from controltower.ledger.database import begin, opened
@@ -75,7 +74,7 @@ class PostBox:
 
     def post_body(self, body: bytes) -> str:
         headers = webhooks.sign(self.private_key, int(clock.wall()), body)
-        return intake.receive(self.settings, "sendgrid", headers, body)
+        return webhooks.receive(self.settings, "sendgrid", headers, body)
 
     def ingest(self, *events: Any) -> dict[str, Any]:
         if events:
