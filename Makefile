@@ -2,14 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCE ?= simulated
+<<<<<<< HEAD
 export PYTHONDONTWRITEBYTECODE ?=
+=======
+SOURCE ?= simulated
+WORKERS ?= 2
+# Inherited, it would have each process of Airflow and of the tests compile all that it imports anew: three times the start-up.
+unexport PYTHONDONTWRITEBYTECODE
+>>>>>>> citime
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test check lint format types bench lock golden env compose-trial clean
 
 help:  ## what each target does
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 $(BIN)/uv: requirements-uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Control Tower needs Python 3.11 or later; set PYTHON=python3.11 (or later)."; exit 1; }
@@ -31,10 +37,10 @@ setup: $(VENV)/.run  ## the environment that runs the product, in .venv
 setup-dev: $(VENV)/.dev  ## the same with the tools for tests and lint
 
 demo: setup  ## a shop's day through Airflow (ONCE=1, DAYS=2, SOURCE=simulated|null-shop|online-retail|<folder>)
-	@$(BIN)/python -m demo --source "$(SOURCE)" $(if $(DAYS),--days $(DAYS)) $(if $(ONCE),--once)
+	@$(BIN)/python -m demo --source "$(or $(SOURCE),simulated)" $(if $(DAYS),--days $(DAYS)) $(if $(ONCE),--once)
 
-test: setup-dev  ## all tests, on SQLite and PostgreSQL (FAST=1: the quick ones)
-	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow and not airflow") $(ARGS)
+test: setup-dev  ## all tests, on SQLite and PostgreSQL (FAST=1: the quick ones, on SQLite)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(if $(FAST),-m "not slow and not airflow") $(ARGS)
 
 golden: setup-dev  ## keep what is rendered and requested now as tests/golden (look at the difference)
 	@GOLDEN=write $(BIN)/python -m pytest -k golden

@@ -1,4 +1,4 @@
-"""`python -m demo --source simulated|online-retail|FOLDER [--days N] [--once]`: a shop's days through Airflow."""
+"""A shop's days through Airflow: what `make demo` runs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from demo.conductor import Conductor, Progress
 from demo.day import Day, look_back
 from demo.processes import CONTROLTOWER, DemoFailed, Processes, free_port, only_demo_of, stop_all
 
+MOST_DAYS = 14
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -29,7 +30,7 @@ def main() -> int:
         "--source", default="simulated", help="simulated, null-shop, online-retail, or a contract folder"
     )
     arguments.add_argument(
-        "--days", type=int, default=1, choices=range(1, 15), metavar="N", help="1 to 14 days in a row"
+        "--days", type=_count, default=1, metavar="N", help=f"1 to {MOST_DAYS} days in a row (default: 1)"
     )
     arguments.add_argument("--homes", type=Path, default=tower.ROOT / ".demo", help="where the homes are")
     arguments.add_argument("--once", action="store_true", help="end after the summary")
@@ -48,6 +49,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nThe demo was interrupted.", file=sys.stderr, flush=True)
         return 130
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= MOST_DAYS):
+        raise argparse.ArgumentTypeError(f"DAYS is a number from 1 to {MOST_DAYS}, not {text}.")
+    return int(text)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -75,7 +82,8 @@ def _run(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
 
 def _days(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
     folder = plan.home / "airflow"
-    airflow_port, sandbox_port, public_port = free_port(8080), free_port(8025), free_port(8090)
+    airflow_port, sandbox_port = free_port(8080), free_port(8025)
+    public_port = free_port(tower.last_public_port(plan.home / "shell.sh") or 8090)
     inbox, public = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{public_port}"
     plan.use(inbox, public)  # this process reads the same settings as its children
     here = settings.load()
@@ -99,10 +107,7 @@ def _days(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
     airflow.prepare()
     progress.say(f"Airflow is up at {api.url}, the inbox at {inbox}, the customers' pages at {public}")
     processes.start("customers", [*CONTROLTOWER, "simulate-answers", "--follow"])
-    known = []
-    for day in range(days):
-        Day(airflow, plan, day).live()
-        known.append(summary.known_customers())
+    known = [Day(airflow, plan, day).live() for day in range(days)]
     look_back(airflow, plan, days)
     wrong = summary.report(here, inbox, known)
     print(f"\n  Airflow  {api.url}")

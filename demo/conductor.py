@@ -121,4 +121,4 @@ def short(report: dict[str, Any]) -> str:
             said.append(f"{name}: " + ", ".join(f"{k} {v}" for k, v in value.items()))
         elif isinstance(value, int) and value and not isinstance(value, bool) and not name.endswith("_id"):
             said.append(f"{name} {value:,}")
-    return "; ".join(said) or str(report.get("note", ""))
+    return "; ".join(said) or str(report.get("note") or "nothing new")

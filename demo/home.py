@@ -61,13 +61,13 @@ class Plan:
 
 
 def plan(source: str, homes: Path) -> Plan:
-    """The plan of a source: `simulated`, `online-retail` or a folder. BadSettings where there is no such thing."""
+    """The plan of a source: one of DAYS or a folder. BadSettings where there is no such thing."""
     given = settings.load()
     name, folder = source, None
     if source not in DAYS:
         folder = Path(source).expanduser().resolve()
         if not folder.is_dir():
-            raise BadSettings(f"There is no folder {source}.", "SOURCE is simulated, online-retail, or a folder.")
+            raise BadSettings(f"There is no folder {source}.", f"SOURCE is {', '.join(DAYS)}, or a folder.")
         slug = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "shop"
         name = f"{slug}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
     if folder is None:

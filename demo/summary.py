@@ -33,12 +33,6 @@ def inbox_counts(url: str) -> dict[str, int] | None:
     return counts
 
 
-def known_customers() -> int:
-    """The customers whom the home's clock lets one know of by now."""
-    known: int = summarise()["customers_known_by_now"]
-    return known
-
-
 def report(here: Settings, inbox: str, known_when_planned: Sequence[int]) -> list[str]:
     """Print the summary; returns what doesn't add up."""
     moment = clock.now(here).replace(microsecond=0)  # one for all figures: customers go on answering

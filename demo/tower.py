@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import shlex
 import sqlite3
@@ -60,6 +61,8 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": kept["jwt_secret"],
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=30",  # seconds for a lock
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": 600,  # seconds: a busy machine is no error in a DAG
+        "CORE__DAGBAG_IMPORT_TIMEOUT": 300,
         "LOGGING__BASE_LOG_FOLDER": folder / "logs",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
     }
@@ -79,6 +82,13 @@ def write_shell(path: Path, environment: Mapping[str, str]) -> Path:
     lines = [f"export {name}={shlex.quote(value)}" for name, value in ours.items()]
     _write(path, "\n".join([*lines, f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH", ""]))
     return path
+
+
+def last_public_port(shell: Path) -> int | None:
+    """Where the customers' pages were at the home's last demo: the links in its mails lead there."""
+    said = shell.read_text() if shell.exists() else ""
+    found = re.search(r"^export CONTROLTOWER_PUBLIC_URL=\S+:(\d+)$", said, re.M)
+    return int(found[1]) if found else None
 
 
 def _secrets(folder: Path) -> dict[str, str]:

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from controltower import settings
+from controltower.ledger.database import opened
 from controltower.settings import Settings
+from pydantic import SecretStr
 from support import postgres
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """The tests of a file run in one process, as they share fixtures; those of tests/demo share a demo."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "tests/demo" if file.startswith("tests/demo/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where Airflow runs comes first: it takes longest and waits most, so that other tests run beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("airflow") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +61,44 @@ def postgres_server() -> Iterator[postgres.Postgres]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger to copy: to make its tables takes longer than most tests."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    opened(Settings(home=path.parent, database_url=SecretStr(f"sqlite:///{path}"))).dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_ledger(postgres_server: postgres.Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a database that is an empty ledger, to copy."""
+    with postgres_server.database() as url:
+        engine = opened(Settings(home=tmp_path_factory.mktemp("home"), database_url=SecretStr(url)))
+        engine.dispose()
+        yield str(engine.url.database)
+
+
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=DATABASES)
 def ledger_url(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
-    """The URL of a fresh, empty database of each kind."""
+    """The URL of a ledger of its own on each kind of database: its tables are there, and empty."""
     if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_ledger"), home / "ledger.db")
         yield f"sqlite:///{home / 'ledger.db'}"
+        return
+    template = request.getfixturevalue("postgres_ledger")
+    server: postgres.Postgres = request.getfixturevalue("postgres_server")
+    with server.database(template) as url:
+        yield url
+
+
+@pytest.fixture(params=DATABASES)
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database of each kind that has no tables yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
     server: postgres.Postgres = request.getfixturevalue("postgres_server")
     with server.database() as url:

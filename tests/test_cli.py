@@ -16,6 +16,7 @@ import pytest
 import yaml
 from controltower import cli
 from controltower.settings import INCLUDE
+from support.patience import PATIENCE
 
 NOW = "2026-03-02T06:30:00+09:00"
 DAY = "2026-03-02"
@@ -61,6 +62,7 @@ def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_a_day_without_airflow(trained: Path, tmp_path: Path) -> None:
     scores, features, items = tmp_path / "s.parquet", tmp_path / "f.csv", tmp_path / "r.json"
     good(trained, "features", "--out", str(features))
@@ -86,6 +88,7 @@ def test_a_day_without_airflow(trained: Path, tmp_path: Path) -> None:
     assert (decided["reason"].isna() == (decided["outcome"] == "message")).all()
 
 
+@pytest.mark.slow
 def test_another_days_occurrence_is_rehearsed_only(trained: Path) -> None:
     before = good(trained, "summary")
     report = good(trained, "campaign", "plan", "win_back", "--occasion", "2026-03-03")
@@ -96,7 +99,7 @@ def test_another_days_occurrence_is_rehearsed_only(trained: Path) -> None:
 def test_as_a_process_an_error_is_one_line_and_exit_1(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "controltower.cli", "--home", str(tmp_path / "home"), "score"],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("controltower: There is no shop file")
@@ -125,6 +128,7 @@ def test_an_empty_home_says_what_to_do_first(tmp_path: Path, arguments: list[str
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -145,6 +149,7 @@ def test_a_wrong_word_is_one_clear_line(trained: Path, arguments: list[str], say
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -163,6 +168,7 @@ def test_a_setting_that_cannot_be_used_is_named(trained: Path, name: str, value:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_missing_credentials_are_named_and_nothing_is_lost(trained: Path) -> None:
     good(trained, "campaign", "plan", "picked_for_you")
     done = run(trained, "dispatch", CONTROLTOWER_NOW="2026-03-02T20:30:00+09:00")
@@ -172,6 +178,7 @@ def test_missing_credentials_are_named_and_nothing_is_lost(trained: Path) -> Non
     assert "accounted: True" in good(trained, "summary")
 
 
+@pytest.mark.slow
 def test_doctor_names_a_broken_template(trained: Path, tmp_path: Path) -> None:
     campaigns = tmp_path / "campaigns"
     campaigns.mkdir()
@@ -186,6 +193,7 @@ def test_doctor_names_a_broken_template(trained: Path, tmp_path: Path) -> None:
     assert "shoe_size" in planned.stderr
 
 
+@pytest.mark.slow
 def test_an_email_address_reaches_neither_output_nor_log(trained: Path) -> None:
     for arguments in (["campaign", "preview", "win_back"], ["summary"], ["-v", "campaign", "plan", "win_back"]):
         done = run(trained, *arguments)

@@ -18,6 +18,7 @@ from controltower.jobs.control import cancel_campaign, pause_campaign, resume_ca
 from controltower.jobs.dispatch import dispatch_messages
 from controltower.ledger import holds, tables
 from controltower.ledger.database import begin
+from support.patience import PATIENCE
 
 from .conftest import CUSTOMERS, NOW, Desk
 
@@ -45,9 +46,9 @@ def being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> I
     clock.set_clock(desk.settings, NOW, speed=1.0)
     worker = Thread(target=desk.dispatch, args=(None,))
     worker.start()
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE)
     yield
-    worker.join(30)
+    worker.join(PATIENCE)
     assert not worker.is_alive()
 
 

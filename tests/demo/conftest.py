@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from controltower.jobs.simulation import simulate_shop
 from controltower.settings import INCLUDE
+from support.patience import PATIENCE
 from support.running_demo import Demo
 
 from demo.processes import marked, stop_all
@@ -56,7 +57,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         yield made
         if made.process.poll() is None:
             made.process.send_signal(signal.SIGINT)
-        assert made.process.wait(30) == 0
+        assert made.process.wait(PATIENCE) == 0
         assert marked(made.home) == []
     finally:
         for home in homes.iterdir():

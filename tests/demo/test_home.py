@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from controltower.errors import BadSettings, BadSource
+from support.running_demo import start_demo
 
-from demo import home
+from demo import home, tower
 
 EVENTS = "event_id,occurred_at,event_name\n1,2026-03-01T10:00:00+09:00,view_item\n2,{},view_item\n"
 
@@ -60,7 +61,23 @@ def test_the_users_clock_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_there_is_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match="There is no folder"):
+    with pytest.raises(BadSettings, match=r"There is no folder .*SOURCE is simulated, null-shop, online-retail, or"):
         home.plan(str(tmp_path / "nowhere"), tmp_path)
     with pytest.raises(BadSource, match="holds no"):
         home.plan(str(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("days", ["0", "15", "two", "-1"])
+def test_a_number_of_days_that_cannot_be_is_refused(tmp_path: Path, days: str) -> None:
+    refused = start_demo("simulated", tmp_path, f"--days={days}")
+    said, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert f"DAYS is a number from 1 to 14, not {days}." in said
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_customers_pages_stay_where_the_last_demo_had_them(tmp_path: Path) -> None:
+    shell = tmp_path / "shell.sh"
+    assert tower.last_public_port(shell) is None
+    tower.write_shell(shell, {"CONTROLTOWER_PUBLIC_URL": "http://127.0.0.1:8093"})
+    assert tower.last_public_port(shell) == 8093

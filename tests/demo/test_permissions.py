@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from controltower.web.guards import TOWER
+from support.patience import PATIENCE
 from support.running_demo import Demo
 
 from demo.tower import Api
@@ -30,13 +31,13 @@ def viewer(demo: Demo) -> Iterator[httpx.Client]:
     """Somebody who may look at everything and do nothing."""
     token = demo.shell(f"python -c '{VIEWER}'").splitlines()[-1]
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=demo.api.url, headers=headers, trust_env=False) as http:
+    with httpx.Client(base_url=demo.api.url, headers=headers, timeout=PATIENCE, trust_env=False) as http:
         yield http
 
 
 @pytest.fixture(scope="module")
 def stranger(demo: Demo) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo.api.url, trust_env=False) as http:
+    with httpx.Client(base_url=demo.api.url, timeout=PATIENCE, trust_env=False) as http:
         yield http
 
 
@@ -75,7 +76,7 @@ def test_nobody_sees_anything_before_the_log_in(stranger: httpx.Client, path: st
 @pytest.mark.parametrize("path", GETS)
 def test_a_viewer_and_a_marketer_see_it(demo: Demo, viewer: httpx.Client, path: str) -> None:
     for http in (viewer, demo.user("marketer").client):
-        assert http.get(address(path), timeout=60).status_code == 200
+        assert http.get(address(path)).status_code == 200
 
 
 def test_a_forged_log_in_is_refused(stranger: httpx.Client, demo: Demo) -> None:

@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.patience import wait_until
 
 from demo.processes import DemoFailed, Processes, free_port, marked, only_demo_of, stop_all
 
@@ -22,13 +22,6 @@ time.sleep(600)
 """
 
 
-def wait_for(condition, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def processes(tmp_path: Path):
     made = Processes(tmp_path, tmp_path / "logs", dict(os.environ))
@@ -38,14 +31,14 @@ def processes(tmp_path: Path):
 
 def test_children_and_their_children_are_stopped(processes: Processes, tmp_path: Path) -> None:
     processes.start("family", [sys.executable, "-c", FAMILY])
-    wait_for(lambda: len(marked(tmp_path)) == 2)
+    wait_until(lambda: len(marked(tmp_path)) == 2, "the processes")
     assert stop_all(tmp_path) == 2
     assert marked(tmp_path) == []
 
 
 def test_orphans_of_a_killed_parent_are_found(processes: Processes, tmp_path: Path) -> None:
     parent = processes.start("family", [sys.executable, "-c", FAMILY])
-    wait_for(lambda: len(marked(tmp_path)) == 2)
+    wait_until(lambda: len(marked(tmp_path)) == 2, "the processes")
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     assert len(marked(tmp_path)) == 1
@@ -57,7 +50,7 @@ def test_one_that_ignores_sigterm_is_killed(processes: Processes, tmp_path: Path
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
     processes.start("deaf", [sys.executable, "-c", deaf])
-    wait_for(lambda: "deaf" in processes.tail("deaf"))
+    wait_until(lambda: "deaf" in processes.tail("deaf"), "the processes")
     assert stop_all(tmp_path, patience=0.2) == 1
     assert marked(tmp_path) == []
 

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.patience import PATIENCE
 from support.running_demo import read_until, start_demo
 
 from demo.processes import marked
@@ -17,7 +18,7 @@ def test_interrupts_leave_nothing_and_a_killed_demo_is_cleared_away(small_shop: 
     early = start_demo(small_shop, homes)
     read_until(early, "the shop's clock shows")
     early.send_signal(signal.SIGTERM)
-    assert early.wait(30) == 130
+    assert early.wait(PATIENCE) == 130
     (home,) = homes.iterdir()
     assert marked(home) == []
 
@@ -32,7 +33,7 @@ def test_interrupts_leave_nothing_and_a_killed_demo_is_cleared_away(small_shop: 
     read_until(again, r"\] ingest_data ")  # now build_profiles is at work
     for _ in range(3):  # make passes a terminal's Ctrl-C on, so it comes more than once
         again.send_signal(signal.SIGINT)
-    assert again.wait(30) == 130
+    assert again.wait(PATIENCE) == 130
     assert marked(home) == []
 
 
@@ -41,7 +42,7 @@ def test_a_failing_stage_is_named_with_its_reason(tmp_path: Path, homes: Path) -
     source.mkdir()
     (source / "orders.csv").write_text("order_id,ordered_at\n1,2026-03-01T10:00:00Z\n")
     failing = start_demo(source, homes / "homes", "--once")
-    said, _ = failing.communicate(timeout=300)
+    said, _ = failing.communicate(timeout=PATIENCE)
     assert failing.returncode == 1
     assert "ingest_data.load failed" in said
     assert "currency" in said

@@ -117,8 +117,8 @@ def _text(key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> str:
 @pytest.mark.parametrize(
     "keys",
     ["", " , ", "not base64!", "YWJj", "AAAA", "ключ", "\x00",
-     _text(ec.generate_private_key(ec.SECP384R1()).public_key()),
-     _text(ed25519.Ed25519PrivateKey.generate().public_key())],
+     pytest.param(_text(ec.generate_private_key(ec.SECP384R1()).public_key()), id="another curve"),
+     pytest.param(_text(ed25519.Ed25519PrivateKey.generate().public_key()), id="another algorithm")],
 )  # fmt: skip
 def test_without_a_usable_key_everything_is_refused(home: object, monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
     if "\x00" not in keys:

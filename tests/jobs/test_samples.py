@@ -12,6 +12,7 @@ from controltower.jobs.samples import sample_run
 from controltower.ledger import database, plans, tables
 from controltower.settings import Settings
 from support import scored_shop
+from support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -69,8 +70,8 @@ def test_a_preview_and_a_rehearsal_wait_for_no_writer_and_write_nothing(shop: Se
     """Another transaction holds SQLite's write lock, and on PostgreSQL the new subjects of the same customers."""
     with ThreadPoolExecutor(1) as pool, database.opened(shop).connect() as writer:  # rolled back at its end
         plans.subject_ids(writer, [f"c{n}" for n in range(8)], scored_shop.NOW)
-        shown = pool.submit(preview_campaign, "spring", 8).result(timeout=20)
-        rehearsed = pool.submit(plan_campaign, "spring", "2026-06-14").result(timeout=20)
+        shown = pool.submit(preview_campaign, "spring", 8).result(timeout=PATIENCE)
+        rehearsed = pool.submit(plan_campaign, "spring", "2026-06-14").result(timeout=PATIENCE)
     with database.reading(shop) as ledger:
         assert ledger.execute(sa.select(sa.func.count()).select_from(tables.subjects)).scalar_one() == 0
     assert (shown["messages"], rehearsed["rehearsed"]) == (8, True)
@@ -88,4 +89,4 @@ def test_a_process_whose_first_look_reads_waits_for_no_writer(shop: Settings, mo
     with ThreadPoolExecutor(1) as pool, database.opened(shop).connect() as writer:
         plans.subject_ids(writer, ["c0"], scored_shop.NOW)
         monkeypatch.setattr(database, "_up_to_date", set())  # as in a process that hasn't opened it yet
-        assert pool.submit(look).result(timeout=20) == 0
+        assert pool.submit(look).result(timeout=PATIENCE) == 0

@@ -19,6 +19,7 @@ from controltower.ledger import reports, runs, work
 from controltower.ledger.database import begin
 from controltower.settings import Settings
 from support import scored_shop
+from support.patience import PATIENCE
 
 N = 8
 DUE = scored_shop.NOW + timedelta(hours=3)  # the ledger is told so; the clock stands, so that today's plans are alike
@@ -159,7 +160,7 @@ def test_a_stop_is_not_lost_while_the_occasion_is_planned_again(
 
     def slow(*args: Any, **known: Any) -> int:
         planning_now.set()
-        asked.wait(20)
+        asked.wait(PATIENCE)
         return real(*args, **known)
 
     monkeypatch.setattr(planning, "freeze", slow)
@@ -167,13 +168,13 @@ def test_a_stop_is_not_lost_while_the_occasion_is_planned_again(
     found: dict[str, Any] = {}
     stopper = Thread(target=lambda: found.update(stop("spring")))
     planner.start()
-    assert planning_now.wait(20)
+    assert planning_now.wait(PATIENCE)
     stopper.start()
     stopper.join(0.3)  # it waits for the plan
     assert stopper.is_alive()
     asked.set()
     for thread in (planner, stopper):
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert (found["outcome"], found["version"]) == (("paused", 2) if stop is pause_campaign else ("cancelled", 2))
     with begin(shop) as ledger:
@@ -191,7 +192,7 @@ def test_a_decision_waits_for_a_plan_that_is_being_made(
     found: dict[str, Any] = {}
 
     def deciding() -> None:
-        planning_now.wait(20)
+        planning_now.wait(PATIENCE)
         found.update(
             approve_campaign(first["run_id"], first["plan_hash"], "ann")
             if decide == "approve"
@@ -209,7 +210,7 @@ def test_a_decision_waits_for_a_plan_that_is_being_made(
     monkeypatch.setattr(planning, "freeze", slow)
     decider.start()
     second = plan(replan=True)
-    decider.join(30)
+    decider.join(PATIENCE)
     assert found["outcome"] == ("replaced" if decide == "approve" else "superseded")
     with begin(shop) as ledger:
         assert runs.known(ledger, second["run_id"]).state == "planned"

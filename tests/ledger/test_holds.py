@@ -14,6 +14,7 @@ from alembic.config import Config
 from controltower.ledger import cohorts, database, holds, plans, reports, runs, tables, work
 from controltower.ledger.database import altering, begin, opened
 from controltower.settings import Settings
+from support.patience import PATIENCE
 
 from .conftest import DUE, NOW, message, write_plan
 
@@ -107,9 +108,9 @@ def test_a_pause_waits_for_requests_that_are_being_written_down_and_stops_the_ne
     with begin(ledger_settings) as ledger:
         work.open_requests(ledger, batch, token, "sendgrid", [(first, None)], AFTER)
         pauser.start()
-        assert started.wait(10)
+        assert started.wait(PATIENCE)
         assert not done.wait(0.2)  # it can't be told of as paused before these are written down
-    assert done.wait(30)
+    assert done.wait(PATIENCE)
     pauser.join()
     with begin(ledger_settings) as ledger, pytest.raises(work.RunHeld):
         work.open_requests(ledger, batch, token, "sendgrid", [(seqs, None) for seqs in others], AFTER)

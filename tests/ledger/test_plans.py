@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from alembic.migration import MigrationContext
 from controltower.ledger import plans, reports, runs, tables, work
 from controltower.ledger.database import begin, migrate, opened
 from controltower.settings import Settings
+from pydantic import SecretStr
 
 from .conftest import DUE, LATER, NOW, message, write_plan
 
@@ -25,9 +27,10 @@ def test_the_migrations_make_the_tables_that_the_code_declares(ledger_settings: 
     assert differences == []
 
 
-def test_migrating_twice_and_at_once_is_harmless(ledger_settings: Settings) -> None:
+def test_migrating_twice_and_at_once_is_harmless(empty_database: str, tmp_path: Path) -> None:
+    empty = Settings(home=tmp_path, database_url=SecretStr(empty_database))
     with ThreadPoolExecutor(4) as pool:
-        revisions = list(pool.map(lambda _: migrate(ledger_settings), range(4)))
+        revisions = list(pool.map(lambda _: migrate(empty), range(4)))
     assert set(revisions) == {"0005"}
 
 

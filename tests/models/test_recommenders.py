@@ -166,8 +166,9 @@ def test_reasons_name_what_the_customer_did(interactions: Interactions) -> None:
         zip(model.product_ids[ranking.product].tolist(), explain(model, history, person, ranking).code, strict=True)
     )
     assert code["p00"] == "buy_again"
-    assert code["p01"] == "because_you_viewed"
-    assert set(code.values()) <= {"buy_again", "because_you_viewed", "because_you_bought", "similar_taste", "popular"}
+    assert code["p01"] == "viewed_before"
+    known = {"buy_again", "viewed_before", "because_you_viewed", "because_you_bought", "similar_taste", "popular"}
+    assert set(code.values()) <= known
 
 
 def test_days_of_activity_start_at_each_customer() -> None:

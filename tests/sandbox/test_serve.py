@@ -15,6 +15,7 @@ from controltower.errors import BadSettings
 from controltower.sandbox import credentials, serve
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from support.patience import PATIENCE
 
 SERVE = """
 import sys
@@ -81,7 +82,7 @@ def test_serve_runs_on_a_home_and_stops_cleanly(home: Path, stop: signal.Signals
             "subject": "Hello",
             "content": [{"type": "text/plain", "value": "Hi"}],
         }
-        with httpx.Client(base_url=url) as http:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as http:
             assert http.post("/v3/mail/send", json=mail, headers={"Authorization": f"Bearer {key}"}).status_code == 202
             assert http.get("/", params={"q": "secret-person@example.com"}).status_code == 200
             received = http.get("/api/messages").json()["messages"][0]["received_at"]
@@ -90,7 +91,7 @@ def test_serve_runs_on_a_home_and_stops_cleanly(home: Path, stop: signal.Signals
         assert account["token_uri"] == url + "/token"
     finally:
         process.send_signal(stop)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode in (0, -stop)
     assert "secret-person" not in out + err
     assert "Traceback" not in err

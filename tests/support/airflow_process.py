@@ -17,6 +17,7 @@ def airflow_environment(airflow_home: Path, home: Path, **more: str) -> dict[str
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",  # seconds, on a busy machine
         "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(DAGS)]),
         "CONTROLTOWER_HOME": str(home),
         **more,

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, FrameLocator, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SIZE = {"width": 1280, "height": 860}
 ALONE = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # also where a redirect leads elsewhere
+PATIENCE = 120_000  # milliseconds, on a busy machine
 HERE = ("http://127.0.0.1:", "data:", "blob:", "about:")
 
 
@@ -28,6 +29,7 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=found, args=[*arguments, *ALONE])
+        expect.set_options(timeout=PATIENCE)
         try:
             yield browser
         finally:
@@ -46,6 +48,7 @@ class Desk:
         window = browser.new_context(viewport=SIZE, color_scheme="light", locale="en-US")
         window.on("request", lambda asked: self._note(asked.url))
         window.route(lambda url: not url.startswith(HERE), lambda route: route.fulfill(body=""))
+        window.set_default_timeout(PATIENCE)
         self.page = window.new_page()
         self.page.goto(url)
         self.page.fill("input[name=username]", name)

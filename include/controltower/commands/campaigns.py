@@ -12,7 +12,7 @@ from controltower.errors import ControlTowerError
 from controltower.jobs.control import COMMAND_LINE
 from controltower.ledger.holds import APPROVAL
 
-app = typer.Typer(no_args_is_help=True, help="List, preview, plan and run campaigns.")
+app = typer.Typer(no_args_is_help=True, help="Preview, plan, approve, hold and cancel campaigns, and report on them.")
 Decider = Annotated[str, typer.Option("--by", help="who decides; not whoever asked for the plan")]
 
 
@@ -56,7 +56,7 @@ def plan(
     by: Annotated[str | None, typer.Option(help="who asks for it; they can't approve it")] = None,
     out: Out = None,
 ) -> None:
-    """Freeze today's audience with its reasons; planning again returns the frozen plan."""
+    """Freeze today's audience with its reasons; again, it returns the frozen plan. Another day is only rehearsed."""
     from controltower.jobs.campaigns import plan_campaign
     from controltower.jobs.exports import decisions
 
@@ -84,7 +84,7 @@ def resume(name: Name, occasion: Occasion = None, by: By = COMMAND_LINE) -> None
 
 @app.command()
 def cancel(name: Name, occasion: Occasion = None, by: By = COMMAND_LINE) -> None:
-    """Cancel what is unsent of today's occurrence; planning it again adds none."""
+    """Cancel what is unsent of an occurrence, for good: planning it again adds none."""
     from controltower.jobs.control import cancel_campaign
 
     show(cancel_campaign(name, occasion, by))

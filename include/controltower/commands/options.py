@@ -32,14 +32,9 @@ def _can_hold_report(out: Path | None) -> Path | None:
     return out
 
 
-AsOf = Annotated[
-    str | None,
-    typer.Option(
-        "--as-of",
-        help="a date (its midnight in the shop's zone) or a time; default: now, of features, models and scores "
-        "today's midnight",
-    ),
-]
+_MOMENT = "a date (its midnight in the shop's zone) or a time; default: "
+AsOf = Annotated[str | None, typer.Option("--as-of", help=f"{_MOMENT}now")]
+AsOfDay = Annotated[str | None, typer.Option("--as-of", help=f"{_MOMENT}today's midnight")]
 Name = Annotated[str, typer.Argument(help="the campaign's name")]
 Occasion = Annotated[str | None, typer.Option(help="which day's occurrence; default: today in the shop's zone")]
 By = Annotated[str, typer.Option("--by", help="who does it: kept with what was done")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from controltower.commands.options import AsOf, Out
+from controltower.commands.options import AsOfDay, Out
 from controltower.commands.showing import show, write_table
 
 
@@ -24,7 +24,7 @@ def ingest(
     show(ingest_data(source, start, end))
 
 
-def features(as_of: AsOf = None, out: Out = None) -> None:
+def features(as_of: AsOfDay = None, out: Out = None) -> None:
     """Build the customers' features as of a moment."""
     from controltower.jobs.profiles import build_profiles
 
@@ -33,14 +33,14 @@ def features(as_of: AsOf = None, out: Out = None) -> None:
     _write_derived("features", report["as_of"], out)
 
 
-def train(as_of: AsOf = None) -> None:
+def train(as_of: AsOfDay = None) -> None:
     """Train every model as of a moment; one that doesn't beat its baseline isn't published."""
     from controltower.jobs.training import train_models
 
     show(train_models(as_of))
 
 
-def score(as_of: AsOf = None, out: Out = None) -> None:
+def score(as_of: AsOfDay = None, out: Out = None) -> None:
     """Score every customer with the models trained as of then or earlier."""
     from controltower.jobs.scoring import score_customers
 
@@ -58,7 +58,7 @@ def recommend(
             "--repeat/--no-repeat", help="whether bought items may come again; default: as the placement says"
         ),
     ] = None,
-    as_of: AsOf = None,
+    as_of: AsOfDay = None,
     out: Out = None,
 ) -> None:
     """The best products for every customer."""

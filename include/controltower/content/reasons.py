@@ -11,6 +11,7 @@ VALUE_LENGTH = 30  # characters of a product's title within a reason
 _PHRASES: dict[str, dict[str, tuple[str, str]]] = {
     "en": {
         "viewed_together": ("Often viewed together", "Often viewed with “{}”"),
+        "viewed_before": ("You had a look at it lately", "You had a look at it lately"),
         "because_you_viewed": ("Because of what you viewed", "Because you viewed “{}”"),
         "because_you_bought": ("Goes with what you bought", "Because you bought “{}”"),
         "buy_again": ("Time to buy it again?", "Time to buy it again?"),
@@ -19,6 +20,7 @@ _PHRASES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "ko": {
         "viewed_together": ("함께 많이 본 상품", "‘{}’ 함께 많이 본 상품"),
+        "viewed_before": ("최근 보신 상품이에요", "최근 보신 상품이에요"),
         "because_you_viewed": ("최근 본 상품과 비슷해요", "최근 본 ‘{}’ 관련 추천"),
         "because_you_bought": ("구매하신 상품과 어울려요", "구매하신 ‘{}’ 관련 추천"),
         "buy_again": ("다시 구매할 때가 됐어요", "다시 구매할 때가 됐어요"),

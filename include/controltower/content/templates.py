@@ -33,7 +33,15 @@ PREHEADER_LENGTH = 200
 TITLE_LENGTH = 100
 BODY_LENGTH = 500
 
-_CODES = ("popular", "viewed_together", "because_you_viewed", "because_you_bought", "buy_again", "similar_taste")
+_CODES = (
+    "popular",
+    "viewed_together",
+    "viewed_before",
+    "because_you_viewed",
+    "because_you_bought",
+    "buy_again",
+    "similar_taste",
+)
 _LONG_NAME = "Maximiliana-Theodora " * 15
 _FCM_RESERVED = ("from", "message_type", "collapse_key", "google", "gcm")
 

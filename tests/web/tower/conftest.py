@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from controltower.settings import Settings
 from controltower.web.tower.app import create_app
 from starlette.testclient import TestClient
-from support import postgres, scored_shop
+from support import scored_shop
 from support.visitors import Door
 
 OURS = {"Origin": "http://testserver"}  # what a browser sends with a form of our own page
-
-
-@pytest.fixture(scope="module")
-def postgres_ledger(postgres_server: postgres.Postgres) -> Iterator[str]:
-    """One database for a module's tests: to make one takes longer than most of them."""
-    with postgres_server.database() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_url(request: pytest.FixtureRequest, home: Path) -> str:
-    """An empty ledger on each kind of database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{home / 'ledger.db'}"
-    url: str = request.getfixturevalue("postgres_ledger")
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        if tables := sa.inspect(connection).get_table_names():
-            kept = ", ".join(sorted({*tables} - {"alembic_version"}))
-            connection.execute(sa.text(f"truncate {kept} restart identity"))
-    return url
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def explain(model: Recommender, history: Interactions, customers: np.ndarray, ra
         about[led] = neighbours.sources(history, rows[led], ranking.product[led])
         owned = _in(history.ordered, rows[led], about[led])
         code[led] = np.where(owned, "because_you_bought", "because_you_viewed")
-    code[bought], code[seen] = "buy_again", "because_you_viewed"
+    code[bought], code[seen] = "buy_again", "viewed_before"
     about[bought | seen] = ranking.product[bought | seen]
     return Reasons(code, about)
 

@@ -97,7 +97,8 @@ def show_preview(here: Here, desk: Home, name: Name, customer: Annotated[str, Qu
     from controltower.jobs.campaigns import preview_campaign
 
     desk.allow(here, name)
-    if name not in {s.name for s in load_specs(desk.settings.campaigns)}:
+    spec = next((s for s in load_specs(desk.settings.campaigns) if s.name == name), None)
+    if spec is None:
         raise HTTPException(404)
     shop = load_shop(desk.settings)
     asked = customer.strip()
@@ -111,6 +112,7 @@ def show_preview(here: Here, desk: Home, name: Name, customer: Annotated[str, Qu
         messages=True,
         now=clock.now(desk.settings),
         name=name,
+        title=name if isinstance(spec, BrokenSpec) else spec.title,
         asked=asked,
         report=report,
         samples=frames.shown(report["samples"]),
