@@ -2,14 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-<<<<<<< HEAD
-export PYTHONDONTWRITEBYTECODE ?=
-=======
-SOURCE ?= simulated
 WORKERS ?= 2
-# Inherited, it would have each process of Airflow and of the tests compile all that it imports anew: three times the start-up.
+# Inherited, it would have each process of Airflow and of the tests compile all that it imports anew: three times the start
 unexport PYTHONDONTWRITEBYTECODE
->>>>>>> citime
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test check lint format types bench lock golden env compose-trial clean

@@ -71,6 +71,7 @@ def test_stale_data() -> None:
     (found,) = odd(1000, USUAL, old=40)
     assert found == "the features are 40 hours old, of 2026-06-14 00:00 KST (Asia/Seoul), and may be 36 at most"
     assert len(odd(0, USUAL, old=40)) == 2
+    assert odd(1000, USUAL, old=36.2)[0].startswith("the features are 37 hours old")
 
 
 def test_features_or_scores_that_are_not_there_are_stale() -> None:

@@ -118,7 +118,7 @@ def test_an_empty_audience_stops_the_first_occurrence_too_until_somebody_lets_it
 def test_stale_scores_stop_and_a_second_person_may_let_them_through(shop: Settings) -> None:
     at = morning(shop, 0)
     clock.set_clock(shop, at + 40 * HOUR, speed=0)
-    with pytest.raises(Anomaly, match=r"the features are 46 hours old, of 2026-06-15 00:00 .*, and may be 36 at most"):
+    with pytest.raises(Anomaly, match=r"the features are 47 hours old, of 2026-06-15 00:00 .*, and may be 36 at most"):
         plan_campaign(NAME)
     assert runs(shop) == 0
     assert plan_campaign(NAME, "2026-06-15")["rehearsed"], "a rehearsal sends nothing, so nothing stops it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from math import ceil
 from statistics import median
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -86,7 +87,7 @@ def _stale(made: Mapping[str, datetime | None], now: datetime, stale_after: time
         {
             "code": "stale",
             "table": name,
-            "hours": round((now - at) / timedelta(hours=1)),
+            "hours": ceil((now - at) / timedelta(hours=1)),  # never as many as it may be
             "at": at.isoformat(),
             "most": most,
         }

@@ -46,4 +46,7 @@ def set_clock(
         clock.reset(conf)
     elif moment:
         clock.set_clock(conf, clock.parse(moment, settings.load_shop(conf)), speed)
-    print(clock.now(conf).isoformat())
+    now = clock.now(conf)
+    if conf.shop_file.is_file():
+        now = now.astimezone(settings.load_shop(conf).zone)
+    print(now.isoformat(timespec="seconds"))

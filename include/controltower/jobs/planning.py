@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from controltower.campaigns import approval
 from controltower.campaigns.preflight import LAST, Audience, Odd, anomalies, tell
 from controltower.campaigns.specs import Spec
+from controltower.content import words
 from controltower.errors import Anomaly, BadSettings
 from controltower.settings import Settings, Shop
 
@@ -163,10 +164,11 @@ def look_over(
         timedelta(hours=shop.stale_after_hours),
     )
     if odd and not despite_anomaly:
+        tick = words.translator(shop.locale)("form.despite_anomaly")  # as the form itself calls it
         raise Anomaly(
             f"{spec.name} isn't planned: {'; '.join(tell(o, shop.zone, 'en') for o in odd)}.",
             "See whether the day's data was loaded and scored, and look at the audience's rules; then trigger it again."
-            " To send all the same, tick `despite_anomaly` in the form, and a second person approves.",
+            f" To send all the same, tick `{tick}` (despite_anomaly) in the form, and a second person approves.",
         )
     return odd
 
