@@ -102,5 +102,5 @@ def _context(number: int) -> Context:
         unsubscribe_url=f"https://m.example/u{number:035d}",
         preferences_url=f"https://m.example/p{number:035d}",
         view_url=f"https://m.example/v{number:035d}",
-        shop_url=shop.url,
+        click_url=f"https://m.example/c{number:035d}",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -48,10 +48,11 @@ class Composer:
     shop: Shop
     spec: Spec
     template: templates.Template
+    key: bytes = field(repr=False)
 
     @classmethod
     def of(cls, settings: Settings, shop: Shop, spec: Spec) -> Composer:
-        return cls(settings, shop, spec, templates.load(settings.templates, spec.template))
+        return cls(settings, shop, spec, templates.load(settings.templates, spec.template), settings.signing_key())
 
     def email(self, context: Context, variant: str) -> Email:
         words = self._variant(variant)
@@ -59,6 +60,7 @@ class Composer:
             context,
             subject=in_language(words.subject, context.locale, self.shop),
             preheader=in_language(words.preheader, context.locale, self.shop),
+            destinations=self._destinations("email", variant),
         )
 
     def push(self, context: Context, variant: str) -> Push:
@@ -67,6 +69,7 @@ class Composer:
             context,
             title=in_language(words.push_title, context.locale, self.shop),
             body=in_language(words.push_body, context.locale, self.shop),
+            destinations=self._destinations("push", variant),
         )
 
     def context(
@@ -76,34 +79,23 @@ class Composer:
         items: Mapping[str, CatalogueItem],
         message_id: str,
     ) -> Context:
-        """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out.
-
-        A product without a page of its own leads to the shop's.
-        """
+        """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out."""
         language = self.template.locales.chain(contact.locale, self.shop.locale)[0]
-        there = [(items[pick["product_id"]], pick) for pick in products if pick["product_id"] in items]
-
-        def click(url: str, product_id: str | None = None, position: int | None = None) -> str:
-            return links.click_url(self.settings, message_id, url, product_id, position)
-
-        shown = tuple(
-            Product(
-                item.product_id, item.title, item.price, item.currency,
-                click(links.web_address(item.url) or self.shop.url, item.product_id, position), item.image_url,
-                reasons.word(pick["reason"], pick["value"], language),
-            )
-            for position, (item, pick) in enumerate(there, 1)
-        )  # fmt: skip
+        own = links.of_message(self.key, self.settings.public_url, message_id)
         return Context(
             shop=self.shop,
             customer=contact.attributes,
             locale=contact.locale,
-            products=shown,
+            products=tuple(
+                _product(items[pick["product_id"]], pick["reason"], pick["value"], language)
+                for pick in products
+                if pick["product_id"] in items
+            ),
             message_id=message_id,
-            unsubscribe_url=links.unsubscribe_url(self.settings, message_id),
-            preferences_url=links.preferences_url(self.settings, message_id),
-            view_url=links.view_url(self.settings, message_id),
-            shop_url=click(self.shop.url),
+            unsubscribe_url=own.unsubscribe,
+            preferences_url=own.preferences,
+            view_url=own.view,
+            click_url=own.click,
             advertisement=in_korea(contact.country, contact.zone),
         )
 
@@ -120,11 +112,21 @@ class Composer:
                 pushes += [(v.push_title[tag], in_language(v.push_body, tag, self.shop)) for tag in v.push_title]
         return templates.check(self.template, self.shop, emails, pushes)
 
+    def _destinations(self, channel: str, variant: str) -> links.Destinations:
+        return links.Destinations(self.key, links.utm(self.shop, channel, self.spec.name, variant))
+
     def _variant(self, name: str) -> Variant:
         for variant in self.spec.variants:
             if variant.name == name:
                 return variant
         raise BadSpec(f"{self.spec.name} has no variant {name!r}.")
+
+
+def _product(item: CatalogueItem, reason: str | None, value: str | None, language: str) -> Product:
+    return Product(
+        item.product_id, item.title, item.price, item.currency, item.url, item.image_url,
+        reasons.word(reason, value, language),
+    )  # fmt: skip
 
 
 def in_language(words: Mapping[str, str], locale: str, shop: Shop) -> str:
