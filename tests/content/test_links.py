@@ -77,7 +77,7 @@ def test_addresses_fit_one_header_line() -> None:
     identity = uuid.uuid4().hex
     own = of_message(KEY, base + "/", identity)
     assert len(base) == 40
-    for purpose, address in vars(own).items():
+    for purpose, address in own._asdict().items():
         assert len(address.encode()) < 78
         assert verify(KEY, purpose, address.removeprefix(f"{base}/{LETTERS[purpose]}")) == identity
 

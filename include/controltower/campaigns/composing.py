@@ -11,10 +11,13 @@ from controltower.campaigns.specs import Spec, Variant
 from controltower.campaigns.timing import in_korea
 from controltower.content import links, reasons, templates
 from controltower.content.message import Context, Email, Product, Push
+from controltower.content.splitting import Group, SplitEmail, Splitter
 from controltower.data.lake import Reading
 from controltower.errors import BadSpec
 from controltower.profiles.contacts import Contact
 from controltower.settings import Settings, Shop
+
+_MOST_SHOWN = 65_536  # of one run's products, with their reasons
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,29 @@ class Composer:
     shop: Shop
     spec: Spec
     template: templates.Template
+    splitter: Splitter
     key: bytes = field(repr=False)
+    _groups: dict[tuple[Any, ...], Group] = field(default_factory=dict, repr=False)
+    _shown: dict[tuple[Any, ...], tuple[CatalogueItem, Product]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, settings: Settings, shop: Shop, spec: Spec) -> Composer:
-        return cls(settings, shop, spec, templates.load(settings.templates, spec.template), settings.signing_key())
+        template = templates.load(settings.templates, spec.template)
+        return cls(settings, shop, spec, template, Splitter(template), settings.signing_key())
 
     def email(self, context: Context, variant: str) -> Email:
-        words = self._variant(variant)
-        return self.template.email(
-            context,
-            subject=in_language(words.subject, context.locale, self.shop),
-            preheader=in_language(words.preheader, context.locale, self.shop),
-            destinations=self._destinations("email", variant),
-        )
+        subject, preheader = self._lines(context, variant)
+        return self.template.email(context, subject, preheader, self._destinations("email", variant))
+
+    def split_email(self, context: Context, variant: str) -> SplitEmail | Email:
+        """The same e-mail as `email` makes, in two halves where that is possible."""
+        key = (variant, context.locale, context.advertisement, len(context.products))
+        group = self._groups.get(key)
+        if group is None:
+            subject, preheader = self._lines(context, variant)
+            group = self.splitter.group(context, subject, preheader, self._destinations("email", variant))
+            self._groups[key] = group
+        return group.email(context)
 
     def push(self, context: Context, variant: str) -> Push:
         words = self._variant(variant)
@@ -87,9 +99,9 @@ class Composer:
             customer=contact.attributes,
             locale=contact.locale,
             products=tuple(
-                _product(items[pick["product_id"]], pick["reason"], pick["value"], language)
+                self._product(item, pick["reason"], pick["value"], language)
                 for pick in products
-                if pick["product_id"] in items
+                if (item := items.get(pick["product_id"]))
             ),
             message_id=message_id,
             unsubscribe_url=own.unsubscribe,
@@ -112,6 +124,28 @@ class Composer:
                 pushes += [(v.push_title[tag], in_language(v.push_body, tag, self.shop)) for tag in v.push_title]
         return templates.check(self.template, self.shop, emails, pushes)
 
+    def _lines(self, context: Context, variant: str) -> tuple[str, str]:
+        words = self._variant(variant)
+        return (
+            in_language(words.subject, context.locale, self.shop),
+            in_language(words.preheader, context.locale, self.shop),
+        )
+
+    def _product(self, item: CatalogueItem, reason: str | None, value: str | None, language: str) -> Product:
+        """One object for what looks the same, because a catalogue's products return in every mail."""
+        key = (item.product_id, reason, value, language)
+        kept = self._shown.get(key)
+        if kept and kept[0] == item:
+            return kept[1]
+        if len(self._shown) >= _MOST_SHOWN:
+            self._shown.clear()
+        product = Product(
+            item.product_id, item.title, item.price, item.currency, item.url, item.image_url,
+            reasons.word(reason, value, language),
+        )  # fmt: skip
+        self._shown[key] = item, product
+        return product
+
     def _destinations(self, channel: str, variant: str) -> links.Destinations:
         return links.Destinations(self.key, links.utm(self.shop, channel, self.spec.name, variant))
 
@@ -120,13 +154,6 @@ class Composer:
             if variant.name == name:
                 return variant
         raise BadSpec(f"{self.spec.name} has no variant {name!r}.")
-
-
-def _product(item: CatalogueItem, reason: str | None, value: str | None, language: str) -> Product:
-    return Product(
-        item.product_id, item.title, item.price, item.currency, item.url, item.image_url,
-        reasons.word(reason, value, language),
-    )  # fmt: skip
 
 
 def in_language(words: Mapping[str, str], locale: str, shop: Shop) -> str:

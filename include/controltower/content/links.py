@@ -20,7 +20,7 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from controltower.errors import BadSpec, ControlTowerError
@@ -39,8 +39,7 @@ class BadToken(ControlTowerError):
     """A link's token was not made by us, for another purpose, or with another key."""
 
 
-@dataclass(frozen=True)
-class MessageLinks:
+class MessageLinks(NamedTuple):
     """One message's own addresses. `click` is where its links begin: a destination's query follows.
 
     `unsubscribe` ends all mail of this kind by one POST (RFC 8058), a GET only shows the button; on `preferences` the
@@ -105,11 +104,7 @@ def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
 def of_message(key: bytes, public_url: str, message_id: str) -> MessageLinks:
     """The addresses of one message on the public app."""
     base, subject = public_url.rstrip("/"), _subject(message_id)
-
-    def address(purpose: str) -> str:
-        return f"{base}/{LETTERS[purpose]}{_token(subject, _mac(key, purpose, subject))}"
-
-    return MessageLinks(address("unsubscribe"), address("preferences"), address("view"), address("click"))
+    return MessageLinks(*[f"{base}/{LETTERS[p]}{_token(subject, _mac(key, p, subject))}" for p in MessageLinks._fields])
 
 
 def utm(shop: Shop, channel: str, campaign: str, variant: str) -> tuple[tuple[str, str], ...]:
@@ -143,6 +138,7 @@ def verify_click(key: bytes, token: str, query: str) -> Click:
     return click
 
 
+@lru_cache(maxsize=65_536)
 def web_address(url: str | None) -> str | None:
     """The address if it is a web page's, else None: a catalogue must not bring in `javascript:`."""
     if not url or _NOT_IN_ADDRESSES.search(url):

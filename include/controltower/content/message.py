@@ -14,9 +14,10 @@ GMAIL_CLIPS_AT = 102 * 1024  # bytes of HTML; second-hand, see docs: Gmail hides
 
 @dataclass(frozen=True)
 class Product:
-    """A recommended product as the customer is to see it, the same in every message that shows it so.
+    """A recommended product as the customer is to see it.
 
-    `url` is its own page, None where it has none; `reason` is already worded, None where there is none.
+    `url` is its own page, None where it has none; `reason` is already worded, None where there is none. Two are equal
+    whose catalogue's side is, whatever the reasons: what is cached by product holds for all customers.
     """
 
     product_id: str
@@ -25,9 +26,9 @@ class Product:
     currency: str
     url: str | None
     image_url: str | None
-    reason: str | None = None
+    reason: str | None = field(default=None, compare=False)
 
-    def __hash__(self) -> int:  # what is cached by product is looked up for each of a mail's products
+    def __hash__(self) -> int:  # looked up for each of a mail's products
         return hash(self.product_id)
 
 

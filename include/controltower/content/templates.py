@@ -175,7 +175,7 @@ def _push_parts(sources: Sources) -> dict[str, jinja2.Template] | None:
 
 
 @lru_cache(maxsize=512)
-def _one_liner(what: str, source: str) -> jinja2.Template:
+def one_liner(what: str, source: str) -> jinja2.Template:
     env = environment(autoescape=False)
     where = f"{what} {source!r}"
     check_names(env, source, where, None)
@@ -183,7 +183,7 @@ def _one_liner(what: str, source: str) -> jinja2.Template:
 
 
 def _line(what: str, source: str, values: dict[str, Any], most: int, advertisement: bool = False) -> str:
-    return finished_line(what, source, fill(_one_liner(what, source), values), most, advertisement)
+    return finished_line(what, source, fill(one_liner(what, source), values), most, advertisement)
 
 
 def finished_line(what: str, source: str, filled: str, most: int, advertisement: bool = False) -> str:

@@ -30,7 +30,7 @@ _TINTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShownProduct:
     """A product as templates see it: `p.title`, `p.price` (text with currency), `p.url`, `p.image_url`, ..."""
 
@@ -60,7 +60,11 @@ def template_values(context: Context, language: str, t: Translate, destinations:
         "shop": shop,
         "customer": customer_values(context.customer),
         "products": [
-            replace(catalogue_values(p, locale), url=link(product_query(p, number, shop, destinations)))
+            replace(
+                catalogue_values(p, locale),
+                url=link(product_query(p, number, shop, destinations)),
+                reason=p.reason or "",
+            )
             for number, p in enumerate(context.products, 1)
         ],
         "locale": locale,
@@ -95,9 +99,9 @@ def shop_query(shop: Shop, destinations: Destinations | None) -> str:
     return destinations.query(shop.url) if destinations else shop.url
 
 
-@lru_cache(maxsize=65_536)  # a catalogue's products return in every mail; their links are each mail's own
+@lru_cache(maxsize=65_536)  # a catalogue's products return in every mail; links and reasons are each mail's own
 def catalogue_values(product: Product, locale: str) -> ShownProduct:
-    """A product as templates see it, without its link."""
+    """A product as templates see it, without its link and reason."""
     title = one_line(product.title) or product.product_id
     tint, ink = _TINTS[zlib.crc32(product.product_id.encode()) % len(_TINTS)]
     return ShownProduct(
@@ -106,7 +110,7 @@ def catalogue_values(product: Product, locale: str) -> ShownProduct:
         price=format_money(product.price, product.currency, locale),
         url="",
         image_url=web_address(product.image_url) or "",
-        reason=product.reason or "",
+        reason="",
         initial=next((c.upper() for c in title if c.isalnum()), "·"),
         tint=tint,
         tint_ink=ink,

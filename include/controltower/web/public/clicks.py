@@ -1,4 +1,5 @@
-"""The links in messages: the click is noted, the browser led on. Guard: the message's token, the destination's own."""
+"""The links in messages: the click is noted, the browser led on. Guard: the message's token, and a signature over where
+the link leads."""
 
 from __future__ import annotations
 
