@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from controltower.errors import BadSettings
 
+UTM_VALUE: Final = re.compile(r"\{(channel|campaign|variant)\}")
 INCLUDE = Path(__file__).resolve().parents[1]  # the folder that holds campaigns, templates and shops
 
 
@@ -44,6 +45,27 @@ class FrequencyCap(BaseModel):
     most: int = Field(ge=1)
     days: int = Field(ge=1)
     channel: str | None = None
+
+
+class Utm(BaseModel):
+    """The UTM parameters of the links in messages, by which the shop's analytics tell where a visit came from.
+
+    Each may hold {channel}, {campaign} and {variant}; an empty one is left out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = "controltower"
+    medium: str = "{channel}"
+    campaign: str = "{campaign}"
+    content: str = "{variant}"
+
+    @field_validator("*")
+    @classmethod
+    def _known_values(cls, value: str) -> str:
+        if "{" in UTM_VALUE.sub("", value) or "}" in UTM_VALUE.sub("", value):
+            raise ValueError(f"{value!r} may hold {{channel}}, {{campaign}} and {{variant}}, no other braces")
+        return value
 
 
 class Shop(BaseModel):
@@ -70,6 +92,9 @@ class Shop(BaseModel):
         default=False, description="the orders are a recording of the past: no message of ours can have caused them"
     )
     frequency_caps: list[FrequencyCap] = []
+    utm: Utm | Literal[False] = Field(
+        default=Utm(), description="the UTM parameters of links to the shop; false: none are added"
+    )
     simulated: list[str | dict[str, str]] = Field(
         default=[], description="what in the data is made up, shown where it shows; as text, or as text by language"
     )

@@ -220,7 +220,7 @@ def test_a_click_in_the_inbox_leads_to_the_shop(
 ) -> None:
     message_id, _ = mail
     shown = open_mail(demo, marketer, message_id)
-    product = shown.locator('a[href*="product="]').first
+    product = shown.locator('a[href*=";p="]').first
     address = html.unescape(product.get_attribute("href") or "")
     assert address.startswith(f"{demo.public}/c")
     keep(marketer.page, "mail")
@@ -235,7 +235,7 @@ def test_a_click_in_the_inbox_leads_to_the_shop(
     tab.close()
     (event,) = noted(demo, message_id)
     assert (event.event, event.machine) == ("clicked", False)
-    assert event.detail["product_id"] == parse_qs(urlsplit(address).query)["product"][0]
+    assert event.detail["product_id"] == parse_qs(urlsplit(address).query, separator=";")["p"][0]
 
 
 def test_a_customer_unsubscribes_in_their_language(

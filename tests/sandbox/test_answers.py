@@ -226,7 +226,7 @@ def test_what_came_twice_is_decided_about_once(inbox: Inbox, listener: Listener)
 
 def test_no_link_leads_out_of_the_public_app(inbox: Inbox, listener: Listener) -> None:
     emails, _ = inbox.addresses()
-    elsewhere = f'<a href="{listener.url.replace("127.0.0.1", "localhost")}/cx?product=P00001">x</a>'
+    elsewhere = f'<a href="{listener.url.replace("127.0.0.1", "localhost")}/cx?to=x;p=P00001;s=x">x</a>'
     for customer, email in list(emails.items())[:80]:
         inbox.mail(email, [], SENT, f"{customer[1:]:c>32}", html=elsewhere)
     inbox.at(WEEKS)

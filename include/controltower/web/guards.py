@@ -7,8 +7,8 @@ from typing import Final
 # (method, path) -> guard. "open" shows nothing of anybody and changes nothing.
 PUBLIC: Final[dict[tuple[str, str], str]] = {
     ("POST", "/webhooks/sendgrid"): "SendGrid's signature over timestamp and raw body, its age",
-    ("GET", "/c{token}"): "link token for click, over message, destination, product and position",
-    ("HEAD", "/c{token}"): "link token for click, over message, destination, product and position",
+    ("GET", "/c{token}"): "link token for click; a signature over destination, product and position",
+    ("HEAD", "/c{token}"): "link token for click; a signature over destination, product and position",
     ("GET", "/u{token}"): "link token for unsubscribe; changes nothing",
     ("POST", "/u{token}"): "link token for unsubscribe",
     ("GET", "/p{token}"): "link token for preferences; changes nothing",
