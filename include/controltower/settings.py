@@ -1,7 +1,7 @@
 """Settings: environment variables named CONTROLTOWER_*, and the shop's own file.
 
 A provider's credentials come from the environment or, inside Airflow, from the connections
-`sendgrid_default` and `fcm_default`.
+`sendgrid_default`, `smtp_default` and `fcm_default`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -35,6 +35,19 @@ class Sender(BaseModel):
     email: str
     contact: str = Field(description="telephone or address for questions, shown in every mail")
     postal_address: str
+    reply_to: str | None = Field(default=None, description="where answers to mails go, if not to `email`")
+
+
+class SendGridOptions(BaseModel):
+    """What SendGrid does with the shop's mails beside sending them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    asm_group_id: int | None = Field(default=None, ge=1, description="the unsubscribe group that mails belong to")
+    ip_pool_name: str | None = Field(default=None, min_length=2, max_length=64)
+    categories: list[Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]] = Field(
+        default=[], max_length=8, description="beside the campaign's own two; never personal data"
+    )
 
 
 class FrequencyCap(BaseModel):
@@ -95,6 +108,10 @@ class Shop(BaseModel):
     utm: Utm | Literal[False] = Field(
         default=Utm(), description="the UTM parameters of links to the shop; false: none are added"
     )
+    sendgrid: SendGridOptions = SendGridOptions()
+    seed_list: list[str] = Field(
+        default=[], description="who gets test sends: e-mail addresses, and customer ids for their devices and language"
+    )
     simulated: list[str | dict[str, str]] = Field(
         default=[], description="what in the data is made up, shown where it shows; as text, or as text by language"
     )
@@ -153,6 +170,7 @@ class Settings(BaseSettings):
     templates: Path = INCLUDE / "templates"
     public_url: str = Field(default="http://127.0.0.1:8090", description="where customers reach the public app")
     secret_key: SecretStr | None = Field(default=None, description="signs links; by default a key kept in the home")
+    email_provider: str = Field(default="sendgrid", description="which provider sends e-mail: sendgrid or smtp")
     sendgrid_url: str = "https://api.sendgrid.com"
     sendgrid_api_key: SecretStr | None = None
     sendgrid_webhook_keys: str = Field(
@@ -160,6 +178,9 @@ class Settings(BaseSettings):
     )
     webhook_max_age: int = Field(
         default=90_000, ge=1, description="seconds after which a signed request is refused; SendGrid retries for a day"
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None, description="the mail server, as smtp+starttls://user:password@host:587 or smtps://..."
     )
     approvers: str = Field(
         default="", description="Airflow's users who may approve a run, parted by commas; none: anybody but who asked"
@@ -289,7 +310,7 @@ def parse_shop(path: Path) -> Shop:
 
 
 def airflow_connection(name: str) -> dict[str, Any] | None:
-    """Host, password and extra of an Airflow connection; None outside Airflow or where there is none."""
+    """Host, port, login, password and extra of an Airflow connection; None outside Airflow or where there is none."""
     if "AIRFLOW_CTX_DAG_ID" not in os.environ:
         return None
     from airflow.sdk import Connection
@@ -299,4 +320,10 @@ def airflow_connection(name: str) -> dict[str, Any] | None:
         found = Connection.get(name)
     except AirflowNotFoundException:
         return None
-    return {"host": found.host, "password": found.password, "extra": found.extra_dejson}
+    return {
+        "host": found.host,
+        "port": found.port,
+        "login": found.login,
+        "password": found.password,
+        "extra": found.extra_dejson,
+    }

@@ -27,9 +27,10 @@ def member(customer: str, address: str | None = "hash", devices: str = "d", pick
 
 
 def permissions(**sets: dict[str, set[str]]) -> Permissions:
-    nobody: dict[str, set[str]] = {"email": set(), "push": set()}
-    everybody = {"email": set(IDS), "push": set(IDS)}
-    return Permissions(**({"granted": everybody, "night": nobody, "suppressed": nobody, "capped": nobody} | sets))  # type: ignore[arg-type]
+    nobody: dict[str, set[str]] = {"email": set(), "push": set(), "in_app": set()}
+    most = {"email": set(IDS), "push": set(IDS), "in_app": set()}
+    given = {"granted": most, "night": nobody, "suppressed": nobody, "capped": nobody}
+    return Permissions(**{name: by_channel | sets.get(name, {}) for name, by_channel in given.items()})
 
 
 @given(SOME, SOME, SOME, SOME, SOME, SOME)
@@ -76,6 +77,9 @@ def test_each_refusal_has_its_reason_and_the_next_channel_takes_over() -> None:
     assert one(member("c1"), permissions(capped=both)) == ("not_sent", "frequency_cap")
     assert one(member("c1", address=None, devices=""), permissions()) == ("not_sent", "no_address")
     assert one(member("c1", devices=""), permissions()) == ("message", "email")
+    in_app = {"granted": {"email": nobody, "push": nobody, "in_app": {"c1"}}}
+    assert one(member("c1", address=None, devices=""), permissions(**in_app)) == ("message", "in_app")
+    assert one(member("c1"), permissions(**in_app, capped={"in_app": {"c1"}})) == ("not_sent", "frequency_cap")
     bounced = Permissions(**{**vars(permissions()), "suppressed_addresses": {"hash"}, "suppressed_devices": {"d"}})
     assert one(member("c1"), bounced) == ("not_sent", "suppressed")
     assert one(member("c1", devices="de"), bounced) == ("message", "push")

@@ -48,6 +48,7 @@ def test_the_campaigns_that_we_ship_are_valid() -> None:
         ({"audience": {"rules": []}}, "audience.rules"),
         ({"variants": [GOOD["variants"][0]] * 2}, "same name"),  # type: ignore[index]
         ({"variants": [{"name": "a", "subject": {"en": "x"}}]}, "push_title"),
+        ({"channels": ["in_app"]}, "in_app_title and in_app_body"),
         ({"window": {"start": "21:00", "end": "08:00"}}, "before its end"),
     ],
 )

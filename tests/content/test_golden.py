@@ -35,4 +35,6 @@ def test_messages_are_as_kept(
     golden(f"{name}.{language}.html", email.html.replace("><", ">\n<"))  # one element a line, for readable differences
     golden(f"{name}.{language}.txt", email.text)
     rest = {"subject": email.subject, "headers": email.headers, "push": asdict(push)}
+    if "in_app" in template.channels:
+        rest["in_app"] = asdict(template.in_app(context, SUBJECT[language], "{{ products[0].title }}"))
     golden(f"{name}.{language}.json", json.dumps(rest, ensure_ascii=False, indent=2) + "\n")

@@ -96,7 +96,7 @@ def test_the_campaign_to_cancel_is_chosen_from_the_specs(ours: dict[str, Any]) -
 
 def test_a_campaigns_form_is_filled_from_its_spec(ours: dict[str, Any]) -> None:
     form = ours["dags"]["campaign_picked_for_you"]["params"]
-    assert form["channels"]["default"] == form["channels"]["examples"] == ["push", "email"]
+    assert form["channels"]["default"] == form["channels"]["examples"] == ["push", "email", "in_app"]
     assert form["variants"]["default"] == ["personal", "product_first"]
     assert form["holdout"]["default"] == 0.1
     assert form["at_most"]["default"] == 1000

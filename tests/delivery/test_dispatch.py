@@ -16,6 +16,7 @@ from controltower import clock, settings
 from controltower.delivery import dispatch as dispatching
 from controltower.delivery.dispatch import raise_trouble
 from controltower.delivery.policy import unfit_to_send
+from controltower.delivery.providers.registry import provider_of
 from controltower.errors import ProviderDown
 from controltower.ledger import consents, plans, runs, suppressions, tables, work
 from controltower.ledger.database import begin
@@ -23,7 +24,7 @@ from controltower.ledger.database import begin
 from .conftest import CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
-AT_ONCE = 16  # calls that a provider gets together
+AT_ONCE = 16  # calls that SendGrid gets together
 HOUR = timedelta(hours=1)
 
 
@@ -97,9 +98,10 @@ def test_too_late_is_dropped(desk: Desk) -> None:
 @pytest.mark.parametrize("channel", ["email", "push"])
 def test_a_provider_that_is_busy_gets_the_rest_later(desk: Desk, channel: str, kind: str) -> None:
     desk.plan(channel)
-    desk.fault(kind, count=AT_ONCE, seconds=30)
+    asked = AT_ONCE if channel == "email" else N
+    desk.fault(kind, count=asked, seconds=30)
     report = desk.dispatch()
-    assert report.requests == {"retry": AT_ONCE}
+    assert report.requests == {"retry": asked}
     with pytest.raises(ProviderDown):
         raise_trouble(report)
     assert desk.dispatch().batches == 0  # the pause holds
@@ -107,6 +109,16 @@ def test_a_provider_that_is_busy_gets_the_rest_later(desk: Desk, channel: str, k
     assert desk.dispatch().requests == {"sent": N}
     assert desk.caught()["duplicates"] == 0
     assert sum(desk.totals().accepted.values()) == N
+
+
+def test_what_must_be_sent_again_waits_although_the_rest_left(desk: Desk) -> None:
+    desk.plan()
+    desk.fault("429", count=3, seconds=30)
+    report = desk.dispatch()
+    assert (report.requests, report.trouble) == ({"sent": N - 3, "retry": 3}, {})
+    assert desk.dispatch().batches == 0
+    desk.retry_now()
+    assert desk.dispatch().requests == {"sent": 3}
 
 
 @pytest.mark.parametrize(("kind", "arrived"), [("500", 0), ("drop", 3)])
@@ -215,8 +227,8 @@ def test_a_mail_held_up_until_after_the_window_waits_for_the_morning(desk: Desk)
 
 def test_a_push_that_was_tried_waits_with_its_attempts(desk: Desk) -> None:
     desk.plan("push", due_at=NOW + 8 * HOUR)
-    desk.fault("503", count=AT_ONCE)
-    assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": AT_ONCE}
+    desk.fault("503", count=N)
+    assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": N}
     desk.retry_now()
     assert desk.dispatch(NOW + 10 * HOUR).deferred == N
     desk.retry_now()
@@ -270,9 +282,13 @@ def test_an_interrupted_dispatch_notes_the_answers_it_had_and_gives_the_batch_ba
 def test_a_placeholder_sender_or_a_plain_http_link_never_leaves_this_machine(desk: Desk) -> None:
     shop = settings.load_shop(desk.settings)
     real = desk.settings.model_copy(update={"sendgrid_url": "https://api.sendgrid.com"})
-    assert "placeholder" in str(unfit_to_send(real, shop, "email"))
+
+    def unfit(conf: settings.Settings, whose: settings.Shop) -> str | None:
+        return unfit_to_send(conf, whose, provider_of(conf, "email"))
+
+    assert "placeholder" in str(unfit(real, shop))
     sender = shop.sender.model_copy(update={"email": "hello@haru.kr"})
     named = shop.model_copy(update={"sender": sender})
-    assert "https" in str(unfit_to_send(real, named, "email"))
-    assert unfit_to_send(real.model_copy(update={"public_url": "https://m.haru.kr"}), named, "email") is None
-    assert unfit_to_send(desk.settings, shop, "email") is None
+    assert "https" in str(unfit(real, named))
+    assert unfit(real.model_copy(update={"public_url": "https://m.haru.kr"}), named) is None
+    assert unfit(desk.settings, shop) is None

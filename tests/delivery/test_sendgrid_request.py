@@ -17,7 +17,7 @@ def test_the_request_holds_this_and_nothing_else() -> None:
     shop = parse_shop(INCLUDE / "shops" / "simulated.yaml")
     email = Email("제목", "<p>안녕하세요</p>", "안녕하세요", {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"})
     one = Outgoing(1, MESSAGE_ID, "c0@customers.example", email)
-    request = sendgrid.payload(one, Envelope(shop, "spring", "a", timedelta(days=1)))
+    request = sendgrid.payload([one], Envelope(shop, "spring", "a", timedelta(days=1)))
     assert request == {
         "from": {"email": "hello@haru.example", "name": "하루상점 Haru"},
         "subject": "제목",

@@ -78,7 +78,8 @@ class Story:
                 taken = [m.seq for m in batch.messages if only is None or m.customer_id in only]
                 refused = [(m.seq, "not_sent", "suppressed") for m in batch.messages if m.seq not in taken]
                 if taken:
-                    (call,) = work.open_requests(ledger, batch, token, batch.channel, [(taken, None)], at)
+                    provider = {"email": "sendgrid", "push": "fcm"}[batch.channel]
+                    (call,) = work.open_requests(ledger, batch, token, provider, [(taken, None)], at)
                     work.close_requests(ledger, batch, token, [{"request_id": call, "state": state}], at)
                 work.drop(ledger, batch, token, refused, at)
                 work.release(ledger, work.read(ledger, batch.batch_id), token, at)

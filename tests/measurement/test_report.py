@@ -84,7 +84,7 @@ def test_a_push_is_accepted_and_never_delivered(told: Story) -> None:
     assert (push["accepted"], push["clicked"], push["ordered"]) == (3, 1, 2)
     why = reasons(found, "channel", "push")
     for name in ("delivered", "bounced", "opened", "complained", "delivery_rate", "open_rate"):
-        assert push[name] is None and why[name] == "push_tells_nothing"
+        assert push[name] is None and why[name] == "not_told"
     assert push["click_rate"] == pytest.approx(1 / 3)
     assert "audience" not in push  # known of the run only
 

@@ -44,7 +44,7 @@ def send(settings: Settings, at: datetime, states: Sequence[str] = (), channel: 
         while claimed := work.claim(ledger, at, [channel]):
             batch, token = claimed
             members = [([m.seq], None) for m in batch.unsettled]
-            ids = work.open_requests(ledger, batch, token, "sendgrid", members, at)
+            ids = work.open_requests(ledger, batch, token, {"email": "sendgrid", "push": "fcm"}[channel], members, at)
             numbers = [int(m.customer_id[1:]) for m in batch.unsettled]
             ended = [states[n] if n < len(states) else "sent" for n in numbers]
             rows = [{"request_id": i, "state": s, "reason": None} for i, s in zip(ids, ended, strict=True)]

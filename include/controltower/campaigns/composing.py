@@ -79,6 +79,14 @@ class Composer:
             destinations=self._destinations("push", variant),
         )
 
+    def in_app(self, context: Context, variant: str) -> Push:
+        words = self._variant(variant)
+        return self.template.in_app(
+            context,
+            title=in_language(words.in_app_title, context.locale, self.shop),
+            body=in_language(words.in_app_body, context.locale, self.shop),
+        )
+
     def context(
         self,
         contact: Contact,
@@ -111,13 +119,15 @@ class Composer:
 
         Raises BadSpec where one can't be rendered.
         """
-        emails, pushes = [], []
+        emails, pushes, in_apps = [], [], []
         for v in self.spec.variants:
             if "email" in self.spec.channels:
                 emails += [(v.subject[tag], in_language(v.preheader, tag, self.shop)) for tag in v.subject]
             if "push" in self.spec.channels:
                 pushes += [(v.push_title[tag], in_language(v.push_body, tag, self.shop)) for tag in v.push_title]
-        return templates.check(self.template, self.shop, emails, pushes)
+            if "in_app" in self.spec.channels:
+                in_apps += [(v.in_app_title[tag], in_language(v.in_app_body, tag, self.shop)) for tag in v.in_app_title]
+        return templates.check(self.template, self.shop, emails, pushes, in_apps)
 
     def _lines(self, context: Context, variant: str) -> tuple[str, str]:
         words = self._variant(variant)

@@ -15,7 +15,7 @@ from controltower.campaigns.specs import Spec
 from controltower.ledger.plans import Decision
 from controltower.settings import Shop
 
-POLICY_VERSION = "2"  # raise it when the meaning of a decision changes
+POLICY_VERSION = "3"  # raise it when the meaning of a decision changes
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def _decide(
     if member.subject_id in permissions.in_earlier_version:
         return end("not_sent", "in_earlier_version")
     if not open_channels:
-        return end("not_sent", refused[spec.channels[-1]])
+        allowed = [reason for reason in refused.values() if reason != "no_consent"]
+        return end("not_sent", allowed[-1] if allowed else "no_consent")
     if len(picks) < spec.recommend.minimum:
         return end("not_sent", "too_few_products")
     channel = open_channels[0]

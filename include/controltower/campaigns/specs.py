@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from controltower.audiences.rules import Rule
 from controltower.errors import BadSpec
 
-Channel = Literal["email", "push"]
+Channel = Literal["email", "push", "in_app"]
 
 
 class _Part(BaseModel):
@@ -54,7 +54,7 @@ class Window(_Part):
 
 
 class Variant(_Part):
-    """A creative: its subject line (e-mail) and title (push), as Jinja text by language."""
+    """A creative: its subject line (e-mail), its title and text (push, in-app), as Jinja text by language."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")
     weight: float = Field(default=1.0, gt=0)
@@ -62,6 +62,8 @@ class Variant(_Part):
     preheader: dict[str, str] = {}
     push_title: dict[str, str] = {}
     push_body: dict[str, str] = {}
+    in_app_title: dict[str, str] = {}
+    in_app_body: dict[str, str] = {}
 
 
 class Recommend(_Part):
@@ -113,8 +115,12 @@ class Spec(_Part):
         if len(set(self.channels)) < len(self.channels):
             raise ValueError("a channel is named twice")
         for variant in self.variants:
-            if "push" in self.channels and not (variant.push_title and variant.push_body):
-                raise ValueError(f"variant {variant.name} needs push_title and push_body: the campaign uses push")
+            for channel in ("push", "in_app"):
+                needed = (f"{channel}_title", f"{channel}_body")
+                if channel in self.channels and not all(getattr(variant, name) for name in needed):
+                    raise ValueError(
+                        f"variant {variant.name} needs {' and '.join(needed)}: the campaign uses {channel}"
+                    )
         return self
 
     @property

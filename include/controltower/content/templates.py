@@ -1,7 +1,7 @@
 """Templates: loaded and compiled once, then filled in for each customer.
 
-A template `win_back` is email/win_back.mjml with email/win_back.txt, or push/win_back.yaml, or all of them, and the
-wording in locales/*.yaml. What a template may use is listed in values.py.
+A template `win_back` is email/win_back.mjml with email/win_back.txt, or push/win_back.yaml, or in_app/win_back.yaml, or
+all of them, and the wording in locales/*.yaml. What a template may use is listed in values.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from controltower.content.links import Destinations
 from controltower.content.locales import Locales, Translate, parse_locale
 from controltower.content.message import GMAIL_CLIPS_AT, Context, Email, Product, Push
 from controltower.content.push import LIMIT, payload_size
-from controltower.content.sources import Sources, read_sources
+from controltower.content.sources import NOTICES, Sources, read_sources
 from controltower.content.text import label_advertisement, one_line, shorten
 from controltower.content.values import template_values
 from controltower.errors import BadSpec
@@ -58,13 +58,13 @@ class Template:
     page: str  # the e-mail's HTML, with its Jinja in it
     _html: jinja2.Template | None
     _text: jinja2.Template | None
-    _push: Mapping[str, jinja2.Template] | None
+    _notices: Mapping[str, Mapping[str, jinja2.Template]]  # push and in_app, where there is a design
     _places: Places
     _translators: dict[tuple[str, ...], Translate] = field(default_factory=dict)
 
     @property
     def channels(self) -> list[str]:
-        return [c for c, design in (("email", self._html), ("push", self._push)) if design is not None]
+        return [*["email"] * (self._html is not None), *self._notices]
 
     def email(
         self, context: Context, subject: str, preheader: str = "", destinations: Destinations | None = None
@@ -84,16 +84,24 @@ class Template:
         )
 
     def push(self, context: Context, title: str, body: str, destinations: Destinations | None = None) -> Push:
-        """The push for one customer. Korea's adverts end with a line that names the sender and the way to refuse."""
-        if self._push is None:
-            raise BadSpec(f"The template {self.name!r} has no push.", f"Write push/{self.name}.yaml.")
+        """The push for one customer."""
+        return self._notice("push", context, title, body, destinations)
+
+    def in_app(self, context: Context, title: str, body: str, destinations: Destinations | None = None) -> Push:
+        """The message that the app shows to one customer; its form is a push's."""
+        return self._notice("in_app", context, title, body, destinations)
+
+    def _notice(self, channel: str, context: Context, title: str, body: str, destinations: Destinations | None) -> Push:
+        """Korea's adverts end with a line that names the sender and the way to refuse."""
+        if channel not in self._notices:
+            raise BadSpec(f"The template {self.name!r} has no {channel}.", f"Write {channel}/{self.name}.yaml.")
         values = self._values(context, destinations)
         shown_title = _line("title", title, values, TITLE_LENGTH, context.advertisement)
         shown_body = _line("body", body, values, BODY_LENGTH)
         if context.advertisement:
             sender = context.shop.sender
-            shown_body += "\n" + one_line(values["t"]("push.footer", sender=sender.name, contact=sender.contact))
-        filled = {key: fill(part, values).strip() for key, part in self._push.items()}
+            shown_body += "\n" + one_line(values["t"](f"{channel}.footer", sender=sender.name, contact=sender.contact))
+        filled = {key: fill(part, values).strip() for key, part in self._notices[channel].items()}
         url, image = filled.pop("url", ""), filled.pop("image_url", "")
         return Push(
             title=shown_title,
@@ -140,7 +148,7 @@ def _compile(sources: Sources) -> Template:
         page=page,
         _html=html,
         _text=text,
-        _push=_push_parts(sources),
+        _notices={c: parts for c in NOTICES if (parts := _notice_parts(sources, c)) is not None},
         _places=places,
     )
 
@@ -163,9 +171,9 @@ def text_loader(files: Mapping[str, str]) -> jinja2.BaseLoader:
     return jinja2.FunctionLoader(lambda name: (files[name], f"email/{name}", None) if name in files else None)
 
 
-def _push_parts(sources: Sources) -> dict[str, jinja2.Template] | None:
-    """The Jinja parts of a push design: url, image_url and data.<key>."""
-    path = f"push/{sources.name}.yaml"
+def _notice_parts(sources: Sources, channel: str) -> dict[str, jinja2.Template] | None:
+    """The Jinja parts of a push or in-app design: url, image_url and data.<key>."""
+    path = f"{channel}/{sources.name}.yaml"
     source = sources.get(path)
     if source is None:
         return None
@@ -174,7 +182,7 @@ def _push_parts(sources: Sources) -> dict[str, jinja2.Template] | None:
     env = environment(autoescape=False)
     for key, part in found.items():
         if key not in {"url", "image_url"} and not key.startswith("data."):
-            raise BadSpec(f"{path}: {key} is unknown.", "A push design has url, image_url and data.")
+            raise BadSpec(f"{path}: {key} is unknown.", "A design has url, image_url and data.")
         if key.removeprefix("data.").startswith(_FCM_RESERVED) and key.startswith("data."):
             raise BadSpec(f"{path}: FCM keeps the name {key} for itself.", "Choose another name.")
         check_names(env, part, f"{path} {key}", None)
@@ -223,14 +231,15 @@ def check(
     shop: Shop,
     emails: Sequence[tuple[str, str]] = (),
     pushes: Sequence[tuple[str, str]] = (),
+    in_apps: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
     """Render with sample customers in every language; what a marketer should know comes back as sentences.
 
-    `emails` are the campaign's (subject, preheader) sources, `pushes` its (title, body) sources, one per variant;
-    without them the template is tried with plain lines. Raises BadSpec where something can't be rendered.
+    `emails` are the campaign's (subject, preheader) sources, `pushes` and `in_apps` its (title, body) sources,
+    one per variant; without any the template is tried with plain lines. Raises BadSpec where one can't be rendered.
     """
-    emails = emails or ([("Sample", "Sample")] if "email" in template.channels and not pushes else [])
-    pushes = pushes or ([("Sample", "Sample")] if "push" in template.channels and not emails else [])
+    if not (emails or pushes or in_apps):
+        emails, pushes, in_apps = ([("Sample", "Sample")] * (c in template.channels) for c in ("email", *NOTICES))
     warnings: list[str] = []
     for context in samples(template, shop):
         language = context.locale
@@ -247,6 +256,8 @@ def check(
             shown = {"title": push.title, "body": push.body, "image": push.image_url or ""}
             if payload_size({"notification": shown, "data": push.data}) > LIMIT:
                 warnings.append(f"{template.name} in {language} makes pushes over {LIMIT:,} bytes: they get cut.")
+        for title, body in in_apps:
+            template.in_app(context, title, body)
     return list(dict.fromkeys(warnings))
 
 

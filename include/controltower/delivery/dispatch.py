@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,12 +15,13 @@ from typing import Any
 from controltower import clock
 from controltower.campaigns import specs
 from controltower.campaigns.composing import Composer
+from controltower.content.splitting import SplitEmail
 from controltower.data.lake import Reading
 from controltower.delivery import last_check
 from controltower.delivery.people import People
 from controltower.delivery.policy import unfit_to_send
-from controltower.delivery.providers import fcm, sendgrid
 from controltower.delivery.providers.base import Envelope, Outgoing, Parcel, Provider, Result
+from controltower.delivery.providers.registry import CHANNELS, provider_of
 from controltower.errors import BadSettings, BadSpec, ProviderDown
 from controltower.ledger import runs, suppressions, work
 from controltower.ledger.database import begin, reading
@@ -29,7 +30,6 @@ from controltower.settings import Settings, Shop
 
 log = logging.getLogger(__name__)
 
-PROVIDERS: dict[str, Callable[[Settings], Provider]] = {"email": sendgrid.SendGrid, "push": fcm.Fcm}
 _FRESH = 2.0  # seconds: what leaves later than this after its last check is checked again
 _MOST = 1000  # messages a request
 _PAUSE = 30.0  # seconds before a provider in trouble is tried again, doubled with each attempt
@@ -62,6 +62,7 @@ class Work:
     who: Mapping[str, Contact]
     chosen: Mapping[str, Mapping[str, Any]]
     refusals: int = 0  # in a row
+    wait: float = 0.0  # seconds until what must be sent again may be
 
 
 class Stop(Exception):
@@ -96,7 +97,7 @@ class Dispatcher:
         return self.report
 
     def _claim(self) -> tuple[work.Batch, str] | None:
-        channels = [c for c in PROVIDERS if c not in self.report.trouble]
+        channels = [c for c in CHANNELS if c not in self.report.trouble]
         with begin(self.settings) as ledger:
             return work.claim(ledger, self._now(), channels) if channels else None
 
@@ -143,6 +144,8 @@ class Dispatcher:
             while leaving and time.monotonic() - checked_at < _FRESH:
                 self._send(job, self._compose(job, leaving), _MOST)
             unchecked = [message for message, _ in leaving]
+        if job.wait:
+            raise Stop(job.wait)
 
     def _check(self, job: Work, some: Sequence[work.Message]) -> list[tuple[work.Message, Contact]]:
         """Ask the ledger once more; what may not leave gets its outcome or its new time here."""
@@ -171,12 +174,15 @@ class Dispatcher:
             work.drop(ledger, batch, token, dropped, self._now())
 
     def _compose(self, job: Work, leaving: Leaving) -> list[Outgoing]:
-        """As many of the messages as go out together: the provider's calls at once, each as full as may be."""
+        """As many of the messages as go out together: all that come in halves, of others the calls at once."""
         composed: list[Outgoing] = []
-        while leaving and len(composed) < job.provider.at_once:
+        whole = 0
+        while leaving and whole < job.provider.at_once:
             message, contact = leaving.popleft()
             try:
-                composed.extend(self._composed(job, message, contact))
+                for one in self._composed(job, message, contact):
+                    composed.append(one)
+                    whole += type(one.content) is not SplitEmail
             except BadSpec as e:
                 log.warning("message %s can't be composed: %s", message.message_id, e.what)
                 self._drop(job.batch, job.token, [(message.seq, "rejected", "not_composed")])
@@ -188,8 +194,13 @@ class Dispatcher:
         context = composer.context(contact, picks, self._people.items, message.message_id)
         if batch.channel == "email":
             assert contact.email is not None  # policy refuses those without
-            email = composer.email(context, batch.variant)
-            yield Outgoing(message.seq, message.message_id, contact.email, email)
+            email = composer.split_email if job.provider.splits else composer.email
+            yield Outgoing(message.seq, message.message_id, contact.email, email(context, batch.variant))
+            return
+        if batch.channel == "in_app":
+            yield Outgoing(
+                message.seq, message.message_id, message.customer_id, composer.in_app(context, batch.variant)
+            )
             return
         push = composer.push(context, batch.variant)
         tried = batch.attempts_of(message.seq)
@@ -223,11 +234,11 @@ class Dispatcher:
             with begin(self.settings) as ledger:
                 work.close_requests(ledger, batch, job.token, rows, self._now())
                 for parcel, result in zip(parcels, results, strict=True):
-                    if parcel.device_id is not None and result.reason in fcm.DEAD_TOKEN:
+                    if result.suppress:
                         dead = suppressions.address_hash(self._key, parcel.outgoing[0].to)
                         suppressions.add(
-                            ledger, "address", dead, channel="push", reason="dead_token", source=provider.name,
-                            now=self._now(),
+                            ledger, "address", dead, channel=batch.channel, reason=result.suppress,
+                            source=provider.name, now=self._now(),
                         )  # fmt: skip
         self.report.requests.update(r.state for r in results)
         self._stop_in_trouble(job, results)
@@ -239,19 +250,21 @@ class Dispatcher:
 
     def _stop_in_trouble(self, job: Work, results: Sequence[Result]) -> None:
         """Stop where the provider can't be used now, or refuses one message after the other."""
-        for r in results:  # dead tokens come in rows: old devices
-            refused = r.state == "rejected" and r.reason not in fcm.DEAD_TOKEN
+        for r in results:  # dead addresses come in rows: old customers
+            refused = r.state == "rejected" and not r.of_address
             job.refusals = job.refusals + 1 if refused else 0 if r.state in ("sent", "rejected") else job.refusals
+        later = [r.retry_in or _pause(job.batch) for r in results if r.state == "retry" and r.reason != _TOGETHER]
+        job.wait = max([job.wait, *later])
         stop = next((r.stop for r in results if r.stop), None)
-        none_left = all(r.state in ("retry", "unknown") and r.reason != _TOGETHER for r in results)
+        none_left = all(r.state in ("retry", "unknown") and not r.of_address and r.reason != _TOGETHER for r in results)
         if results and (stop or none_left or job.refusals >= _REFUSALS):
             self.report.trouble[job.batch.channel] = stop or f"{job.provider.name}: {results[-1].reason}"
             raise Stop(max((r.retry_in for r in results if r.retry_in), default=_pause(job.batch)))
 
     def _provider(self, channel: str) -> Provider:
         if channel not in self._providers:
-            provider = PROVIDERS[channel](self.settings)
-            if unfit := unfit_to_send(self.settings, self.shop, channel):
+            provider = provider_of(self.settings, channel)
+            if unfit := unfit_to_send(self.settings, self.shop, provider):
                 raise BadSettings(unfit, "`controltower doctor` tells all that is amiss.")
             self._providers[channel] = provider
         return self._providers[channel]
@@ -285,6 +298,8 @@ def _told_apart(parcel: Parcel, result: Result) -> Result:
 
 def _post(provider: Provider, parcel: Parcel) -> Result:
     """Post, and whatever goes wrong in our own code is an unknown outcome too; its text could quote an address."""
+    if parcel.refused:
+        return parcel.refused
     try:
         return provider.post(parcel)
     except Exception as e:

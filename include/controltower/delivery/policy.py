@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from controltower.campaigns import timing
 from controltower.campaigns.specs import Window
+from controltower.delivery.providers.base import Provider
 from controltower.profiles.contacts import Contact
 from controltower.settings import Settings, Shop
 
@@ -71,12 +72,12 @@ def refusal(
     return None
 
 
-def unfit_to_send(settings: Settings, shop: Shop, channel: str) -> str | None:
+def unfit_to_send(settings: Settings, shop: Shop, provider: Provider) -> str | None:
     """Why messages may not leave this machine yet; None where they may, or go to this machine's own sandbox.
 
     The law wants a sender who can be reached, and mailbox providers an https link to unsubscribe (RFC 8058).
     """
-    if is_local(settings.sendgrid_url if channel == "email" else settings.fcm_url):
+    if provider.local:
         return None
     sender = shop.sender
     if sender.email.endswith(".example") or "(postal address)" in sender.postal_address:

@@ -69,7 +69,7 @@ def _counted(cell: Cell) -> Counter[str]:
     else:
         counted["accepted"] = cell.messages
         counted.update(cell.flags)
-        if cell.channel in TELLING:
+        if cell.provider in TELLING:
             counted["told"] = cell.messages
         else:  # a click on a push proves that it arrived, yet most arrivals stay unseen: none is called delivered
             counted["delivered"] = 0

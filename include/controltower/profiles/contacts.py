@@ -36,7 +36,8 @@ class Contact:
 
     @property
     def channels(self) -> frozenset[str]:
-        return frozenset([*["email"] * bool(self.email), *["push"] * bool(self.devices)])
+        """The ways to reach them; an app can fetch messages for any customer."""
+        return frozenset(["in_app", *["email"] * bool(self.email), *["push"] * bool(self.devices)])
 
 
 def contact_of(reading: Reading, shop: Shop, customer_id: str) -> Contact | None:
@@ -51,7 +52,7 @@ def contacts(reading: Reading, shop: Shop, customers: Collection[str]) -> dict[s
     devices = reading.of("devices", "customer_id", customers, seen)
     newest = [("last_seen_at", "descending", "at_end"), ("device_id", "ascending", "at_end")]
     for customer, device_id, token, platform, _ in _rows(devices.sort_by(newest)):
-        if token is not None:
+        if token and not token.isspace():
             devices_of.setdefault(customer, []).append(Device(device_id, token, platform))
     columns = ("customer_id", "email", "locale", "country", "timezone", *_ATTRIBUTES)
     zones: dict[str | None, ZoneInfo] = {}
