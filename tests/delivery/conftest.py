@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from controltower import clock, settings
 from controltower.data.lake import Lake
 from controltower.delivery.dispatch import Dispatcher, Report
+from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.ledger import reports
 from controltower.ledger.database import begin
 from controltower.ledger.tables import batches
@@ -99,8 +100,15 @@ def inbox(open_inbox: Running) -> Running:
 
 
 @pytest.fixture
-def desk(ledger_settings: Settings, inbox: Running, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A desk on each database."""
+def desk(batching_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk on each database, whose mails go out one in a request: a fault then meets one message."""
+    monkeypatch.setattr(SendGrid, "splits", False)
+    return batching_desk
+
+
+@pytest.fixture
+def batching_desk(ledger_settings: Settings, inbox: Running, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk on each database, whose mails of one layout share a request."""
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_URL", inbox.url)
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", inbox.api_key)
     monkeypatch.setenv("CONTROLTOWER_FCM_URL", inbox.url)
