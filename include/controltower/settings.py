@@ -10,19 +10,29 @@ import os
 import re
 import secrets
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, time
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from controltower.errors import BadSettings
 
 UTM_VALUE: Final = re.compile(r"\{(channel|campaign|variant)\}")
+GRACE_HOURS = {"email": 72, "push": 1}  # mail is tried for three days; FCM tells nothing, at most a click does
 INCLUDE = Path(__file__).resolve().parents[1]  # the folder that holds campaigns, templates and shops
 
 
@@ -81,6 +91,26 @@ class Utm(BaseModel):
         return value
 
 
+class QuietHours(BaseModel):
+    """From `start` until `end`, also over midnight."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: time
+    end: time
+
+    @model_validator(mode="after")
+    def _not_always(self) -> QuietHours:
+        if self.start == self.end:
+            raise ValueError("quiet_hours must end at another time than they start")
+        return self
+
+    def hold(self, local: time) -> bool:
+        if self.start < self.end:
+            return self.start <= local < self.end
+        return local >= self.start or local < self.end
+
+
 class Shop(BaseModel):
     """The shop's own file, `shop.yaml` in the home."""
 
@@ -112,6 +142,10 @@ class Shop(BaseModel):
     seed_list: list[str] = Field(
         default=[], description="who gets test sends: e-mail addresses, and customer ids for their devices and language"
     )
+    quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")
+    grace_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default=GRACE_HOURS, description="by channel: how long a message is waited for whose answer was lost"
+    )
     simulated: list[str | dict[str, str]] = Field(
         default=[], description="what in the data is made up, shown where it shows; as text, or as text by language"
     )
@@ -124,6 +158,11 @@ class Shop(BaseModel):
         except (KeyError, ValueError, OSError):
             raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Seoul") from None
         return value
+
+    @field_validator("grace_hours")
+    @classmethod
+    def _each_channel(cls, value: dict[str, int]) -> dict[str, int]:
+        return GRACE_HOURS | value
 
     @field_validator("country", "currency")
     @classmethod

@@ -35,10 +35,12 @@ class Desk:
     run_id: int = 0
     customers: list[str] = field(default_factory=lambda: list(CUSTOMERS))
 
-    def plan(self, channel: str = "email", due_at: datetime = NOW, campaign: str = "picked_for_you") -> int:
-        """Plan a message to every customer."""
+    def plan(
+        self, channel: str = "email", due_at: datetime = NOW, campaign: str = "picked_for_you", **changes: Any
+    ) -> int:
+        """Plan a message to every customer; the campaign's spec with changes."""
         self.run_id = small_shop.plan(
-            self.settings, self.customers, NOW, channel=channel, due_at=due_at, campaign=campaign
+            self.settings, self.customers, NOW, channel=channel, due_at=due_at, campaign=campaign, **changes
         )
         return self.run_id
 

@@ -83,7 +83,7 @@ def test_frequency_caps_hold_over_campaigns(desk: Desk) -> None:
 
 def test_a_push_waits_out_koreas_night(desk: Desk) -> None:
     desk.plan("push", due_at=NOW + 8 * HOUR)
-    assert desk.dispatch(NOW + 10 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 10 * HOUR).deferred == {"night_in_korea": N}
     assert desk.dispatch(NOW + 19 * HOUR).batches == 0
     assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
 
@@ -221,7 +221,7 @@ def test_a_template_edited_after_planning_holds_the_run_back(
 
 def test_a_mail_held_up_until_after_the_window_waits_for_the_morning(desk: Desk) -> None:
     desk.plan(due_at=NOW + 8 * HOUR)
-    assert desk.dispatch(NOW + 15 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 15 * HOUR).deferred == {"outside_window": N}
     assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
 
 
@@ -230,7 +230,7 @@ def test_a_push_that_was_tried_waits_with_its_attempts(desk: Desk) -> None:
     desk.fault("503", count=N)
     assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": N}
     desk.retry_now()
-    assert desk.dispatch(NOW + 10 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 10 * HOUR).deferred == {"night_in_korea": N}
     desk.retry_now()
     assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
     assert desk.caught()["duplicates"] == 0

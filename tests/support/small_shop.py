@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from controltower.campaigns.specs import find_spec
+from controltower.campaigns.specs import find_spec, validate
 from controltower.content import templates
 from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
@@ -65,10 +65,11 @@ def plan(
     channel: str = "email",
     due_at: datetime | None = None,
     campaign: str = "picked_for_you",
+    **changes: Any,
 ) -> int:
-    """Plan a message of a shipped campaign to each customer. Returns the run id."""
+    """Plan a message of a shipped campaign, its spec with changes, to each customer. Returns the run id."""
     due_at = due_at or now
-    spec = find_spec(conf.campaigns, campaign)
+    spec = validate(find_spec(conf.campaigns, campaign).model_dump(mode="json") | changes, campaign)
     template = templates.load(conf.templates, spec.template)
     with begin(conf) as ledger:
         subjects = plans.subject_ids(ledger, customers, now)

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -97,6 +97,12 @@ class Spec(_Part):
         default=None, ge=0, description="more messages than this wait for a second person; may only be below the shop's"
     )
     attribution_days: int | None = Field(default=None, ge=1, le=90, description="default: the shop's")
+    delivery: Literal["at_most_once", "at_least_once"] = Field(
+        default="at_most_once", description="of a message whose answer was lost: leave it, or send it again"
+    )
+    grace_hours: dict[Channel, Annotated[int, Field(ge=1, le=168)]] = Field(
+        default={}, description="how long to wait for an event before that; default: the shop's"
+    )
     recommend: Recommend = Recommend()
     window: Window = Window()
 
@@ -121,6 +127,12 @@ class Spec(_Part):
                     raise ValueError(
                         f"variant {variant.name} needs {' and '.join(needed)}: the campaign uses {channel}"
                     )
+        expires = self.window.expires_hours
+        if self.delivery == "at_least_once" and any(self.grace_hours.get(c, expires) >= expires for c in self.channels):
+            raise ValueError(
+                f"at_least_once needs grace_hours for each channel, below the window's expires_hours ({expires}):"
+                " what has expired isn't sent again"
+            )
         return self
 
     @property

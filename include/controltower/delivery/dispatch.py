@@ -46,7 +46,7 @@ class Report:
 
     requests: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    deferred: int = 0
+    deferred: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     trouble: dict[str, str] = field(default_factory=dict)
 
@@ -158,13 +158,13 @@ class Dispatcher:
         }
         with reading(self.settings) as ledger:
             facts = last_check.gather(ledger, self.shop, spec.purpose, batch.channel, who, hashes, now, self._key)
-        found = last_check.check(batch, some, who, hashes, facts, spec, now)
+        found = last_check.check(batch, some, who, hashes, facts, spec, self.shop, now)
         if found.dropped:
             self._drop(batch, job.token, found.dropped)
         if found.deferred:
-            self.report.deferred += sum(map(len, found.deferred.values()))
             with begin(self.settings) as ledger:
-                for until, seqs in found.deferred.items():
+                for (until, reason), seqs in found.deferred.items():
+                    self.report.deferred[reason] += len(seqs)
                     work.defer(ledger, batch, job.token, seqs, until)
         return found.may_leave
 

@@ -21,7 +21,7 @@ class Verdicts:
 
     may_leave: list[tuple[work.Message, Contact]] = field(default_factory=list)
     dropped: list[tuple[int, str, str]] = field(default_factory=list)  # seq, outcome, reason
-    deferred: dict[datetime, list[int]] = field(default_factory=dict)
+    deferred: dict[tuple[datetime, str], list[int]] = field(default_factory=dict)  # until when, why -> seqs
 
 
 def check(
@@ -31,6 +31,7 @@ def check(
     hashes: Mapping[str, str],
     facts: Facts,
     spec: Spec,
+    shop: Shop,
     now: datetime,
 ) -> Verdicts:
     """Judge messages of a batch one by one; `hashes` are their address hashes by customer."""
@@ -41,10 +42,10 @@ def check(
             contact = without_suppressed_devices(contact, facts)
         refused = refusal(
             contact, batch.channel, hashes.get(message.customer_id), facts,
-            now=now, expires_at=batch.expires_at, window=spec.window,
+            now=now, expires_at=batch.expires_at, window=spec.window, quiet=shop.quiet_hours,
         )  # fmt: skip
         if refused and refused.until:
-            found.deferred.setdefault(refused.until, []).append(message.seq)
+            found.deferred.setdefault((refused.until, refused.reason), []).append(message.seq)
         elif refused or contact is None:
             found.dropped.append((message.seq, "not_sent", refused.reason if refused else "customer_gone"))
         else:

@@ -12,7 +12,7 @@ from controltower.campaigns import timing
 from controltower.campaigns.specs import Window
 from controltower.delivery.providers.base import Provider
 from controltower.profiles.contacts import Contact
-from controltower.settings import Settings, Shop
+from controltower.settings import QuietHours, Settings, Shop
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def refusal(
     now: datetime,
     expires_at: datetime,
     window: Window,
+    quiet: QuietHours | None,
 ) -> Refusal | None:
     """The first reason that holds, in a fixed order; None: it may leave."""
     if now > expires_at:
@@ -66,9 +67,10 @@ def refusal(
         return Refusal("frequency_cap")
     avoid_night = timing.night_rule_applies(channel, contact.country, contact.zone)
     avoid_night = avoid_night and contact.customer_id not in facts.night
-    if not timing.is_allowed(now, window, contact.zone, avoid_night):
-        until = timing.next_allowed(now, window, contact.zone, avoid_night)
-        return Refusal("expired") if until is None or until > expires_at else Refusal("not_now", until=until)
+    hours = timing.Hours(window, contact.zone, avoid_night, quiet)
+    if why := hours.refusal(now):
+        until = hours.next_allowed(now)
+        return Refusal("expired") if until is None or until > expires_at else Refusal(why, until=until)
     return None
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from controltower.ledger import work
+from controltower.ledger import underway
 from controltower.ledger.database import among
 from controltower.ledger.tables import batches, campaign_runs, decisions, messages, outcomes
 
@@ -64,7 +64,7 @@ def _out_of_pending(
     connection: sa.Connection, since: datetime, until: datetime, customers: Collection[str] | None, channel: str | None
 ) -> Iterator[str]:
     """The customers whose message has left although its batch isn't done."""
-    for batch, left in work.half_sent(connection):
+    for batch, left in underway.half_sent(connection):
         if channel not in (None, batch.channel):
             continue
         for message in batch.messages:

@@ -13,8 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger import events, work
+from controltower.ledger import underway
 from controltower.ledger.sends import UNDELIVERED
+from controltower.ledger.states import known_by
 from controltower.ledger.tables import batches, decisions, delivery_events, messages, outcomes, requests
 
 # What shows that a message arrived: its events may come in any order, and some are lost.
@@ -29,8 +30,9 @@ _AT_ONCE = 1000
 class Cell:
     """How many messages of a channel and variant stand alike, and how many of them each flag is true of.
 
-    `state` is accepted, waiting, not_sent, rejected, unknown or cancelled; `reason` is given with the last four. Cells
-    are there to be summed: several may be of the same kind, and one that takes back what another counts is negative.
+    `state` is accepted, waiting, not_sent, rejected, unknown or cancelled; `reason` is given with the last four, and
+    where an answer was lost. Cells are there to be summed: several may be of the same kind, and one that takes back
+    what another counts is negative.
     """
 
     channel: str
@@ -67,7 +69,7 @@ def cells(
     for row in connection.execute(_counted(run_ids, as_of, flags)):
         found[row.run_id].append(_cell(row, flags))
     # What left already out of batches that still wait moves from waiting to accepted.
-    left = [seq for batch, _ in work.half_sent(connection, run_ids) for seq in batch.accepted]
+    left = [seq for batch, _ in underway.half_sent(connection, run_ids) for seq in batch.accepted]
     for start in range(0, len(left), _AT_ONCE):
         for row in connection.execute(_counted(run_ids, as_of, flags, left[start : start + _AT_ONCE])):
             found[row.run_id] += [_cell(row, flags, -1), _cell(row, flags, 1, "accepted")]
@@ -88,8 +90,6 @@ def _counted(
 ) -> sa.Select[Any]:
     """Messages of these runs, or only `seqs`, by batch, state (their last outcome's, else their batch's) and
     reason.
-
-    One whose answer was lost was taken after all if something came back for it.
     """
     m, o, b = messages.c, outcomes.c, batches.c
     theirs = sa.select(b.batch_id).where(b.run_id.in_(run_ids))
@@ -97,15 +97,10 @@ def _counted(
     last = (
         sa.select(o.seq, sa.func.max(o.outcome_id).label("outcome_id"))
         .join(messages, m.seq == o.seq)
-        .where(mine)
+        .where(mine, known_by(as_of))
         .group_by(o.seq)
     ).subquery()
-    proved = sa.and_(o.state == "unknown", events.proved(as_of))
-    keys = (
-        m.batch_id,
-        sa.case((proved, "done"), else_=o.state).label("outcome"),
-        sa.case((proved, None), else_=o.reason).label("reason"),
-    )
+    keys = (m.batch_id, sa.func.nullif(o.state, "reopened").label("outcome"), o.reason)
     each = (
         sa.select(*keys, sa.func.count().label("messages"))
         .outerjoin(last, last.c.seq == m.seq)

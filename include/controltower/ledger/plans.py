@@ -306,8 +306,8 @@ def cancel_unsent(
         batch = work.read(connection, batch_id)
         if not held:
             batch = work.recover(connection, batch, now)
-        unsent = batch.unsent
-        work.write_outcome(connection, unsent, "cancelled", reason, now)
+        work.cancel(connection, batch, batch.unsent, reason, now)
+        unsent = [seq for seq in batch.unsent if seq not in batch.reopened]  # else it may have left before
         if superseded or freed:
             connection.execute(sa.update(messages).where(messages.c.seq.in_(unsent)).values(message_id=None))
         cancelled += len(unsent)

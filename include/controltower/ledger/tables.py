@@ -232,11 +232,11 @@ outcomes = Table(
     metadata,
     _id("outcome_id"),
     Column("seq", BigInteger, ForeignKey("messages.seq"), nullable=False, index=True),
-    Column("state", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
     Column("reason", String, nullable=False),
     Column("request_id", Id, ForeignKey("requests.request_id")),
     Column("at", Moment, nullable=False),
-    CheckConstraint("state in ('not_sent', 'rejected', 'unknown', 'cancelled')", name="state"),
+    CheckConstraint("state in ('not_sent', 'rejected', 'unknown', 'cancelled', 'accepted', 'reopened')", name="state"),
     comment="exceptions only, append-only: the last one of a message holds",
 )
 

@@ -50,6 +50,12 @@ def next_waiting(connection: sa.Connection) -> Body | None:
     return Body(*row) if row else None
 
 
+def heard_until(connection: sa.Connection, now: datetime) -> datetime:
+    """Until when everything that was posted has been read: now, or when the oldest body that waits was received."""
+    waits = sa.select(sa.func.min(webhook_bodies.c.received_at)).where(webhook_bodies.c.handled_at.is_(None))
+    return connection.execute(waits).scalar_one() or now
+
+
 def close(connection: sa.Connection, body_id: int, outcome: str, now: datetime) -> None:
     """Note how a body ended: `handled`, or what was wrong with it."""
     connection.execute(

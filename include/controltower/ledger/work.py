@@ -7,7 +7,7 @@ before the call; one that is still open when the lease has run out was cut short
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, reduce
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from controltower.ledger import holds
 from controltower.ledger.database import Epoch
+from controltower.ledger.members import pack, unpack_bits
 from controltower.ledger.tables import batches, campaign_runs, messages, occurrences, outcomes, requests
 
 LEASE_SECONDS = 60.0  # renewed with every write
@@ -71,8 +72,9 @@ class Batch:
     first_seq: int
     attempts: int  # how often it was claimed
     messages: tuple[Message, ...]
-    settled: Mapping[int, str]  # seq -> last outcome
+    settled: Mapping[int, str]  # seq -> last outcome; those reopened have none yet
     calls: tuple[Call, ...]  # the oldest first
+    reopened: frozenset[int] = frozenset()  # sent before, with an answer that was lost: see unknowns.py
 
     @cached_property
     def _standing(self) -> Mapping[State, int]:
@@ -101,10 +103,19 @@ class Batch:
         return self._among(~ended)
 
     @property
+    def calling(self) -> list[int]:
+        """The messages with a call under way, that no provider took yet."""
+        return [m.seq for m in self._among(self._standing["open"])]
+
+    @property
     def unsent(self) -> list[int]:
         """The unsettled messages for which no call is under way."""
-        calling = set(unpack_bits(self._standing["open"], self.first_seq))
+        calling = set(self.calling)
         return [m.seq for m in self.unsettled if m.seq not in calling]
+
+    def ended(self, seq: int, state: str) -> str:
+        """How a message ends that didn't leave; unknown where its first call may have arrived."""
+        return "unknown" if seq in self.reopened else state
 
     @property
     def accepted(self) -> list[int]:
@@ -126,7 +137,7 @@ class Batch:
         for state in ("unknown", "rejected"):
             for m in self._among(self._standing[state]):
                 call = next(c for c in reversed(self.attempts_of(m.seq).values()) if c.state == state)
-                found.append((m.seq, state, call.reason or state, call.request_id))
+                found.append((m.seq, self.ended(m.seq, state), call.reason or state, call.request_id))
         return found
 
 
@@ -155,11 +166,13 @@ def refreshed(connection: sa.Connection, batch: Batch) -> Batch:
         mine = set(connection.execute(sa.select(m.seq).where(m.batch_id == batch.batch_id)).scalars())
         batch = replace(batch, messages=tuple(one for one in batch.messages if one.seq in mine))
     ended = sa.select(o.seq, o.state).join(messages, m.seq == o.seq).where(m.batch_id == batch.batch_id)
-    settled = dict(connection.execute(ended.order_by(o.outcome_id)).tuples().all())
+    history = connection.execute(ended.order_by(o.outcome_id)).tuples().all()
+    settled = {seq: state for seq, state in dict(history).items() if state != "reopened"}
+    reopened = frozenset(seq for seq, state in history if state == "reopened")
     columns = (r.request_id, r.provider, r.device_id, r.members, r.state, r.reason, r.opened_at)
     rows = connection.execute(sa.select(*columns).where(r.batch_id == batch.batch_id).order_by(r.request_id))
     calls = [Call(id_, via, device, int.from_bytes(bits, "little"), *how) for id_, via, device, bits, *how in rows]
-    return replace(batch, settled=settled, calls=tuple(calls))
+    return replace(batch, settled=settled, calls=tuple(calls), reopened=reopened)
 
 
 def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -> tuple[Batch, str] | None:
@@ -248,7 +261,7 @@ def open_requests(
     rows = [
         {
             "batch_id": batch.batch_id, "lease_token": token, "provider": provider, "device_id": device,
-            "members": _pack(seqs, batch.first_seq), "state": "open", "opened_at": now,
+            "members": pack(seqs, batch.first_seq), "state": "open", "opened_at": now,
         }
         for seqs, device in sends
     ]  # fmt: skip
@@ -282,7 +295,8 @@ def drop(
     _hold(connection, batch.batch_id, token)
     refused = list(refused)
     ended = _ended(connection, [seq for seq, _, _ in refused])
-    _write_outcomes(connection, [(*end, None) for end in refused if end[0] not in ended], now)
+    ends = [(seq, batch.ended(seq, state), reason, None) for seq, state, reason in refused if seq not in ended]
+    _write_outcomes(connection, ends, now)
 
 
 def defer(connection: sa.Connection, batch: Batch, token: str, seqs: Collection[int], until: datetime) -> None:
@@ -298,15 +312,18 @@ def defer(connection: sa.Connection, batch: Batch, token: str, seqs: Collection[
     if len(moved) < len(waiting):
         connection.execute(sa.update(batches).where(batches.c.batch_id == batch.batch_id).values(due_at=until))
     if moved:
-        later = connection.execute(
-            sa.insert(batches)
-            .values(
-                run_id=batch.run_id, channel=batch.channel, variant=batch.variant, due_at=until,
-                expires_at=batch.expires_at, first_seq=moved[0], size=len(moved), state="pending",
-            )
-            .returning(batches.c.batch_id)
-        ).scalar_one()  # fmt: skip
-        connection.execute(sa.update(messages).where(messages.c.seq.in_(moved)).values(batch_id=later))
+        part(connection, batch, moved, until)
+
+
+def part(connection: sa.Connection, batch: Batch, seqs: Collection[int], due_at: datetime) -> None:
+    """Give messages a batch of their own, due then. Its attempts go on where one was reopened: it isn't untouched."""
+    new = sa.insert(batches).values(
+        run_id=batch.run_id, channel=batch.channel, variant=batch.variant, due_at=due_at, expires_at=batch.expires_at,
+        first_seq=min(seqs), size=len(seqs), state="pending",
+        attempts=batch.attempts if batch.reopened.intersection(seqs) else 0,
+    )  # fmt: skip
+    batch_id = connection.execute(new.returning(batches.c.batch_id)).scalar_one()
+    connection.execute(sa.update(messages).where(messages.c.seq.in_(seqs)).values(batch_id=batch_id))
 
 
 def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, *, retry_in: float = 0.0) -> bool:
@@ -319,7 +336,7 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
     left = _settle(connection, refreshed(connection, batch), now)
     run_state = _run_state(connection, batch)
     if run_state != "planned":
-        _write_outcomes(connection, [(m.seq, "cancelled", run_state, None) for m in left.unsettled], now)
+        cancel(connection, left, [m.seq for m in left.unsettled], run_state, now)
     done = run_state != "planned" or not left.unsettled
     connection.execute(
         sa.update(batches)
@@ -343,24 +360,6 @@ def following(connection: sa.Connection, batch: Batch, most: int) -> Sequence[st
     return connection.execute(near).scalars().all()
 
 
-def half_sent(
-    connection: sa.Connection, run_ids: Collection[int] | None = None
-) -> Iterator[tuple[Batch, dict[int, datetime]]]:
-    """Batches still pending of which something left already, with those messages' seqs and when their call began.
-
-    They are few: what a worker holds, and what waits for a retry.
-    """
-    left = ("sent", "open", "unknown")
-    touched = sa.select(requests.c.batch_id).where(requests.c.state.in_(left))
-    wanted = sa.select(batches.c.batch_id).where(batches.c.state == "pending", batches.c.batch_id.in_(touched))
-    if run_ids is not None:
-        wanted = wanted.where(batches.c.run_id.in_(run_ids))
-    for batch_id in connection.execute(wanted.order_by(batches.c.batch_id)).scalars().all():
-        batch = read(connection, batch_id)
-        calls = [call for call in batch.calls if call.state in left]
-        yield batch, {seq: c.opened_at for c in calls for seq in unpack_bits(c.members, batch.first_seq)}
-
-
 def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> Batch:
     """Write down what the calls have come to for messages that have no outcome yet, but for those that were sent."""
     new = batch.ends()
@@ -369,8 +368,15 @@ def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> Batch:
 
 
 def _ended(connection: sa.Connection, seqs: Sequence[int]) -> set[int]:
-    """Those of the messages that have an outcome."""
-    return set(connection.execute(sa.select(outcomes.c.seq).where(outcomes.c.seq.in_(seqs))).scalars())
+    """Those of the messages that have an outcome, not counting what was reopened since."""
+    o = outcomes.c
+    history = connection.execute(sa.select(o.seq, o.state).where(o.seq.in_(seqs)).order_by(o.outcome_id))
+    return {seq for seq, state in dict(history.tuples().all()).items() if state != "reopened"}
+
+
+def cancel(connection: sa.Connection, batch: Batch, seqs: Iterable[int], reason: str, now: datetime) -> None:
+    """End messages of a batch whose run was stopped."""
+    _write_outcomes(connection, [(seq, batch.ended(seq, "cancelled"), reason, None) for seq in seqs], now)
 
 
 def write_outcome(connection: sa.Connection, seqs: Iterable[int], state: str, reason: str, now: datetime) -> None:
@@ -386,23 +392,3 @@ def _write_outcomes(connection: sa.Connection, ends: Iterable[tuple[int, str, st
     ]
     if rows:
         connection.execute(sa.insert(outcomes), rows)
-
-
-def _pack(seqs: Sequence[int], first: int) -> bytes:
-    bits = 0
-    for seq in seqs:
-        bits |= 1 << (seq - first)
-    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-
-
-def unpack(members: bytes, first: int) -> list[int]:
-    return unpack_bits(int.from_bytes(members, "little"), first)
-
-
-def unpack_bits(bits: int, first: int) -> list[int]:
-    seqs = []
-    while bits:
-        low = bits & -bits
-        seqs.append(first + low.bit_length() - 1)
-        bits ^= low
-    return seqs
