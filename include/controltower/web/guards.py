@@ -14,6 +14,8 @@ PUBLIC: Final[dict[tuple[str, str], str]] = {
     ("GET", "/p{token}"): "link token for preferences; changes nothing",
     ("POST", "/p{token}"): "link token for preferences",
     ("GET", "/v{token}"): "link token for view; changes nothing",
+    ("GET", "/v1/in-app"): "customer token, made with the key of the shop's backend; notes the delivery",
+    ("POST", "/v1/in-app/{message_id}/seen"): "customer token of the message's own customer",
     ("GET", "/health"): "open",
     ("GET", "/style.css"): "open",
 }
