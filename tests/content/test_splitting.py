@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -305,6 +306,19 @@ def test_a_mail_of_six_products_is_small(shipped: dict[str, Both], make_context:
             assert len(split.layout.html.encode()) > 30_000
 
 
+def test_threads_may_share_a_splitter(shipped: dict[str, Both], make_context: Make) -> None:
+    both = Both(shipped["picked_for_you"].template)
+    contexts = [
+        make_context(language, count=count, customer={"first_name": name}, advertisement=label)
+        for language in ("ko", "en") for count in range(7) for name in ("", "Emma") for label in (True, False)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda context: both.group(context).email(context), contexts * 3))
+    for context, email in zip(contexts * 3, found, strict=True):
+        assert isinstance(email, SplitEmail)
+        assert email.whole() == both.template.email(context, *LINES, destinations(context.shop))
+
+
 def test_headers_are_each_customers_own(shipped: dict[str, Both], make_context: Make) -> None:
     split = shipped["win_back"](make_context("en", unsubscribe_url="https://m.example/u-own"))
     assert split.headers["List-Unsubscribe"] == "<https://m.example/u-own>"
@@ -415,6 +429,17 @@ def test_what_a_catalogue_shows_is_kept_within_limits(
         products = tuple(replace(p, price=Decimal(price), title=f"{p.title} {price}") for p in context.products)
         assert isinstance(both(replace(context, products=products)), SplitEmail)
         assert len(both.splitter.fragments) <= 10
+
+
+def test_a_product_is_made_out_once_whoever_is_shown_it_and_where(shipped: dict[str, Both], make_context: Make) -> None:
+    both = Both(shipped["win_back"].template)
+    base = make_context("en")
+    orders = [(0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2)]
+    for reason, order in zip(("because", "often", "never"), orders, strict=True):
+        products = tuple(replace(base.products[n], reason=f"{reason} {n}") for n in order)
+        for advertisement in (True, False):
+            assert isinstance(both(replace(base, products=products, advertisement=advertisement)), SplitEmail)
+    assert len(both.splitter.fragments) == 4
 
 
 def test_a_customer_who_cannot_be_written_to_is_refused_either_way(

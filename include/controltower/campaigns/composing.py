@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from controltower.campaigns.specs import Spec, Variant
@@ -47,14 +48,18 @@ class Composer:
     spec: Spec
     template: templates.Template
     splitter: Splitter
-    key: bytes = field(repr=False)
     _groups: dict[tuple[Any, ...], Group] = field(default_factory=dict, repr=False)
     _shown: dict[tuple[Any, ...], tuple[CatalogueItem, Product]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, settings: Settings, shop: Shop, spec: Spec) -> Composer:
         template = templates.load(settings.templates, spec.template)
-        return cls(settings, shop, spec, template, Splitter(template), settings.signing_key())
+        return cls(settings, shop, spec, template, Splitter(template))
+
+    @cached_property
+    def key(self) -> bytes:
+        """What signs the links."""
+        return self.settings.signing_key()
 
     def email(self, context: Context, variant: str) -> Email:
         subject, preheader = self._lines(context, variant)

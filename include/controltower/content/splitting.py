@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from json.encoder import encode_basestring
+from threading import Lock
 from typing import Any, Final
 
 import jinja2
@@ -87,6 +88,7 @@ class Splitter:
     def __init__(self, template: Template) -> None:
         self.template = template
         self.layouts = 0  # made, or found impossible
+        self.growing = Lock()  # tags and shapes are numbered
         self.tags = Tags(draw_nonce())
         self.fragments: dict[tuple[int, ShownProduct], _Filled | None] = {}
         self.shapes: dict[tuple[Any, ...], int] = {}
@@ -128,7 +130,8 @@ class Group:
         while type(plan) is _Fork:
             plan = plan.branches.get(plan.ask(seen), _NEW)
         if plan is _NEW:
-            plan = self._grow(seen)
+            with self.splitter.growing:
+                plan = self._grow(seen)
         substitutions = plan.fill(seen, self.splitter.fragments) if plan else None
         return SplitEmail(plan.layout, substitutions, headers(context)) if plan and substitutions is not None else None
 
