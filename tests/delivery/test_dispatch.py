@@ -81,6 +81,27 @@ def test_frequency_caps_hold_over_campaigns(desk: Desk) -> None:
     assert desk.caught()["mails"] == 2 * N
 
 
+def test_a_cap_across_channels_counts_them_together_in_a_rolling_window(desk: Desk) -> None:
+    """Four in seven days, whatever the channel; two mails and two pushes alone would be allowed more."""
+    for day, channel in enumerate(("email", "push", "email", "push")):
+        desk.plan(channel, due_at=NOW + timedelta(days=day))
+        assert desk.dispatch(NOW + timedelta(days=day)).requests == {"sent": N}
+    desk.plan("push", due_at=NOW + timedelta(days=4))
+    assert desk.dispatch(NOW + timedelta(days=4)).refused == {"frequency_cap": N}
+    desk.plan("push", due_at=NOW + timedelta(days=7))  # the first mail is seven days old
+    assert desk.dispatch(NOW + timedelta(days=7)).requests == {"sent": N}
+
+
+@pytest.mark.parametrize("channel", ["email", "push"])
+def test_in_the_shops_quiet_hours_nothing_leaves(desk: Desk, channel: str) -> None:
+    with desk.settings.shop_file.open("a") as shop:
+        shop.write('quiet_hours: { start: "11:30", end: "13:00" }\n')
+    desk.plan(channel)
+    assert desk.dispatch(NOW).deferred == {"quiet_hours": N}
+    assert desk.dispatch(NOW + timedelta(minutes=59)).batches == 0
+    assert desk.dispatch(NOW + HOUR).requests == {"sent": N}
+
+
 def test_a_push_waits_out_koreas_night(desk: Desk) -> None:
     desk.plan("push", due_at=NOW + 8 * HOUR)
     assert desk.dispatch(NOW + 10 * HOUR).deferred == {"night_in_korea": N}

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from controltower import clock
-from controltower.campaigns.specs import validate
 from controltower.commands import stages
 from controltower.delivery.unknowns import Policy
-from controltower.errors import BadSpec
 from controltower.jobs.control import cancel_campaign, pause_campaign, resume_campaign
 from controltower.jobs.feedback import ingest_feedback
 from controltower.jobs.reconcile import reconcile
@@ -192,11 +190,3 @@ def test_what_becomes_of_a_lost_answer(
     one = Lost(1, NOW, 1, "m", 1, channel, expires_at=NOW + 24 * HOUR)
     at = NOW + hours * HOUR
     assert Policy.of(spec, SHOP).verdict(one, planned=planned, heard=at, now=at) == verdict
-
-
-def test_at_least_once_needs_a_grace_that_ends_before_the_message_expires(desk: Desk) -> None:
-    for grace in ({}, {"email": 2}, {"email": 2, "push": 24}):
-        with pytest.raises(BadSpec, match="grace_hours"):
-            desk.plan(delivery="at_least_once", grace_hours=grace)
-    with pytest.raises(BadSpec, match="grace_hours"):
-        validate({"name": "x", "grace_hours": {"email": 0}}, "x")

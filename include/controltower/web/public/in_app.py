@@ -106,7 +106,14 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
     for m in there:
         contact, run = who.get(m.customer_id), whose[m.run_id]
         refused = refusal(
-            contact, CHANNEL, None, facts[run.spec["purpose"]], now=now, expires_at=m.expires_at, window=_ANY_TIME
+            contact,
+            CHANNEL,
+            None,
+            facts[run.spec["purpose"]],
+            now=now,
+            expires_at=m.expires_at,
+            window=_ANY_TIME,
+            quiet=None,
         )
         if refused or contact is None:
             continue
