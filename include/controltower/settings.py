@@ -139,9 +139,6 @@ class Shop(BaseModel):
         default=Utm(), description="the UTM parameters of links to the shop; false: none are added"
     )
     sendgrid: SendGridOptions = SendGridOptions()
-    seed_list: list[str] = Field(
-        default=[], description="who gets test sends: e-mail addresses, and customer ids for their devices and language"
-    )
     quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")
     grace_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default=GRACE_HOURS, description="by channel: how long a message is waited for whose answer was lost"

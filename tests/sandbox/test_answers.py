@@ -19,6 +19,7 @@ from controltower.sandbox.answers import answer_messages, follow
 from controltower.simulation import purchases, shop
 from sendgrid.helpers.eventwebhook import EventWebhook
 from simulation.conftest import SEED, UNTIL, small
+from support.patience import wait_until
 from support.simulated_home import SENT, Inbox, Listener, listening
 from typer.testing import CliRunner
 
@@ -282,16 +283,20 @@ def test_following_goes_on_and_tells_only_of_what_was_done(
         told.append(report)
         raise Enough
 
+    def refused() -> list[str]:
+        return [r.levelname for r in caplog.records if "503" in r.getMessage()]
+
     def mend() -> None:
+        wait_until(refused, "the first refusal", pause=0.01)
         listener.status = 202
 
-    timer = threading.Timer(0.3, mend)
-    timer.start()
+    mending = threading.Thread(target=mend)
+    mending.start()
     with pytest.raises(Enough):
         follow(inbox.settings, tell, pause=0.02)
-    timer.join()
+    mending.join()
     assert told[0]["events"]
-    assert [r.levelname for r in caplog.records if "503" in r.message] == ["WARNING"]
+    assert refused() == ["WARNING"]
 
 
 def test_the_command_prints_counts(inbox: Inbox, listener: Listener) -> None:
