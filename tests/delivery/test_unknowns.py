@@ -101,7 +101,7 @@ def test_grace_is_counted_up_to_what_was_read(desk: Desk) -> None:
     desk.plan()
     lose(desk)
     with begin(desk.settings) as ledger:
-        webhooks.store(ledger, "sendgrid", b"[]", NOW + HOUR)
+        webhooks.store(ledger, "sendgrid", [b"[]"], NOW + HOUR)
     assert settle(desk, 100) == {"waiting": 3}
     ingest_feedback()
     assert settle(desk, 100) == {"given_up": 3}

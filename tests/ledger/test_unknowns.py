@@ -279,8 +279,8 @@ def test_a_superseded_message_is_shown_as_cancelled(ledger_settings: Settings, p
 def test_everything_is_heard_but_what_waits_to_be_read(ledger_settings: Settings) -> None:
     with begin(ledger_settings) as ledger:
         assert webhooks.heard_until(ledger, AFTER) == AFTER
-        webhooks.store(ledger, "sendgrid", b"1", DUE)
-        webhooks.store(ledger, "sendgrid", b"2", NOW)
+        webhooks.store(ledger, "sendgrid", [b"1"], DUE)
+        webhooks.store(ledger, "sendgrid", [b"2"], NOW)
         assert webhooks.heard_until(ledger, AFTER) == NOW
         while body := webhooks.next_waiting(ledger):
             webhooks.close(ledger, body.body_id, "handled", AFTER)

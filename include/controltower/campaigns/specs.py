@@ -128,7 +128,8 @@ class Spec(_Part):
                         f"variant {variant.name} needs {' and '.join(needed)}: the campaign uses {channel}"
                     )
         expires = self.window.expires_hours
-        if self.delivery == "at_least_once" and any(self.grace_hours.get(c, expires) >= expires for c in self.channels):
+        called = [c for c in self.channels if c != "in_app"]  # an in-app message is never unknown: nobody is called
+        if self.delivery == "at_least_once" and any(self.grace_hours.get(c, expires) >= expires for c in called):
             raise ValueError(
                 f"at_least_once needs grace_hours for each channel, below the window's expires_hours ({expires}):"
                 " what has expired isn't sent again"
