@@ -148,6 +148,7 @@ def test_what_is_due_now_cannot_be_backfilled(ours: dict[str, Any]) -> None:
         "cancel_campaign": ["manual"],
         "dispatch_messages": ["manual", "scheduled"],
         "ingest_feedback": ["manual", "scheduled"],
+        "pause_campaign": ["manual"],
     }
 
 

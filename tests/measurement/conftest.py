@@ -14,10 +14,11 @@ import yaml
 from controltower import clock
 from controltower.data.lake import Lake
 from controltower.jobs.measurement import report_campaign
+from controltower.ledger import events as ledger_events
 from controltower.ledger import holds, plans, runs, work
 from controltower.ledger.database import begin
 from controltower.ledger.plans import Decision
-from controltower.ledger.tables import batches, campaign_runs, delivery_events, messages
+from controltower.ledger.tables import batches, campaign_runs, messages
 from controltower.settings import Settings
 from support import shop_tables
 
@@ -93,8 +94,8 @@ class Story:
             mine = mine.where(m.batch_id.in_(sa.select(batches.c.batch_id).where(batches.c.run_id == run_id)))
         with begin(self.settings) as ledger:
             message_id = ledger.execute(mine.order_by(m.seq.desc())).scalars().first()
-            ledger.execute(
-                sa.insert(delivery_events),
+            ledger_events.record(
+                ledger,
                 [{"provider": "sendgrid", "provider_event_id": f"e{next(self._numbers)}", "message_id": message_id,
                   "event": e, "occurred_at": at, "received_at": at, "machine": machine} for e in events],
             )  # fmt: skip

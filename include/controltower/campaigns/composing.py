@@ -90,6 +90,7 @@ class Composer:
             context,
             title=in_language(words.in_app_title, context.locale, self.shop),
             body=in_language(words.in_app_body, context.locale, self.shop),
+            destinations=self._destinations("in_app", variant),
         )
 
     def context(

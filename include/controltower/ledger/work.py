@@ -276,12 +276,15 @@ def close_requests(
 ) -> None:
     """Write how calls ended: mappings of request_id, state, http_status, reason, provider_message_id."""
     _hold(connection, batch.batch_id, token)
+    rows = [{"id": r["request_id"], **{f"new_{name}": r.get(name) for name in _RESULT}} for r in results]
+    if not rows:
+        return
     values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in _RESULT}
     connection.execute(
         sa.update(requests)
         .where(requests.c.request_id == sa.bindparam("id"), requests.c.lease_token == token)
         .values(closed_at=now, **values),
-        [{"id": r["request_id"], **{f"new_{name}": r.get(name) for name in _RESULT}} for r in results],
+        rows,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -101,7 +101,10 @@ def test_its_link_notes_the_click_and_leads_to_the_shop(app: App) -> None:
     (message,) = app.fetch()
     link = urlsplit(message["url"])
     answer = app.http.get(f"{link.path}?{link.query}", headers={"User-Agent": "Mozilla/5.0"})
-    assert answer.headers["location"] == f"https://haru.example/p0?click_id={message['message_id']}"
+    leads_to = urlsplit(answer.headers["location"])
+    assert leads_to.geturl().startswith("https://haru.example/p0?")
+    asked = dict(parse_qsl(leads_to.query))
+    assert (asked["click_id"], asked["utm_medium"]) == (message["message_id"], "in_app")
     assert [(provider, event) for provider, event, _ in app.events()] == [
         ("in_app", "delivered"), ("controltower", "clicked")
     ]  # fmt: skip
