@@ -1,4 +1,6 @@
-"""The trigger form of a campaign: what a marketer may change for one occasion, in the shop's language."""
+"""The trigger form of a campaign: what a marketer may change for one occasion, in the shop's language. And the fields
+that name an occasion of any campaign, for the DAGs that hold or stop it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,25 @@ from typing import Any
 from airflow.sdk import Param
 from controltower import settings
 from controltower.campaigns import approval
-from controltower.campaigns.specs import Spec
+from controltower.campaigns.specs import Spec, load_specs
 from controltower.content import words
 
 CLOCK_TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
+
+
+def occasion_form() -> dict[str, Param]:
+    """Whose messages, and of which day."""
+    names = sorted(spec.name for spec in load_specs(settings.load().campaigns))  # of broken ones too: messages may wait
+    return {
+        "campaign": Param(type="string", enum=names, title="Campaign", description="Whose unsent messages."),
+        "occasion": Param(
+            None,
+            type=["string", "null"],
+            format="date",
+            title="Occasion",
+            description="The day it was for. Empty: today in the shop's zone.",
+        ),
+    }
 
 
 def form(spec: Spec) -> dict[str, Param]:

@@ -1,7 +1,8 @@
 """Reads what SendGrid posted of our mail, every 15 minutes: deliveries, openings, bounces, complaints, unsubscribes.
 
 The public app stores each signed body; here it becomes delivery events. A dead address is suppressed, who complained or
-unsubscribed gets no more marketing mail. Then the lake is told, for features and send hours. Each body is one
+unsubscribed gets no more marketing mail. Then messages whose answer was lost are settled: by what came back, else, once
+their grace is over, by their campaign's policy. Then the lake is told, for features and send hours. Each body is one
 transaction, and an event counts once: run it again at will.
 
 **If it fails**, nothing is lost: bodies wait until it succeeds. But who complained or bounced may be written to
@@ -12,7 +13,7 @@ with what was wrong. If nothing ever comes in, run `controltower doctor`, and se
 
 from _defaults import DAG, FEEDBACK, run
 from airflow.sdk import CronTriggerTimetable, dag, task
-from controltower.jobs import feedback, learning
+from controltower.jobs import feedback, learning, reconcile
 
 
 @dag(
@@ -27,13 +28,17 @@ def ingest_feedback() -> None:
     def read() -> dict:
         return run(feedback.ingest_feedback)
 
+    @task(pool="feedback")
+    def settle() -> dict:
+        return run(reconcile.reconcile)
+
     @task(pool="lake", outlets=[FEEDBACK])
     def publish(*, outlet_events=None) -> dict:
         report = run(learning.publish_engagement)
         outlet_events[FEEDBACK].extra = {"as_of": [report["as_of"]]}
         return report
 
-    read() >> publish()
+    read() >> settle() >> publish()
 
 
 ingest_feedback()

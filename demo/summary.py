@@ -12,7 +12,7 @@ from controltower import clock
 from controltower.jobs.measurement import report_campaign
 from controltower.jobs.summary import summarise
 from controltower.ledger.database import reading
-from controltower.ledger.tables import campaign_runs, decisions, delivery_events, messages
+from controltower.ledger.tables import batches, campaign_runs, decisions, delivery_events, messages
 from controltower.measurement.wording import shown, tell
 from controltower.settings import Settings, load_shop
 
@@ -73,7 +73,8 @@ def written_to_after(here: Settings, event: sa.ColumnElement[bool]) -> tuple[int
     known = (
         sa.select(m.customer_id, sa.func.min(e.received_at).label("since"))
         .join(delivery_events, e.message_id == m.message_id)
-        .where(event, m.channel == "email")
+        .join(batches, batches.c.batch_id == m.batch_id)
+        .where(event, batches.c.channel == "email")
         .group_by(m.customer_id)
         .subquery()
     )

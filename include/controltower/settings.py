@@ -1,7 +1,7 @@
 """Settings: environment variables named CONTROLTOWER_*, and the shop's own file.
 
 A provider's credentials come from the environment or, inside Airflow, from the connections
-`sendgrid_default` and `fcm_default`.
+`sendgrid_default`, `smtp_default` and `fcm_default`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,29 @@ import os
 import re
 import secrets
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from controltower.errors import BadSettings
 
+UTM_VALUE: Final = re.compile(r"\{(channel|campaign|variant)\}")
+GRACE_HOURS = {"email": 72, "push": 1}  # mail is tried for three days; FCM tells nothing, at most a click does
 INCLUDE = Path(__file__).resolve().parents[1]  # the folder that holds campaigns, templates and shops
 
 
@@ -34,6 +45,19 @@ class Sender(BaseModel):
     email: str
     contact: str = Field(description="telephone or address for questions, shown in every mail")
     postal_address: str
+    reply_to: str | None = Field(default=None, description="where answers to mails go, if not to `email`")
+
+
+class SendGridOptions(BaseModel):
+    """What SendGrid does with the shop's mails beside sending them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    asm_group_id: int | None = Field(default=None, ge=1, description="the unsubscribe group that mails belong to")
+    ip_pool_name: str | None = Field(default=None, min_length=2, max_length=64)
+    categories: list[Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]] = Field(
+        default=[], max_length=8, description="beside the campaign's own two; never personal data"
+    )
 
 
 class FrequencyCap(BaseModel):
@@ -44,6 +68,47 @@ class FrequencyCap(BaseModel):
     most: int = Field(ge=1)
     days: int = Field(ge=1)
     channel: str | None = None
+
+
+class Utm(BaseModel):
+    """The UTM parameters of the links in messages, by which the shop's analytics tell where a visit came from.
+
+    Each may hold {channel}, {campaign} and {variant}; an empty one is left out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = "controltower"
+    medium: str = "{channel}"
+    campaign: str = "{campaign}"
+    content: str = "{variant}"
+
+    @field_validator("*")
+    @classmethod
+    def _known_values(cls, value: str) -> str:
+        if "{" in UTM_VALUE.sub("", value) or "}" in UTM_VALUE.sub("", value):
+            raise ValueError(f"{value!r} may hold {{channel}}, {{campaign}} and {{variant}}, no other braces")
+        return value
+
+
+class QuietHours(BaseModel):
+    """From `start` until `end`, also over midnight."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: time
+    end: time
+
+    @model_validator(mode="after")
+    def _not_always(self) -> QuietHours:
+        if self.start == self.end:
+            raise ValueError("quiet_hours must end at another time than they start")
+        return self
+
+    def hold(self, local: time) -> bool:
+        if self.start < self.end:
+            return self.start <= local < self.end
+        return local >= self.start or local < self.end
 
 
 class Shop(BaseModel):
@@ -70,6 +135,14 @@ class Shop(BaseModel):
         default=False, description="the orders are a recording of the past: no message of ours can have caused them"
     )
     frequency_caps: list[FrequencyCap] = []
+    utm: Utm | Literal[False] = Field(
+        default=Utm(), description="the UTM parameters of links to the shop; false: none are added"
+    )
+    sendgrid: SendGridOptions = SendGridOptions()
+    quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")
+    grace_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default=GRACE_HOURS, description="by channel: how long a message is waited for whose answer was lost"
+    )
     simulated: list[str | dict[str, str]] = Field(
         default=[], description="what in the data is made up, shown where it shows; as text, or as text by language"
     )
@@ -82,6 +155,11 @@ class Shop(BaseModel):
         except (KeyError, ValueError, OSError):
             raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Seoul") from None
         return value
+
+    @field_validator("grace_hours")
+    @classmethod
+    def _each_channel(cls, value: dict[str, int]) -> dict[str, int]:
+        return GRACE_HOURS | value
 
     @field_validator("country", "currency")
     @classmethod
@@ -128,6 +206,7 @@ class Settings(BaseSettings):
     templates: Path = INCLUDE / "templates"
     public_url: str = Field(default="http://127.0.0.1:8090", description="where customers reach the public app")
     secret_key: SecretStr | None = Field(default=None, description="signs links; by default a key kept in the home")
+    email_provider: str = Field(default="sendgrid", description="which provider sends e-mail: sendgrid or smtp")
     sendgrid_url: str = "https://api.sendgrid.com"
     sendgrid_api_key: SecretStr | None = None
     sendgrid_webhook_keys: str = Field(
@@ -135,6 +214,9 @@ class Settings(BaseSettings):
     )
     webhook_max_age: int = Field(
         default=90_000, ge=1, description="seconds after which a signed request is refused; SendGrid retries for a day"
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None, description="the mail server, as smtp+starttls://user:password@host:587 or smtps://..."
     )
     approvers: str = Field(
         default="", description="Airflow's users who may approve a run, parted by commas; none: anybody but who asked"
@@ -264,7 +346,7 @@ def parse_shop(path: Path) -> Shop:
 
 
 def airflow_connection(name: str) -> dict[str, Any] | None:
-    """Host, password and extra of an Airflow connection; None outside Airflow or where there is none."""
+    """Host, port, login, password and extra of an Airflow connection; None outside Airflow or where there is none."""
     if "AIRFLOW_CTX_DAG_ID" not in os.environ:
         return None
     from airflow.sdk import Connection
@@ -274,4 +356,10 @@ def airflow_connection(name: str) -> dict[str, Any] | None:
         found = Connection.get(name)
     except AirflowNotFoundException:
         return None
-    return {"host": found.host, "password": found.password, "extra": found.extra_dejson}
+    return {
+        "host": found.host,
+        "port": found.port,
+        "login": found.login,
+        "password": found.password,
+        "extra": found.extra_dejson,
+    }

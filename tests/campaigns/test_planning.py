@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, time
 
 from controltower.campaigns import timing
 from controltower.campaigns.allocation import Learned
 from controltower.campaigns.planning import Member, Permissions, Pick, decide
 from controltower.campaigns.specs import Spec, find_spec
-from controltower.settings import INCLUDE, Shop, parse_shop
+from controltower.settings import INCLUDE, QuietHours, Shop, parse_shop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,9 +27,10 @@ def member(customer: str, address: str | None = "hash", devices: str = "d", pick
 
 
 def permissions(**sets: dict[str, set[str]]) -> Permissions:
-    nobody: dict[str, set[str]] = {"email": set(), "push": set()}
-    everybody = {"email": set(IDS), "push": set(IDS)}
-    return Permissions(**({"granted": everybody, "night": nobody, "suppressed": nobody, "capped": nobody} | sets))  # type: ignore[arg-type]
+    nobody: dict[str, set[str]] = {"email": set(), "push": set(), "in_app": set()}
+    most = {"email": set(IDS), "push": set(IDS), "in_app": set()}
+    given = {"granted": most, "night": nobody, "suppressed": nobody, "capped": nobody}
+    return Permissions(**{name: by_channel | sets.get(name, {}) for name, by_channel in given.items()})
 
 
 @given(SOME, SOME, SOME, SOME, SOME, SOME)
@@ -76,10 +77,25 @@ def test_each_refusal_has_its_reason_and_the_next_channel_takes_over() -> None:
     assert one(member("c1"), permissions(capped=both)) == ("not_sent", "frequency_cap")
     assert one(member("c1", address=None, devices=""), permissions()) == ("not_sent", "no_address")
     assert one(member("c1", devices=""), permissions()) == ("message", "email")
+    in_app = {"granted": {"email": nobody, "push": nobody, "in_app": {"c1"}}}
+    assert one(member("c1", address=None, devices=""), permissions(**in_app)) == ("message", "in_app")
+    assert one(member("c1"), permissions(**in_app, capped={"in_app": {"c1"}})) == ("not_sent", "frequency_cap")
     bounced = Permissions(**{**vars(permissions()), "suppressed_addresses": {"hash"}, "suppressed_devices": {"d"}})
     assert one(member("c1"), bounced) == ("not_sent", "suppressed")
     assert one(member("c1", devices="de"), bounced) == ("message", "push")
     assert one(member("c1", picks=2), permissions()) == ("not_sent", "too_few_products")
+
+
+def test_messages_are_planned_out_of_the_shops_quiet_hours() -> None:
+    quiet = QuietHours(start=time(11), end=time(7))  # over midnight, and over the best hour, 22
+    decisions = decide(
+        [member(c) for c in IDS], SPEC, SHOP.model_copy(update={"quiet_hours": quiet}), permissions(), NOW
+    )
+    due = {d.due_at.astimezone(SHOP.zone).hour for d in decisions if d.due_at}
+    assert due == {8}  # of 8, 9 and 10 the nearest to 22 around the clock
+    never = QuietHours(start=time(8), end=time(7, 59))
+    shop = SHOP.model_copy(update={"quiet_hours": never, "global_holdout": 0.0})
+    assert {d.reason for d in decide([member("c1")], SPEC, shop, permissions(), NOW)} == {"no_hour_in_window"}
 
 
 def test_two_customers_who_are_one_person_get_one_message() -> None:

@@ -48,7 +48,18 @@ def test_the_campaigns_that_we_ship_are_valid() -> None:
         ({"audience": {"rules": []}}, "audience.rules"),
         ({"variants": [GOOD["variants"][0]] * 2}, "same name"),  # type: ignore[index]
         ({"variants": [{"name": "a", "subject": {"en": "x"}}]}, "push_title"),
+        ({"channels": ["in_app"]}, "in_app_title and in_app_body"),
         ({"window": {"start": "21:00", "end": "08:00"}}, "before its end"),
+        ({"window": {"hours": 73}}, "window.hours"),
+        ({"grace_hours": {"email": 0}}, "grace_hours.email"),
+        ({"grace_hours": {"pigeon": 1}}, "grace_hours.pigeon"),
+        ({"delivery": "exactly_once"}, "delivery"),
+        ({"delivery": "at_least_once"}, "needs grace_hours for each channel"),
+        ({"delivery": "at_least_once", "grace_hours": {"email": 2}}, "needs grace_hours for each channel"),
+        (
+            {"delivery": "at_least_once", "grace_hours": {"email": 2, "push": 24}},
+            "below the window's expires_hours (24)",
+        ),
     ],
 )
 def test_a_bad_spec_names_the_place_and_the_fault(tmp_path: Path, changes: dict[str, object], says: str) -> None:

@@ -7,22 +7,27 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from controltower.campaigns.specs import Window
-from controltower.campaigns.timing import due_at, is_allowed, is_night_in_korea, next_allowed, night_rule_applies
+from controltower.campaigns.timing import Hours, due_at, is_night_in_korea, night_rule_applies
+from controltower.settings import QuietHours
 from hypothesis import given
 from hypothesis import strategies as st
 
 SEOUL, LONDON, NEW_YORK = ZoneInfo("Asia/Seoul"), ZoneInfo("Europe/London"), ZoneInfo("America/New_York")
 MOMENTS = st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2026, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
-ZONES = st.sampled_from([SEOUL, LONDON, NEW_YORK, ZoneInfo("Australia/Lord_Howe"), UTC])
+ZONES = st.sampled_from([SEOUL, LONDON, NEW_YORK, ZoneInfo("Australia/Lord_Howe"), ZoneInfo("Asia/Kolkata"), UTC])
 HOURS = st.integers(0, 23)
+TIMES = st.builds(time, HOURS, st.sampled_from([0, 30]))
+QUIET = st.none() | st.tuples(TIMES, TIMES).filter(lambda two: two[0] != two[1]).map(
+    lambda two: QuietHours(start=two[0], end=two[1])
+)
 
 
-@given(MOMENTS, ZONES, HOURS, st.booleans(), st.integers(1, 72))
-def test_every_due_time_is_in_the_window_and_out_of_the_night(
-    now: datetime, zone: ZoneInfo, hour: int, korean_night: bool, hours: int
+@given(MOMENTS, ZONES, HOURS, st.booleans(), st.integers(1, 72), QUIET)
+def test_every_due_time_is_in_the_window_and_out_of_the_night_and_the_quiet_hours(
+    now: datetime, zone: ZoneInfo, hour: int, korean_night: bool, hours: int, quiet: QuietHours | None
 ) -> None:
     window = Window(start=time(8), end=time(21), hours=hours)
-    found = due_at(now, hour=hour, window=window, zone=zone, avoid_night_in_korea=korean_night)
+    found = due_at(now, hour, Hours(window, zone, korean_night, quiet))
     if found is None:
         return
     due, allowed = found
@@ -31,6 +36,10 @@ def test_every_due_time_is_in_the_window_and_out_of_the_night(
     assert window.start <= local.time() < window.end
     assert local.hour in allowed
     assert not (korean_night and is_night_in_korea(due))
+    if quiet and quiet.start < quiet.end:
+        assert not quiet.start <= local.time() < quiet.end
+    elif quiet:
+        assert quiet.end <= local.time() < quiet.start
 
 
 @pytest.mark.parametrize(
@@ -42,17 +51,65 @@ def test_every_due_time_is_in_the_window_and_out_of_the_night(
         ("2026-06-15T06:30+09:00", SEOUL, 23, "2026-06-15T20:00+09:00"),  # outside the window: the nearest inside
         ("2026-03-28T20:30+00:00", LONDON, 10, "2026-03-29T10:00+01:00"),  # the clock moves forward in between
         ("2026-10-24T20:30+01:00", LONDON, 10, "2026-10-25T10:00+00:00"),  # and back
+        ("2026-03-07T22:00-05:00", NEW_YORK, 9, "2026-03-08T09:00-04:00"),
+        ("2026-11-01T00:30-04:00", NEW_YORK, 9, "2026-11-01T09:00-05:00"),
     ],
 )
 def test_the_best_hour_is_met_in_the_customers_zone(now: str, zone: ZoneInfo, hour: int, due: str) -> None:
-    found = due_at(datetime.fromisoformat(now), hour=hour, window=Window(), zone=zone, avoid_night_in_korea=False)
+    found = due_at(datetime.fromisoformat(now), hour, Hours(Window(), zone))
     assert found is not None
     assert found[0] == datetime.fromisoformat(due)
 
 
 def test_a_window_without_an_allowed_hour_gives_none() -> None:
     night = datetime.fromisoformat("2026-06-15T22:00+09:00")
-    assert due_at(night, hour=9, window=Window(hours=3), zone=SEOUL, avoid_night_in_korea=False) is None
+    assert due_at(night, 9, Hours(Window(hours=3), SEOUL)) is None
+
+
+def test_an_hour_that_the_clock_leaves_out_is_no_hour() -> None:
+    """On 29 March 2026 London's clock goes from 01:00 to 02:00."""
+    small_hours = Hours(Window(start=time(1), end=time(2), hours=24), LONDON)
+    before = datetime.fromisoformat("2026-03-28T12:00+00:00")
+    assert due_at(before, 1, small_hours) is None
+    assert due_at(before, 1, Hours(Window(start=time(1), end=time(2), hours=48), LONDON)) == (
+        datetime.fromisoformat("2026-03-30T01:00+01:00"), [1]
+    )  # fmt: skip
+
+
+def test_an_hour_that_comes_twice_is_met_the_first_time() -> None:
+    """On 25 October 2026 London's clock goes back from 02:00 to 01:00."""
+    before = datetime.fromisoformat("2026-10-24T12:00+01:00")
+    found = due_at(before, 1, Hours(Window(start=time(1), end=time(2)), LONDON))
+    assert found == (datetime.fromisoformat("2026-10-25T01:00+01:00"), [1])
+
+
+def test_quiet_hours_and_a_window_follow_the_clock_of_the_day_on_which_it_changes() -> None:
+    """08:00 in London is an hour earlier on the day after the change, in absolute time."""
+    hours = Hours(Window(start=time(0), end=time(23)), LONDON, quiet=QuietHours(start=time(20), end=time(8)))
+    for night, morning in (
+        ("2026-03-28T23:00+00:00", "2026-03-29T08:00+01:00"),
+        ("2026-10-24T23:00+01:00", "2026-10-25T08:00+00:00"),
+    ):
+        assert hours.refusal(datetime.fromisoformat(night)) == "quiet_hours"
+        assert hours.next_allowed(datetime.fromisoformat(night)) == datetime.fromisoformat(morning)
+
+
+@pytest.mark.parametrize("hours", [1, 24, 72])
+def test_the_horizon_is_counted_in_hours_also_over_a_clock_change(hours: int) -> None:
+    now = datetime.fromisoformat("2026-03-28T12:00+00:00")
+    slots = list(Hours(Window(start=time(0), end=time(23, 59), hours=hours), LONDON).following(now, hours))
+    assert (slots[0], slots[-1], len(slots)) == (now, now + timedelta(hours=hours - 1), hours)
+
+
+def test_no_window_reaches_further_than_72_hours() -> None:
+    with pytest.raises(ValueError, match="72"):
+        Window(hours=73)
+    found = due_at(  # planned on Friday at noon, the last hour before Monday noon
+        datetime.fromisoformat("2026-06-12T12:00+09:00"),
+        11,
+        Hours(Window(start=time(11), end=time(12), hours=72), SEOUL),
+    )
+    assert found == (datetime.fromisoformat("2026-06-13T11:00+09:00"), [11])
 
 
 @pytest.mark.parametrize(
@@ -63,13 +120,16 @@ def test_the_night_begins_inclusive_and_ends_exclusive(moment: str, night: bool)
     assert is_night_in_korea(datetime.fromisoformat(f"2026-06-15T{moment}+09:00")) is night
 
 
-@given(MOMENTS, ZONES, st.booleans())
-def test_the_next_allowed_moment_is_allowed_and_now_where_now_is(now: datetime, zone: ZoneInfo, night: bool) -> None:
-    window = Window()
-    found = next_allowed(now, window, zone, night)
-    assert found is not None
-    assert is_allowed(found, window, zone, night)
-    assert found == now if is_allowed(now, window, zone, night) else found > now
+@given(MOMENTS, ZONES, st.booleans(), QUIET)
+def test_the_next_allowed_moment_is_allowed_and_now_where_now_is(
+    now: datetime, zone: ZoneInfo, night: bool, quiet: QuietHours | None
+) -> None:
+    hours = Hours(Window(), zone, night, quiet)
+    found = hours.next_allowed(now)
+    assert found is not None or quiet
+    if found:
+        assert hours.refusal(found) is None
+        assert found == now if hours.refusal(now) is None else found > now
 
 
 def test_the_night_rule_is_for_push_to_customers_in_korea() -> None:

@@ -76,7 +76,7 @@ def make_context(korean_shop: Shop, english_shop: Shop) -> Callable[..., Context
                 "unsubscribe_url": "https://m.example/u-token",
                 "preferences_url": "https://m.example/p-token",
                 "view_url": "https://m.example/v-token",
-                "shop_url": "https://m.example/c-token?to=shop",
+                "click_url": "https://m.example/c-token",
                 "advertisement": language == "ko",
             }
             | fields

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import html
+import json
 import string
 import uuid
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from controltower.content.links import (
     LETTERS,
     BadToken,
-    click_url,
-    preferences_url,
+    Click,
+    Destinations,
+    of_message,
     sign,
-    unsubscribe_url,
+    utm,
     verify,
     verify_click,
-    view_url,
     web_address,
+    with_parameters,
 )
 from controltower.errors import BadSettings, BadSpec
-from controltower.settings import Settings
+from controltower.settings import Settings, Shop, Utm
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,48 +78,135 @@ def test_an_unknown_purpose_is_a_programming_error() -> None:
         sign(KEY, "order", uuid.uuid4().hex)
 
 
-def test_addresses_fit_one_header_line(tmp_path: Path) -> None:
+def test_an_id_that_is_none_makes_no_token() -> None:
+    for text in ("", "0" * 31, "x" * 32):
+        with pytest.raises(ValueError):
+            sign(KEY, "view", text)
+
+
+def test_addresses_fit_one_header_line() -> None:
     base = "https://messages.example-shop-seoul.co.kr"[:40].ljust(40, "r")
-    settings = Settings(home=tmp_path, public_url=base + "/")
     identity = uuid.uuid4().hex
-    address = unsubscribe_url(settings, identity)
+    own = of_message(KEY, base + "/", identity)
     assert len(base) == 40
-    assert len(address.encode()) < 78
-    assert verify(settings.signing_key(), "unsubscribe", address.removeprefix(base + "/u")) == identity
-    assert verify(settings.signing_key(), "preferences", preferences_url(settings, identity)[-35:]) == identity
-    assert verify(settings.signing_key(), "view", view_url(settings, identity)[-35:]) == identity
+    for purpose, address in own._asdict().items():
+        assert len(address.encode()) < 78
+        assert verify(KEY, purpose, address.removeprefix(f"{base}/{LETTERS[purpose]}")) == identity
 
 
 PATHS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="\\\\"), max_size=40)
-SHOWN = st.tuples(PATHS, st.none() | st.text(max_size=20), st.none() | st.integers(1, 999))
+PRODUCTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+SHOWN = st.tuples(PATHS, PRODUCTS, st.none() | st.integers(1, 999))
+MESSAGE = "0123456789abcdef" * 2
+TOKEN = sign(KEY, "click", MESSAGE)
 
 
 @given(st.uuids(), SHOWN)
 def test_a_click_brings_back_what_it_was_made_of(
     identity: uuid.UUID, shown: tuple[str, str | None, int | None]
 ) -> None:
-    settings = Settings(secret_key=KEY.decode(), public_url="https://m.example/mail/")  # type: ignore[arg-type]
     path, product, position = shown
     url = f"https://shop.example/{path}"
-    parts = urlsplit(click_url(settings, identity.hex, url, product, position))
-    token = parts.path.removeprefix("/mail/c")
-    asked = parse_qs(parts.query, keep_blank_values=True)
-    assert asked["to"] == [url]
-    assert asked.get("product") == (None if product is None else [product])
-    assert asked.get("position") == (None if position is None else [str(position)])
-    assert verify_click(KEY, token, url, product, position) == identity.hex
-    for other in ((url + "x", product, position), (url, "another", position), (url, product, 1000), (url, None, None)):
-        if other != (url, product, position):
-            with pytest.raises(BadToken):
-                verify_click(KEY, token, *other)
+    query = Destinations(KEY).query(url, product, position)
+    assert query == html.escape(query) and query.isascii() and query[0] == "?"
+    token = of_message(KEY, "https://m.example/mail/", identity.hex).click.removeprefix("https://m.example/mail/c")
+    for more in ("", "&fbclid=x", "&utm_source=kakao"):
+        assert verify_click(KEY, token, query[1:] + more) == Click(identity.hex, url, product, position)
 
 
-def test_parts_of_a_click_cannot_be_moved() -> None:
-    settings = Settings(secret_key=KEY.decode())  # type: ignore[arg-type]
-    token = urlsplit(click_url(settings, "0" * 32, "https://shop.example/a", "b", 1)).path[2:]
-    for moved in (("https://shop.example/ab", "", 1), ("https://shop.example/a", "b1", None)):
+@given(SHOWN, SHOWN)
+def test_a_destination_is_signed_as_a_whole(
+    one: tuple[str, str | None, int | None], other: tuple[str, str | None, int | None]
+) -> None:
+    """No part of a link can be taken from another, though every message may carry the same destination."""
+    links = [_parts(Destinations(KEY).query(f"https://shop.example/{path}", *more)) for path, *more in (one, other)]
+    if links[0]["s"] == links[1]["s"]:
+        assert one == other
+        return
+    mixed = {**links[0], "s": links[1]["s"]}
+    for forged in (
+        mixed,
+        {**links[0], "to": "https://evil.example"},
+        {**links[0], "n": "77777"},
+        {**links[0], "p": "q" * 30},
+    ):
         with pytest.raises(BadToken):
-            verify_click(KEY, token, *moved)
+            verify_click(KEY, TOKEN, urlencode(forged))
+
+
+def _parts(query: str) -> dict[str, str]:
+    return dict(parse_qsl(query[1:], keep_blank_values=True, separator=";"))
+
+
+def test_parts_of_a_destination_cannot_be_moved() -> None:
+    signature = _parts(Destinations(KEY).query("https://shop.example/a", "b", 1))["s"]
+    for to, product, position in (("https://shop.example/ab", "", "1"), ("https://shop.example/a", "b1", None)):
+        moved = {"to": to, "p": product, "n": position, "s": signature}
+        with pytest.raises(BadToken):
+            verify_click(KEY, TOKEN, urlencode({k: v for k, v in moved.items() if v is not None}))
+
+
+@pytest.mark.parametrize(
+    "query", ["", "s=", "to=https://shop.example", "to=https://shop.example;s=", "s=%ff", "&" * 50]
+)
+def test_what_is_no_query_of_ours_is_refused(query: str) -> None:
+    with pytest.raises(BadToken):
+        verify_click(KEY, TOKEN, query)
+    with pytest.raises(BadToken):
+        verify_click(KEY, "A" * 35, Destinations(KEY).query("https://shop.example")[1:])
+
+
+def test_links_of_mails_sent_before_still_lead_there() -> None:
+    """Their token covers the destination; it was written with &, product and position."""
+    for product, position in (("p&1", 2), (None, None)):
+        url = "https://shop.example/p?a=1;b=2&c=3"
+        token = sign(KEY, "click", MESSAGE, json.dumps([url, product, position]).encode())
+        shown = {"to": url, "product": product, "position": position}
+        query = urlencode({k: v for k, v in shown.items() if v is not None})
+        assert verify_click(KEY, token, query) == Click(MESSAGE, url, product, position)
+        for forged in (query.replace("shop", "evil"), query + "&product=p9", query + "&position=9"):
+            with pytest.raises(BadToken):
+                verify_click(KEY, token, forged)
+        with pytest.raises(BadToken):  # the new token opens no old link
+            verify_click(KEY, TOKEN, query)
+
+
+@pytest.mark.parametrize(
+    ("url", "with_them"),
+    [
+        ("https://a.example", "https://a.example?utm_source=x+%26&utm_medium=email"),
+        ("https://a.example/p?", "https://a.example/p?utm_source=x+%26&utm_medium=email"),
+        ("https://a.example/p?b=1;c&d=#e?f", "https://a.example/p?b=1;c&d=&utm_source=x+%26&utm_medium=email#e?f"),
+        ("https://a.example/p?utm_medium=own&", "https://a.example/p?utm_medium=own&utm_source=x+%26"),
+        ("https://a.example/?utm_source=&utm_medium#x", "https://a.example/?utm_source=&utm_medium#x"),
+        ("HTTPS://상점.kr/상품?색=빨강#", "HTTPS://상점.kr/상품?색=빨강&utm_source=x+%26&utm_medium=email#"),
+    ],
+)
+def test_a_page_keeps_its_own_query_and_fragment(url: str, with_them: str) -> None:
+    assert with_parameters(url, (("utm_source", "x &"), ("utm_medium", "email"))) == with_them
+
+
+def test_utm_parameters_are_the_shops_rule(korean_shop: Shop) -> None:
+    by_rule = utm(korean_shop, "push", "win_back", "whats_new")
+    assert by_rule == (
+        ("utm_source", "controltower"),
+        ("utm_medium", "push"),
+        ("utm_campaign", "win_back"),
+        ("utm_content", "whats_new"),
+    )
+    query = Destinations(KEY, by_rule).query("https://haru.example/p/1?utm_source=own", "p1", 1)
+    assert verify_click(KEY, TOKEN, query[1:]).url == (
+        "https://haru.example/p/1?utm_source=own&utm_medium=push&utm_campaign=win_back&utm_content=whats_new"
+    )
+    own = korean_shop.model_copy(update={"utm": Utm(source="haru", campaign="ct-{campaign}-{channel}", content="")})
+    assert utm(own, "email", "c", "v") == (
+        ("utm_source", "haru"),
+        ("utm_medium", "email"),
+        ("utm_campaign", "ct-c-email"),
+    )
+    assert utm(korean_shop.model_copy(update={"utm": False}), "email", "c", "v") == ()
+    with pytest.raises(ValueError, match="no other braces"):
+        Utm(source="{customer}")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +217,7 @@ def test_parts_of_a_click_cannot_be_moved() -> None:
 def test_only_web_addresses_can_be_clicked(url: str) -> None:
     assert web_address(url) is None
     with pytest.raises(BadSpec, match="no web address"):
-        click_url(Settings(secret_key=KEY.decode()), "0" * 32, url)  # type: ignore[arg-type]
+        Destinations(KEY).query(url)
 
 
 def test_web_addresses_as_shops_write_them() -> None:

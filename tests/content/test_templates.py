@@ -227,6 +227,7 @@ def test_broken_files_give_one_clear_error(
         ("{{ customer.first_name }}", r"is empty for some customers"),
         ("{{ products[99].title }}", r"no element 99"),
         ("{{ ''.__class__.__mro__ }}", r"unsafe"),
+        ("{{ 'a' if ''[0] else 'b' }}", r"no element 0"),
     ],
 )
 def test_preflight_finds_broken_lines(subject: str, says: str, english_shop: Shop) -> None:
@@ -234,6 +235,12 @@ def test_preflight_finds_broken_lines(subject: str, says: str, english_shop: Sho
         check(load(TEMPLATES, "win_back"), english_shop, emails=[(subject, "")])
     with pytest.raises(BadSpec, match=says):
         check(load(TEMPLATES, "win_back"), english_shop, pushes=[(subject, "body")])
+
+
+def test_an_inline_if_needs_no_else(make_context: Make) -> None:
+    template, line = load(TEMPLATES, "win_back"), """Hi{{ ' "you"' if customer.first_name == 'Emma' }}"""
+    assert template.email(make_context("en"), line).subject == 'Hi "you"'
+    assert template.email(make_context("en", customer={}), line).subject == "Hi"
 
 
 @pytest.mark.parametrize("design", DESIGNS)

@@ -69,6 +69,7 @@ def test_the_day_is_one_chain_of_assets(ours: dict[str, Any]) -> None:
         "campaign_win_back": ([scores], []),
         "example_export_top_customers": ([scores], []),
         "cancel_campaign": ([], []),
+        "pause_campaign": ([], []),
         "dispatch_messages": ([], []),
         "ingest_feedback": ([], ["controltower_feedback"]),
     }
@@ -88,15 +89,16 @@ def test_plans_are_made_one_at_a_time(ours: dict[str, Any]) -> None:
     assert planning == {dag_id for dag_id in ours["dags"] if dag_id.startswith("campaign_")}
 
 
-def test_the_campaign_to_cancel_is_chosen_from_the_specs(ours: dict[str, Any]) -> None:
-    form = ours["dags"]["cancel_campaign"]["params"]
+@pytest.mark.parametrize("dag", ["cancel_campaign", "pause_campaign"])
+def test_the_campaign_to_stop_is_chosen_from_the_specs(ours: dict[str, Any], dag: str) -> None:
+    form = ours["dags"][dag]["params"]
     assert form["campaign"]["enum"] == sorted(p.stem for p in SPECS.glob("*.yaml"))
     assert form["occasion"]["default"] is None
 
 
 def test_a_campaigns_form_is_filled_from_its_spec(ours: dict[str, Any]) -> None:
     form = ours["dags"]["campaign_picked_for_you"]["params"]
-    assert form["channels"]["default"] == form["channels"]["examples"] == ["push", "email"]
+    assert form["channels"]["default"] == form["channels"]["examples"] == ["push", "email", "in_app"]
     assert form["variants"]["default"] == ["personal", "product_first"]
     assert form["holdout"]["default"] == 0.1
     assert form["at_most"]["default"] == 1000
@@ -146,6 +148,7 @@ def test_what_is_due_now_cannot_be_backfilled(ours: dict[str, Any]) -> None:
         "cancel_campaign": ["manual"],
         "dispatch_messages": ["manual", "scheduled"],
         "ingest_feedback": ["manual", "scheduled"],
+        "pause_campaign": ["manual"],
     }
 
 

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from typing import Any
 
 import httpx
-import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from controltower import clock, settings
-from controltower.campaigns.specs import find_spec
-from controltower.content import templates
-from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
 from controltower.delivery.dispatch import Dispatcher, Report
-from controltower.ledger import consents, plans, reports
+from controltower.delivery.providers.sendgrid import SendGrid
+from controltower.ledger import reports
 from controltower.ledger.database import begin
 from controltower.ledger.tables import batches
 from controltower.sandbox import credentials
-from controltower.settings import INCLUDE, Settings
+from controltower.settings import Settings
+from support import small_shop
 from support.sandbox import Running, open_sandbox
 
 NOW = datetime.fromisoformat("2026-06-15T12:00+09:00")
-CUSTOMERS = [f"c{n}" for n in range(12)]
-PICKS = [{"product_id": f"p{n}", "algorithm": "als", "reason": "popular", "value": None} for n in range(4)]
-
-
-def rows(table: str, *given: dict[str, Any]) -> pa.Table:
-    """Rows of a contract table; what isn't given is null."""
-    return pa.Table.from_pylist(list(given), schema=CONTRACT[table].schema)
+CUSTOMERS = [f"c{n}" for n in range(24)]
 
 
 @dataclass
@@ -45,26 +35,13 @@ class Desk:
     run_id: int = 0
     customers: list[str] = field(default_factory=lambda: list(CUSTOMERS))
 
-    def plan(self, channel: str = "email", due_at: datetime = NOW, campaign: str = "picked_for_you") -> int:
-        """Plan a message to every customer."""
-        spec = find_spec(self.settings.campaigns, campaign)
-        template = templates.load(self.settings.templates, spec.template)
-        with begin(self.settings) as ledger:
-            subjects = plans.subject_ids(ledger, self.customers, NOW)
-            self.run_id = plans.freeze(
-                ledger,
-                occurrence_id=plans.lock_occurrence(ledger, campaign, due_at.date().isoformat(), NOW),
-                campaign=campaign, as_of=NOW, now=NOW, spec=spec.model_dump(mode="json"), spec_hash=spec.hash,
-                content_hash=template.content_hash, policy={}, policy_version="1", triggered_by=None,
-                expires_in=timedelta(hours=spec.window.expires_hours),
-                plan=[
-                    plans.Decision(
-                        c, subjects[c], "message", 0.45, arm=spec.variants[0].name, share=0.5, channel=channel,
-                        due_at=due_at, choices={"products": PICKS},
-                    )
-                    for c in self.customers
-                ],
-            )  # fmt: skip
+    def plan(
+        self, channel: str = "email", due_at: datetime = NOW, campaign: str = "picked_for_you", **changes: Any
+    ) -> int:
+        """Plan a message to every customer; the campaign's spec with changes."""
+        self.run_id = small_shop.plan(
+            self.settings, self.customers, NOW, channel=channel, due_at=due_at, campaign=campaign, **changes
+        )
         return self.run_id
 
     def dispatch(self, now: datetime | None = NOW) -> Report:
@@ -101,34 +78,7 @@ class Desk:
 
 
 def write_shop(conf: Settings) -> None:
-    shutil.copy(INCLUDE / "shops" / "simulated.yaml", conf.home / "shop.yaml")
-    known = NOW - timedelta(days=30)
-    lake = Lake(conf)
-    lake.publish(
-        "customers", "i",
-        rows("customers", *({"customer_id": c, "updated_at": known, "email": f"{c}@customers.example", "country": "KR",
-                             "locale": "ko-KR", "timezone": "Asia/Seoul", "first_name": "민지"} for c in CUSTOMERS)),
-    )  # fmt: skip
-    lake.publish(
-        "devices", "i",
-        rows("devices", *({"device_id": f"d-{c}", "customer_id": c, "push_token": f"token-{c}", "platform": "ios",
-                           "updated_at": known, "last_seen_at": known} for c in CUSTOMERS)),
-    )  # fmt: skip
-    lake.publish(
-        "products", "i",
-        rows("products", *({"product_id": f"p{n}", "updated_at": known, "title": f"상품 {n}", "price": Decimal(12300),
-                            "currency": "KRW", "url": f"https://haru.example/p{n}", "in_stock": True}
-                           for n in range(4))),
-    )  # fmt: skip
-    with begin(conf) as ledger:
-        consents.record(
-            ledger,
-            [
-                {"customer_id": c, "channel": channel, "purpose": "marketing", "recorded_at": known, "granted": True,
-                 "source": "test"}
-                for c in CUSTOMERS for channel in ("email", "push")
-            ],
-        )  # fmt: skip
+    small_shop.write_shop(conf, CUSTOMERS, NOW)
 
 
 @pytest.fixture(scope="session")
@@ -152,8 +102,15 @@ def inbox(open_inbox: Running) -> Running:
 
 
 @pytest.fixture
-def desk(ledger_settings: Settings, inbox: Running, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A desk on each database."""
+def desk(batching_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk on each database, whose mails go out one in a request: a fault then meets one message."""
+    monkeypatch.setattr(SendGrid, "splits", False)
+    return batching_desk
+
+
+@pytest.fixture
+def batching_desk(ledger_settings: Settings, inbox: Running, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk on each database, whose mails of one layout share a request."""
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_URL", inbox.url)
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", inbox.api_key)
     monkeypatch.setenv("CONTROLTOWER_FCM_URL", inbox.url)

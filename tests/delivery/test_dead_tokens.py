@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 from controltower.data.lake import Lake
 from controltower.delivery.providers import fcm
-from controltower.delivery.providers.base import Answer
+from controltower.delivery.providers.base import Answer, Result
 from controltower.ledger import suppressions, tables
 from controltower.ledger.database import begin
 from sqlalchemy import select
+from support.small_shop import rows
 
-from .conftest import CUSTOMERS, NOW, Desk, rows
+from .conftest import CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
 DAY = timedelta(days=1)
@@ -70,19 +71,20 @@ def test_a_suppressed_device_stays_suppressed_with_a_new_token(desk: Desk) -> No
 
 def test_what_is_wrong_with_the_message_or_the_project_kills_no_token() -> None:
     violation = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "message.token"}]}
-    assert _reason(400, "INVALID_ARGUMENT", "Invalid value", violation) == "invalid_token"
-    assert _reason(400, "INVALID_ARGUMENT", "Android message is too big") not in fcm.DEAD_TOKEN
-    assert _reason(403, "SENDER_ID_MISMATCH", "SenderId mismatch") not in fcm.DEAD_TOKEN
+    dead = _read(400, "INVALID_ARGUMENT", "Invalid value", violation)
+    assert (dead.reason, dead.suppress) == ("invalid_token", "dead_token")
+    assert _read(400, "INVALID_ARGUMENT", "Android message is too big").suppress is None
+    assert _read(403, "SENDER_ID_MISMATCH", "SenderId mismatch").suppress is None
 
 
-def _reason(status: int, code: str, message: str, *details: dict[str, object]) -> str | None:
+def _read(status: int, code: str, message: str, *details: dict[str, object]) -> Result:
     told = {"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code}
     error = {"error": {"code": status, "status": code, "message": message, "details": [*details, told]}}
-    return fcm.read_answer(Answer(status, {}, json.dumps(error).encode())).reason
+    return fcm.read_answer(Answer(status, {}, json.dumps(error).encode()))
 
 
 @pytest.mark.parametrize(
     "body", [b"[]", b'{"error": []}', b'{"error": {"details": [7]}}', b'{"error": {"message": 7}}']
 )
 def test_an_answer_of_no_form_blames_no_token(body: bytes) -> None:
-    assert fcm.read_answer(Answer(400, {}, body)).reason not in fcm.DEAD_TOKEN
+    assert fcm.read_answer(Answer(400, {}, body)).suppress is None

@@ -16,6 +16,7 @@ from controltower import clock, settings
 from controltower.delivery import dispatch as dispatching
 from controltower.delivery.dispatch import raise_trouble
 from controltower.delivery.policy import unfit_to_send
+from controltower.delivery.providers.registry import provider_of
 from controltower.errors import ProviderDown
 from controltower.ledger import consents, plans, runs, suppressions, tables, work
 from controltower.ledger.database import begin
@@ -23,6 +24,7 @@ from controltower.ledger.database import begin
 from .conftest import CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
+AT_ONCE = 16  # calls that SendGrid gets together
 HOUR = timedelta(hours=1)
 
 
@@ -79,9 +81,30 @@ def test_frequency_caps_hold_over_campaigns(desk: Desk) -> None:
     assert desk.caught()["mails"] == 2 * N
 
 
+def test_a_cap_across_channels_counts_them_together_in_a_rolling_window(desk: Desk) -> None:
+    """Four in seven days, whatever the channel; two mails and two pushes alone would be allowed more."""
+    for day, channel in enumerate(("email", "push", "email", "push")):
+        desk.plan(channel, due_at=NOW + timedelta(days=day))
+        assert desk.dispatch(NOW + timedelta(days=day)).requests == {"sent": N}
+    desk.plan("push", due_at=NOW + timedelta(days=4))
+    assert desk.dispatch(NOW + timedelta(days=4)).refused == {"frequency_cap": N}
+    desk.plan("push", due_at=NOW + timedelta(days=7))  # the first mail is seven days old
+    assert desk.dispatch(NOW + timedelta(days=7)).requests == {"sent": N}
+
+
+@pytest.mark.parametrize("channel", ["email", "push"])
+def test_in_the_shops_quiet_hours_nothing_leaves(desk: Desk, channel: str) -> None:
+    with desk.settings.shop_file.open("a") as shop:
+        shop.write('quiet_hours: { start: "11:30", end: "13:00" }\n')
+    desk.plan(channel)
+    assert desk.dispatch(NOW).deferred == {"quiet_hours": N}
+    assert desk.dispatch(NOW + timedelta(minutes=59)).batches == 0
+    assert desk.dispatch(NOW + HOUR).requests == {"sent": N}
+
+
 def test_a_push_waits_out_koreas_night(desk: Desk) -> None:
     desk.plan("push", due_at=NOW + 8 * HOUR)
-    assert desk.dispatch(NOW + 10 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 10 * HOUR).deferred == {"night_in_korea": N}
     assert desk.dispatch(NOW + 19 * HOUR).batches == 0
     assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
 
@@ -96,9 +119,10 @@ def test_too_late_is_dropped(desk: Desk) -> None:
 @pytest.mark.parametrize("channel", ["email", "push"])
 def test_a_provider_that_is_busy_gets_the_rest_later(desk: Desk, channel: str, kind: str) -> None:
     desk.plan(channel)
-    desk.fault(kind, count=8, seconds=30)
+    asked = AT_ONCE if channel == "email" else N
+    desk.fault(kind, count=asked, seconds=30)
     report = desk.dispatch()
-    assert report.requests == {"retry": 8}
+    assert report.requests == {"retry": asked}
     with pytest.raises(ProviderDown):
         raise_trouble(report)
     assert desk.dispatch().batches == 0  # the pause holds
@@ -106,6 +130,16 @@ def test_a_provider_that_is_busy_gets_the_rest_later(desk: Desk, channel: str, k
     assert desk.dispatch().requests == {"sent": N}
     assert desk.caught()["duplicates"] == 0
     assert sum(desk.totals().accepted.values()) == N
+
+
+def test_what_must_be_sent_again_waits_although_the_rest_left(desk: Desk) -> None:
+    desk.plan()
+    desk.fault("429", count=3, seconds=30)
+    report = desk.dispatch()
+    assert (report.requests, report.trouble) == ({"sent": N - 3, "retry": 3}, {})
+    assert desk.dispatch().batches == 0
+    desk.retry_now()
+    assert desk.dispatch().requests == {"sent": 3}
 
 
 @pytest.mark.parametrize(("kind", "arrived"), [("500", 0), ("drop", 3)])
@@ -208,16 +242,16 @@ def test_a_template_edited_after_planning_holds_the_run_back(
 
 def test_a_mail_held_up_until_after_the_window_waits_for_the_morning(desk: Desk) -> None:
     desk.plan(due_at=NOW + 8 * HOUR)
-    assert desk.dispatch(NOW + 15 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 15 * HOUR).deferred == {"outside_window": N}
     assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
 
 
 def test_a_push_that_was_tried_waits_with_its_attempts(desk: Desk) -> None:
     desk.plan("push", due_at=NOW + 8 * HOUR)
-    desk.fault("503", count=8)
-    assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": 8}
+    desk.fault("503", count=N)
+    assert desk.dispatch(NOW + 8 * HOUR).requests == {"retry": N}
     desk.retry_now()
-    assert desk.dispatch(NOW + 10 * HOUR).deferred == N
+    assert desk.dispatch(NOW + 10 * HOUR).deferred == {"night_in_korea": N}
     desk.retry_now()
     assert desk.dispatch(NOW + 20 * HOUR).requests == {"sent": N}
     assert desk.caught()["duplicates"] == 0
@@ -262,16 +296,20 @@ def test_an_interrupted_dispatch_notes_the_answers_it_had_and_gives_the_batch_ba
     with pytest.raises(KeyboardInterrupt):
         desk.dispatch()
     monkeypatch.setattr(dispatching, "wait", real)
-    assert desk.dispatch().requests == {"sent": N - 8}
+    assert desk.dispatch().requests == {"sent": N - AT_ONCE}
     assert desk.totals().accepted == {"sendgrid": N}
 
 
 def test_a_placeholder_sender_or_a_plain_http_link_never_leaves_this_machine(desk: Desk) -> None:
     shop = settings.load_shop(desk.settings)
     real = desk.settings.model_copy(update={"sendgrid_url": "https://api.sendgrid.com"})
-    assert "placeholder" in str(unfit_to_send(real, shop, "email"))
+
+    def unfit(conf: settings.Settings, whose: settings.Shop) -> str | None:
+        return unfit_to_send(conf, whose, provider_of(conf, "email"))
+
+    assert "placeholder" in str(unfit(real, shop))
     sender = shop.sender.model_copy(update={"email": "hello@haru.kr"})
     named = shop.model_copy(update={"sender": sender})
-    assert "https" in str(unfit_to_send(real, named, "email"))
-    assert unfit_to_send(real.model_copy(update={"public_url": "https://m.haru.kr"}), named, "email") is None
-    assert unfit_to_send(desk.settings, shop, "email") is None
+    assert "https" in str(unfit(real, named))
+    assert unfit(real.model_copy(update={"public_url": "https://m.haru.kr"}), named) is None
+    assert unfit(desk.settings, shop) is None

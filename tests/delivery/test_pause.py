@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Event, Thread
@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 from controltower import clock
 from controltower.delivery import dispatch as dispatching
+from controltower.delivery.providers.fcm import Fcm
+from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.jobs.control import cancel_campaign, pause_campaign, resume_campaign
 from controltower.jobs.dispatch import dispatch_messages
 from controltower.ledger import holds, tables
@@ -38,7 +40,8 @@ def being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> I
         return real(provider, payload)
 
     monkeypatch.setattr(dispatching, "_post", post)
-    monkeypatch.setattr(dispatching, "_AT_ONCE", 2)
+    for provider in (SendGrid, Fcm):
+        monkeypatch.setattr(provider, "at_once", 2)
     desk.fault("slow", count=N, seconds=0.1)
     clock.set_clock(desk.settings, NOW, speed=1.0)
     worker = Thread(target=desk.dispatch, args=(None,))
@@ -88,6 +91,36 @@ def test_a_cancelled_run_stops_as_soon(desk: Desk, monkeypatch: pytest.MonkeyPat
     totals = desk.totals()
     assert totals.cancelled == N - len(opened(desk)) > 0
     assert totals.pending == 0
+
+
+@pytest.mark.parametrize(("stop", "waits"), [(pause_campaign, N - 4), (cancel_campaign, 0)])
+def test_the_answer_counts_what_left_what_waits_and_what_nobody_can_recall(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, stop: Callable[..., dict[str, Any]], waits: int
+) -> None:
+    """Two calls were answered, two are under way, when somebody stops it."""
+    desk.plan()
+    begun, answered, calls = Event(), Event(), []
+    real = dispatching._post
+
+    def post(provider: Any, parcel: Any) -> Any:
+        calls.append(parcel)
+        if len(calls) > 2:
+            if len(calls) == 4:
+                begun.set()
+            assert answered.wait(20)
+        return real(provider, parcel)
+
+    monkeypatch.setattr(dispatching, "_post", post)
+    monkeypatch.setattr(SendGrid, "at_once", 2)
+    worker = Thread(target=desk.dispatch)
+    worker.start()
+    assert begun.wait(20)
+    report = stop(CAMPAIGN, DAY)
+    answered.set()
+    worker.join(30)
+    assert (report["left"], report["under_way"], report["wait"]) == (2, 2, waits)
+    totals = desk.totals()
+    assert (totals.accepted, totals.pending, totals.cancelled) == ({"sendgrid": 4}, waits, N - 4 - waits)
 
 
 def test_pausing_and_resuming_at_any_time_has_a_named_outcome(desk: Desk) -> None:

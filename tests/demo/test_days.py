@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from controltower import clock
 from controltower.jobs.measurement import report_campaign
 from controltower.ledger.database import reading
-from controltower.ledger.tables import campaign_runs, decisions, delivery_events, messages, occurrences
+from controltower.ledger.tables import batches, campaign_runs, decisions, delivery_events, messages, occurrences
 from controltower.measurement.wording import shown, tell
 from support.running_demo import Demo
 
@@ -55,13 +55,15 @@ def run_ids(demo: Demo) -> dict[tuple[str, str], int]:
 
 def second_day(demo: Demo, event: str) -> list[tuple[str, str | None, str | None]]:
     """(outcome, reason, channel) of the second day's decisions on customers who had an event on the first."""
-    m, e, d = messages.c, delivery_events.c, decisions.c
+    m, b, e, d = messages.c, batches.c, delivery_events.c, decisions.c
     runs = run_ids(demo)
     first = [run for (_, day), run in runs.items() if day == FIRST]
     second = [run for (_, day), run in runs.items() if day == SECOND]
     with reading(demo.settings) as ledger:
         had = sa.select(m.customer_id).join(delivery_events, e.message_id == m.message_id)
-        had = had.where(NO_MORE[event], m.run_id.in_(first), m.channel == "email")
+        had = had.join(batches, b.batch_id == m.batch_id).where(
+            NO_MORE[event], b.run_id.in_(first), b.channel == "email"
+        )
         planned = sa.select(sa.func.min(campaign_runs.c.planned_at)).where(campaign_runs.c.run_id.in_(second))
         had = had.where(e.received_at < planned.scalar_subquery())
         rows = ledger.execute(
@@ -114,12 +116,20 @@ def test_summary_report_page_and_ledger_tell_the_same(
 
 def counted_in_ledger(demo: Demo, run_id: int, moment: datetime) -> dict[str, int]:
     """The funnel anew, from the events themselves."""
-    m, e = messages.c, delivery_events.c
+    m, b, e = messages.c, batches.c, delivery_events.c
     query = sa.select(m.message_id, e.event).join(messages, m.message_id == e.message_id)
-    query = query.where(m.run_id == run_id, e.received_at <= moment, e.machine.is_(False))
+    query = query.join(batches, b.batch_id == m.batch_id).where(
+        b.run_id == run_id, e.received_at <= moment, e.machine.is_(False)
+    )
     events: dict[str, set[str]] = defaultdict(set)
     with reading(demo.settings) as ledger:
-        mails = set(ledger.execute(sa.select(m.message_id).where(m.run_id == run_id, m.channel == "email")).scalars())
+        mails = set(
+            ledger.execute(
+                sa.select(m.message_id)
+                .join(batches, b.batch_id == m.batch_id)
+                .where(b.run_id == run_id, b.channel == "email")
+            ).scalars()
+        )
         for message_id, event in ledger.execute(query):
             events[message_id].add(event)
     gone = {i for i, found in events.items() if found & {"bounced", "dropped"}}

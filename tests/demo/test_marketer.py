@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from controltower.ledger import runs
 from controltower.ledger.database import reading
-from controltower.ledger.tables import approvals, consents, delivery_events, messages
+from controltower.ledger.tables import approvals, batches, consents, delivery_events, messages
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 from support.browser import Desk, chromium
 from support.patience import PATIENCE
@@ -169,7 +169,11 @@ def mail(demo: Demo) -> tuple[str, str]:
     m, e = messages.c, delivery_events.c
     with reading(demo.settings) as ledger:
         answered = sa.select(e.message_id).where(e.message_id.is_not(None))
-        query = sa.select(m.message_id, m.customer_id).where(m.run_id == the_run(demo).run_id)
+        query = (
+            sa.select(m.message_id, m.customer_id)
+            .join(batches, batches.c.batch_id == m.batch_id)
+            .where(batches.c.run_id == the_run(demo).run_id)
+        )
         rows = ledger.execute(query.where(m.message_id.not_in(answered)).order_by(m.seq)).all()
     for message_id, customer_id in rows:
         inbox = httpx.Client(base_url=demo.inbox, timeout=PATIENCE, trust_env=False)
@@ -216,7 +220,7 @@ def test_a_click_in_the_inbox_leads_to_the_shop(
 ) -> None:
     message_id, _ = mail
     shown = open_mail(demo, marketer, message_id)
-    product = shown.locator('a[href*="product="]').first
+    product = shown.locator('a[href*=";p="]').first
     address = html.unescape(product.get_attribute("href") or "")
     assert address.startswith(f"{demo.public}/c")
     keep(marketer.page, "mail")
@@ -231,7 +235,7 @@ def test_a_click_in_the_inbox_leads_to_the_shop(
     tab.close()
     (event,) = noted(demo, message_id)
     assert (event.event, event.machine) == ("clicked", False)
-    assert event.detail["product_id"] == parse_qs(urlsplit(address).query)["product"][0]
+    assert event.detail["product_id"] == parse_qs(urlsplit(address).query, separator=";")["p"][0]
 
 
 def test_a_customer_unsubscribes_in_their_language(
@@ -276,7 +280,9 @@ def test_the_report_tells_it(demo: Demo, marketer: Desk, keep: Callable[[Page, s
     m, e = messages.c, delivery_events.c
     with reading(demo.settings) as ledger:
         query = sa.select(sa.func.count(sa.distinct(m.message_id))).join(messages, m.message_id == e.message_id)
-        query = query.where(m.run_id == run.run_id, e.machine.is_(False))
+        query = query.join(batches, batches.c.batch_id == m.batch_id).where(
+            batches.c.run_id == run.run_id, e.machine.is_(False)
+        )
         counts = {name: ledger.scalar(query.where(e.event == name)) for name in ("opened", "clicked", "unsubscribed")}
     assert counts["clicked"] and counts["unsubscribed"]
     tower = marketer.open_tower(f"runs/{run.run_id}")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from controltower import clock, settings
-from controltower.feedback import intake
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import plans, reports, tables, work
 from controltower.ledger.database import begin, opened
@@ -75,7 +74,7 @@ class PostBox:
 
     def post_body(self, body: bytes) -> str:
         headers = webhooks.sign(self.private_key, int(clock.wall()), body)
-        return intake.receive(self.settings, "sendgrid", headers, body)
+        return webhooks.receive(self.settings, "sendgrid", headers, body)
 
     def ingest(self, *events: Any) -> dict[str, Any]:
         if events:
@@ -114,7 +113,7 @@ def _send(conf: Settings) -> int:
         run_id = plans.freeze(
             ledger, occurrence_id=plans.lock_occurrence(ledger, "spring", "2026-06-15", before), campaign="spring",
             as_of=before, now=before, spec={"name": "spring"}, spec_hash="s", content_hash="t", policy={},
-            policy_version="1", triggered_by=None, expires_in=timedelta(days=1),
+            key=b"a home's key", policy_version="1", triggered_by=None, expires_in=timedelta(days=1),
             plan=[
                 Decision(c, n, "message", 1.0, arm="a", share=1.0, channel="email", due_at=before, algorithm="als")
                 for n, c in enumerate(CUSTOMERS)

@@ -111,7 +111,7 @@ def _bodies() -> st.SearchStrategy[Any]:
 @FUZZ
 def test_any_json_has_an_outcome(box: PostBox, value: Any) -> None:
     with undone(box.settings) as ledger:
-        webhooks.store(ledger, "sendgrid", json.dumps(value).encode(), NOW)
+        webhooks.store(ledger, "sendgrid", [json.dumps(value).encode()], NOW)
         body = webhooks.next_waiting(ledger)
         assert body is not None
         report = consequences.Report()
@@ -124,7 +124,7 @@ def test_any_json_has_an_outcome(box: PostBox, value: Any) -> None:
 @FUZZ
 def test_any_bytes_have_an_outcome(box: PostBox, body: bytes) -> None:
     with undone(box.settings) as ledger:
-        webhooks.store(ledger, "sendgrid", body, NOW)
+        webhooks.store(ledger, "sendgrid", [body], NOW)
         waiting = webhooks.next_waiting(ledger)
         assert waiting is not None
         assert consequences.handle(ledger, waiting, KEY, consequences.Report())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -14,12 +15,13 @@ from controltower.feedback import consequences
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import consents, plans, suppressions, tables, webhooks
 from controltower.ledger.database import begin, reading
+from controltower.settings import INCLUDE
 
 from .conftest import LOST, NOW, PostBox, address
 
 NOTHING = {
     "bodies": 0, "events": 0, "duplicates": 0, "unknown_message": 0, "unknown_event": 0, "broken": {}, "suppressed": {},
-    "unsubscribed": 0, "confirmed": 0, "emptied": 0, "as_of": NOW.isoformat(),
+    "unsubscribed": 0, "confirmed": 0, "twice": 0, "emptied": 0, "as_of": NOW.isoformat(),
 }  # fmt: skip
 
 
@@ -260,9 +262,11 @@ def test_bodies_are_emptied_after_thirty_days(box: PostBox) -> None:
 
 
 def test_the_command_prints_the_counts(box: PostBox, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(INCLUDE / "shops" / "simulated.yaml", box.settings.shop_file)
     box.post(box.event("bounce", "c1", type="bounce"), 7)
     feedback()
     said = capsys.readouterr().out
     assert "bodies: 1" in said
+    assert "unknown:\n  accepted: 0\n  reopened: 0\n  given_up: 0\n  waiting: 2" in said
     assert "bounced: 1" in said
     assert "not_an_object: 1" in said

@@ -6,7 +6,6 @@ import base64
 
 import pytest
 from controltower import clock, settings
-from controltower.feedback import intake
 from controltower.feedback.intake import Refused
 from controltower.ledger import tables
 from controltower.settings import Settings
@@ -25,7 +24,7 @@ HOUR = 3600
 
 def refused(conf: Settings, headers: dict[str, str], body: bytes = BODY) -> str:
     with pytest.raises(Refused) as told:
-        intake.receive(conf, "sendgrid", headers, body)
+        webhooks.receive(conf, "sendgrid", headers, body)
     return told.value.reason
 
 
@@ -43,7 +42,7 @@ def test_a_signed_body_is_stored_as_it_came_and_once(box: PostBox) -> None:
 
 def test_header_names_come_in_any_case(box: PostBox) -> None:
     headers = {k.upper(): v for k, v in webhooks.sign(box.private_key, at(0), BODY).items()}
-    assert intake.receive(box.settings, "sendgrid", headers, BODY) == "stored"
+    assert webhooks.receive(box.settings, "sendgrid", headers, BODY) == "stored"
 
 
 def test_a_forged_body_is_refused(box: PostBox) -> None:
@@ -89,14 +88,14 @@ def test_an_old_request_is_refused_and_one_from_the_future(box: PostBox) -> None
     for seconds in (23 * HOUR, -60):
         body = f'[{{"timestamp": {seconds}}}]'.encode()
         headers = webhooks.sign(box.private_key, at(seconds), body)
-        assert intake.receive(box.settings, "sendgrid", headers, body) == "stored"
+        assert webhooks.receive(box.settings, "sendgrid", headers, body) == "stored"
 
 
 def test_the_age_allowed_is_a_setting(box: PostBox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTROLTOWER_WEBHOOK_MAX_AGE", "600")
     conf = settings.load()
     assert refused(conf, webhooks.sign(box.private_key, at(601), BODY)) == "stale"
-    assert intake.receive(conf, "sendgrid", webhooks.sign(box.private_key, at(598), BODY), BODY) == "stored"
+    assert webhooks.receive(conf, "sendgrid", webhooks.sign(box.private_key, at(598), BODY), BODY) == "stored"
 
 
 def test_two_keys_are_ours_while_one_takes_the_others_place(box: PostBox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +104,7 @@ def test_two_keys_are_ours_while_one_takes_the_others_place(box: PostBox, monkey
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_WEBHOOK_KEYS", f" {old_public} , {new_public}")
     both = settings.load()
     for key, body in ((box.private_key, b"[1]"), (new, b"[2]")):
-        assert intake.receive(both, "sendgrid", webhooks.sign(key, at(0), body), body) == "stored"
+        assert webhooks.receive(both, "sendgrid", webhooks.sign(key, at(0), body), body) == "stored"
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_WEBHOOK_KEYS", new_public)
     assert refused(settings.load(), webhooks.sign(box.private_key, at(0), BODY)) == "bad_signature"
 
@@ -132,9 +131,9 @@ def test_a_broken_key_beside_a_good_one_does_no_harm(box: PostBox, monkeypatch: 
     good = webhooks.public_text(box.private_key.public_key())
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_WEBHOOK_KEYS", f"broken,{good}")
     conf = settings.load()
-    assert intake.receive(conf, "sendgrid", webhooks.sign(box.private_key, at(0), BODY), BODY) == "stored"
+    assert webhooks.receive(conf, "sendgrid", webhooks.sign(box.private_key, at(0), BODY), BODY) == "stored"
 
 
 def test_a_provider_that_we_have_no_keys_of_is_refused(box: PostBox) -> None:
     with pytest.raises(Refused, match="no_keys"):
-        intake.receive(box.settings, "mailgun", webhooks.sign(box.private_key, at(0), BODY), BODY)
+        webhooks.receive(box.settings, "mailgun", webhooks.sign(box.private_key, at(0), BODY), BODY)

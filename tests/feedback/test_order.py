@@ -40,7 +40,7 @@ def outcome(conf: Settings, bodies: list[list[dict[str, Any]]]) -> tuple[list[An
     report = consequences.Report()
     with undone(conf) as ledger:
         for body in bodies:
-            webhooks.store(ledger, "sendgrid", json.dumps(body).encode(), NOW)
+            webhooks.store(ledger, "sendgrid", [json.dumps(body).encode()], NOW)
         while waiting := webhooks.next_waiting(ledger):
             webhooks.close(ledger, waiting.body_id, consequences.handle(ledger, waiting, b"key", report), NOW)
         held = [

@@ -11,7 +11,7 @@ from controltower import clock
 from controltower.errors import Anomaly
 from controltower.jobs.campaigns import plan_campaign, preview_campaign
 from controltower.ledger.database import begin, reading
-from controltower.ledger.tables import campaign_runs, decisions, messages
+from controltower.ledger.tables import batches, campaign_runs, decisions, messages
 from controltower.settings import Settings
 from support.daily_shop import open_shop, score
 from support.sent_messages import answer, message_ids, send
@@ -43,7 +43,11 @@ def policy(settings: Settings, run_id: int) -> dict:
 
 def variants(settings: Settings, run_id: int) -> dict[str, str]:
     with reading(settings) as ledger:
-        rows = ledger.execute(sa.select(messages.c.customer_id, messages.c.variant).filter_by(run_id=run_id))
+        rows = ledger.execute(
+            sa.select(messages.c.customer_id, batches.c.variant)
+            .join(batches, batches.c.batch_id == messages.c.batch_id)
+            .where(batches.c.run_id == run_id)
+        )
         return dict(rows.tuples().all())
 
 

@@ -28,6 +28,7 @@ DUE = scored_shop.NOW + timedelta(hours=3)  # the ledger is told so; the clock s
 @pytest.fixture
 def shop(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("CONTROLTOWER_APPROVERS", "ann,ben")
+    monkeypatch.setitem(scored_shop.SPEC, "variants", scored_shop.SPEC["variants"][:1])  # so all are in one batch
     conf = scored_shop.make(ledger_settings.home, monkeypatch, N)
     scored_shop.write_shop(conf, approve_above=None)
     return conf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from controltower.ledger import plans
@@ -24,13 +25,19 @@ def message(n: int, due_at: datetime = DUE, channel: str = "email") -> Decision:
 
 
 def write_plan(
-    settings: Settings, plan: list[Decision], *, campaign: str = "spring", occurrence: str = "2026-06-15"
+    settings: Settings,
+    plan: list[Decision],
+    *,
+    campaign: str = "spring",
+    occurrence: str = "2026-06-15",
+    now: datetime = NOW,
+    **spec: Any,
 ) -> int:
     with begin(settings) as ledger:
-        occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, NOW)
+        occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, now)
         return plans.freeze(
-            ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=NOW, now=NOW, spec={"name": campaign},
-            spec_hash="s1", content_hash="t1", policy={}, policy_version="1", triggered_by=None,
+            ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=now, now=now, spec={"name": campaign, **spec},
+            spec_hash="s1", content_hash="t1", policy={}, key=b"a home's key", policy_version="1", triggered_by=None,
             expires_in=timedelta(days=1), plan=plan,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from controltower.ledger import cohorts, database, holds, plans, reports, runs, tables, work
-from controltower.ledger.database import begin, opened
+from controltower.ledger.database import altering, begin, opened
 from controltower.settings import Settings
 from support.patience import PATIENCE
 
@@ -55,7 +55,8 @@ def test_a_run_planned_with_a_hold_is_held(ledger_settings: Settings) -> None:
         run_id = plans.freeze(
             ledger, occurrence_id=plans.lock_occurrence(ledger, "spring", "2026-06-15", NOW), campaign="spring",
             as_of=NOW, now=NOW, spec={}, spec_hash="s", content_hash="t", policy={}, policy_version="1",
-            triggered_by=None, expires_in=timedelta(days=1), plan=[message(1)], asked_by="mia", hold="approval",
+            key=b"a home's key", triggered_by=None, expires_in=timedelta(days=1), plan=[message(1)], asked_by="mia",
+            hold="approval",
         )  # fmt: skip
         assert work.claim(ledger, AFTER, EMAIL) is None
         run = runs.known(ledger, run_id)
@@ -154,7 +155,7 @@ def test_what_was_decided_before_stands_after_the_migration(ledger_settings: Set
     config.set_main_option("script_location", str(MIGRATIONS))
     held = []  # as the run's row has it
     for move, revision in ((command.downgrade, "0002"), (command.upgrade, "head")):
-        with opened(ledger_settings).begin() as connection:
+        with altering(opened(ledger_settings)) as connection:
             config.attributes["connection"] = connection
             move(config, revision)
             held.append(connection.execute(sa.text("select hold from campaign_runs")).scalar_one())

@@ -31,7 +31,7 @@ def test_migrating_twice_and_at_once_is_harmless(empty_database: str, tmp_path: 
     empty = Settings(home=tmp_path, database_url=SecretStr(empty_database))
     with ThreadPoolExecutor(4) as pool:
         revisions = list(pool.map(lambda _: migrate(empty), range(4)))
-    assert set(revisions) == {"0004"}
+    assert set(revisions) == {"0006"}
 
 
 def test_a_customer_is_messaged_once_per_occurrence_and_step(
@@ -74,11 +74,12 @@ def test_of_a_batch_in_a_workers_hands_all_but_its_calls_is_cancelled(
     with begin(ledger_settings) as ledger:
         claimed = work.claim(ledger, AFTER, ["email"])
         assert claimed
-        work.open_requests(ledger, *claimed, "sendgrid", [([1], None)], AFTER)
+        called = claimed[0].messages[0]
+        work.open_requests(ledger, *claimed, "sendgrid", [([called.seq], None)], AFTER)
     with begin(ledger_settings) as ledger:
         run = runs.known(ledger, run_id)
         assert plans.cancel_unsent(ledger, run.occurrence_id, reason="superseded", now=AFTER, superseded=True) == 2
-        assert plans.messaged(ledger, run.occurrence_id) == {0}
+        assert plans.messaged(ledger, run.occurrence_id) == {called.subject_id}
         assert work.claim(ledger, AFTER, ["email"]) is None
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from controltower.ledger import work
+from controltower.ledger import events, work
 from controltower.ledger.database import begin, reading
 from controltower.ledger.sends import Sent, sends, undelivered
-from controltower.ledger.tables import delivery_events, messages, requests
+from controltower.ledger.tables import messages, requests
 from controltower.settings import Settings
 
 from .conftest import DUE, message, write_plan
@@ -48,11 +48,10 @@ def came_back(settings: Settings, customer: str, event: str, at: datetime) -> No
         message_id = ledger.execute(
             sa.select(messages.c.message_id).where(messages.c.customer_id == customer)
         ).scalar_one()
-        ledger.execute(
-            sa.insert(delivery_events).values(
-                provider="sendgrid", provider_event_id=f"e{next(_number)}", message_id=message_id, event=event,
-                occurred_at=at, received_at=at,
-            )
+        events.record(
+            ledger,
+            [{"provider": "sendgrid", "provider_event_id": f"e{next(_number)}", "message_id": message_id,
+              "event": event, "occurred_at": at, "received_at": at}],
         )  # fmt: skip
 
 

@@ -14,10 +14,11 @@ import yaml
 from controltower import clock
 from controltower.data.lake import Lake
 from controltower.jobs.measurement import report_campaign
+from controltower.ledger import events as ledger_events
 from controltower.ledger import holds, plans, runs, work
 from controltower.ledger.database import begin
 from controltower.ledger.plans import Decision
-from controltower.ledger.tables import campaign_runs, delivery_events, messages
+from controltower.ledger.tables import batches, campaign_runs, messages
 from controltower.settings import Settings
 from support import shop_tables
 
@@ -63,7 +64,8 @@ class Story:
             return plans.freeze(
                 ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=now, now=now,
                 spec={"name": campaign, "title": campaign.title(), "holdout": 0.1} | spec, spec_hash="s",
-                content_hash="t", policy={}, policy_version="1", triggered_by=None, expires_in=DAY, plan=made,
+                content_hash="t", policy={}, policy_version="1", triggered_by=None, key=b"a home's key",
+                expires_in=DAY, plan=made,
             )  # fmt: skip
 
     def send(self, at: datetime = NOW + HOUR, state: str = "sent", only: set[str] | None = None) -> None:
@@ -77,7 +79,8 @@ class Story:
                 taken = [m.seq for m in batch.messages if only is None or m.customer_id in only]
                 refused = [(m.seq, "not_sent", "suppressed") for m in batch.messages if m.seq not in taken]
                 if taken:
-                    (call,) = work.open_requests(ledger, batch, token, batch.channel, [(taken, None)], at)
+                    provider = {"email": "sendgrid", "push": "fcm"}[batch.channel]
+                    (call,) = work.open_requests(ledger, batch, token, provider, [(taken, None)], at)
                     work.close_requests(ledger, batch, token, [{"request_id": call, "state": state}], at)
                 work.drop(ledger, batch, token, refused, at)
                 work.release(ledger, work.read(ledger, batch.batch_id), token, at)
@@ -88,11 +91,11 @@ class Story:
         m = messages.c
         mine = sa.select(m.message_id).where(m.customer_id == customer)
         if run_id is not None:
-            mine = mine.where(m.run_id == run_id)
+            mine = mine.where(m.batch_id.in_(sa.select(batches.c.batch_id).where(batches.c.run_id == run_id)))
         with begin(self.settings) as ledger:
             message_id = ledger.execute(mine.order_by(m.seq.desc())).scalars().first()
-            ledger.execute(
-                sa.insert(delivery_events),
+            ledger_events.record(
+                ledger,
                 [{"provider": "sendgrid", "provider_event_id": f"e{next(self._numbers)}", "message_id": message_id,
                   "event": e, "occurred_at": at, "received_at": at, "machine": machine} for e in events],
             )  # fmt: skip

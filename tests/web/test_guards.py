@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from controltower.content import links
+from controltower import clock
+from controltower.content import customer_tokens, links
 from controltower.settings import Settings
 from controltower.web import guards
 from controltower.web.public.app import create_app
@@ -47,12 +50,21 @@ def strangers(settings: Settings, path: str) -> list[str]:
     return [path.replace("{token}", token) + "?to=https://evil.example" for token in ("", *others, *forged, *short)]
 
 
+def bearers(settings: Settings) -> list[dict[str, str]]:
+    """What one would send as a customer token who has none."""
+    key, now = settings.signing_key(), clock.now(settings)
+    late = customer_tokens.sign_customer(key, "c0", now - timedelta(seconds=1))
+    forged = customer_tokens.sign_customer(b"another key", "c0", now + timedelta(hours=1))
+    link = links.sign(key, "view", uuid.uuid4().hex)
+    return [{}, *({"Authorization": f"Bearer {token}"} for token in ("", late, forged, link))]
+
+
 @pytest.mark.parametrize(("method", "path"), [key for key, guard in guards.PUBLIC.items() if guard != "open"])
 def test_strangers_get_nothing(method: str, path: str, home: Path) -> None:
     settings = Settings(home=home)
     with TestClient(create_app(settings), follow_redirects=False) as http:
-        for called in strangers(settings, path):
-            answer = http.request(method, called)
+        for called, headers in itertools.product(strangers(settings, path), bearers(settings)):
+            answer = http.request(method, called, headers=headers)
             assert answer.status_code in (401, 403, 404), f"{method} {called}: {answer.status_code}"
             assert "location" not in answer.headers
     assert not (home / "ledger.db").exists(), "a stranger made us open the ledger"

@@ -15,7 +15,7 @@ from controltower.campaigns.specs import Spec
 from controltower.ledger.plans import Decision
 from controltower.settings import Shop
 
-POLICY_VERSION = "2"  # raise it when the meaning of a decision changes
+POLICY_VERSION = "3"  # raise it when the meaning of a decision changes
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,15 @@ def _decide(
     if member.subject_id in permissions.in_earlier_version:
         return end("not_sent", "in_earlier_version")
     if not open_channels:
-        return end("not_sent", refused[spec.channels[-1]])
+        consented = [reason for reason in refused.values() if reason != "no_consent"]
+        return end("not_sent", consented[-1] if consented else "no_consent")
     if len(picks) < spec.recommend.minimum:
         return end("not_sent", "too_few_products")
     channel = open_channels[0]
-    slot = timing.due_at(
-        now,
-        hour=member.send_hour,
-        window=spec.window,
-        zone=member.zone,
-        avoid_night_in_korea=timing.night_rule_applies(channel, member.country, member.zone)
-        and member.customer_id not in permissions.night[channel],
-    )
+    avoid_night = timing.night_rule_applies(channel, member.country, member.zone)
+    avoid_night = avoid_night and member.customer_id not in permissions.night[channel]
+    allowed = timing.Hours(spec.window, member.zone, avoid_night, shop.quiet_hours)
+    slot = timing.due_at(now, member.send_hour, allowed)
     if slot is None:
         return end("not_sent", "no_hour_in_window")
     arm = assign(

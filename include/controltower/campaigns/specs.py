@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from controltower.audiences.rules import Rule
 from controltower.errors import BadSpec
 
-Channel = Literal["email", "push"]
+Channel = Literal["email", "push", "in_app"]
 
 
 class _Part(BaseModel):
@@ -54,7 +54,7 @@ class Window(_Part):
 
 
 class Variant(_Part):
-    """A creative: its subject line (e-mail) and title (push), as Jinja text by language."""
+    """A creative: its subject line (e-mail), its title and text (push, in-app), as Jinja text by language."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")
     weight: float = Field(default=1.0, gt=0)
@@ -62,6 +62,8 @@ class Variant(_Part):
     preheader: dict[str, str] = {}
     push_title: dict[str, str] = {}
     push_body: dict[str, str] = {}
+    in_app_title: dict[str, str] = {}
+    in_app_body: dict[str, str] = {}
 
 
 class Recommend(_Part):
@@ -95,6 +97,12 @@ class Spec(_Part):
         default=None, ge=0, description="more messages than this wait for a second person; may only be below the shop's"
     )
     attribution_days: int | None = Field(default=None, ge=1, le=90, description="default: the shop's")
+    delivery: Literal["at_most_once", "at_least_once"] = Field(
+        default="at_most_once", description="of a message whose answer was lost: leave it, or send it again"
+    )
+    grace_hours: dict[Channel, Annotated[int, Field(ge=1, le=168)]] = Field(
+        default={}, description="how long to wait for an event before that; default: the shop's"
+    )
     recommend: Recommend = Recommend()
     window: Window = Window()
 
@@ -113,8 +121,19 @@ class Spec(_Part):
         if len(set(self.channels)) < len(self.channels):
             raise ValueError("a channel is named twice")
         for variant in self.variants:
-            if "push" in self.channels and not (variant.push_title and variant.push_body):
-                raise ValueError(f"variant {variant.name} needs push_title and push_body: the campaign uses push")
+            for channel in ("push", "in_app"):
+                needed = (f"{channel}_title", f"{channel}_body")
+                if channel in self.channels and not all(getattr(variant, name) for name in needed):
+                    raise ValueError(
+                        f"variant {variant.name} needs {' and '.join(needed)}: the campaign uses {channel}"
+                    )
+        expires = self.window.expires_hours
+        called = [c for c in self.channels if c != "in_app"]  # an in-app message is never unknown: nobody is called
+        if self.delivery == "at_least_once" and any(self.grace_hours.get(c, expires) >= expires for c in called):
+            raise ValueError(
+                f"at_least_once needs grace_hours for each channel, below the window's expires_hours ({expires}):"
+                " what has expired isn't sent again"
+            )
         return self
 
     @property

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from controltower.campaigns.specs import Window
+from controltower.settings import QuietHours
 
 KOREA = ZoneInfo("Asia/Seoul")
 NIGHT_START, NIGHT_END = time(21), time(8)  # Network Act 50(3): 21:00 inclusive to 08:00 exclusive
@@ -29,39 +31,46 @@ def night_rule_applies(channel: str, country: str, zone: ZoneInfo) -> bool:
     return channel != "email" and in_korea(country, zone)
 
 
-def is_allowed(moment: datetime, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool) -> bool:
-    """Whether a message may arrive at a moment: inside the campaign's window, outside the night where that counts."""
-    if not window.start <= moment.astimezone(zone).time() < window.end:
-        return False
-    return not (avoid_night_in_korea and is_night_in_korea(moment))
+@dataclass(frozen=True)
+class Hours:
+    """When a message may arrive at a customer: in the campaign's window, not in the shop's quiet hours, both by the
+    customer's clock, nor in the law's night where that counts.
+    """
+
+    window: Window
+    zone: ZoneInfo
+    avoid_night_in_korea: bool = False
+    quiet: QuietHours | None = None
+
+    def refusal(self, moment: datetime) -> str | None:
+        """Why a message may not arrive at a moment: night_in_korea, quiet_hours or outside_window; None: it may."""
+        local = moment.astimezone(self.zone).time()
+        if self.avoid_night_in_korea and is_night_in_korea(moment):
+            return "night_in_korea"
+        if self.quiet and self.quiet.hold(local):
+            return "quiet_hours"
+        return None if self.window.start <= local < self.window.end else "outside_window"
+
+    def following(self, now: datetime, within: int) -> Iterator[datetime]:
+        """The starts of the allowed hours; one that has begun starts now. Absolute time: clock changes need no care."""
+        begin = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        slots = (max(begin + n * _HOUR, now) for n in range(within))
+        return (slot for slot in slots if self.refusal(slot) is None)
+
+    def next_allowed(self, now: datetime) -> datetime | None:
+        """The start of the first allowed hour from `now` on; None where there is none within two days."""
+        return next(self.following(now, 48), None)
 
 
-def next_allowed(now: datetime, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool) -> datetime | None:
-    """The start of the first allowed hour from `now` on; None where there is none within two days."""
-    return next(iter(_allowed(now, 48, window, zone, avoid_night_in_korea)), None)
-
-
-def _allowed(
-    now: datetime, hours: int, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool
-) -> Iterator[datetime]:
-    """The starts of the allowed hours; one that has begun starts now. Absolute time: clock changes need no care."""
-    begin = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    for n in range(hours):
-        slot = max(begin + n * _HOUR, now)
-        if is_allowed(slot, window, zone, avoid_night_in_korea):
-            yield slot
-
-
-def due_at(
-    now: datetime, *, hour: int, window: Window, zone: ZoneInfo, avoid_night_in_korea: bool
-) -> tuple[datetime, list[int]] | None:
+def due_at(now: datetime, hour: int, hours: Hours) -> tuple[datetime, list[int]] | None:
     """The start of the allowed hour nearest to the customer's best one, and the hours there were to choose from.
 
     A slot that has begun is due at once. None where the window leaves no hour.
     """
-    allowed = list(_allowed(now, window.hours, window, zone, avoid_night_in_korea))
+    allowed = list(hours.following(now, hours.window.hours))
     if not allowed:
         return None
+    zone = hours.zone
 
     def distance(slot: datetime) -> tuple[int, datetime]:
         away = abs(slot.astimezone(zone).hour - hour)

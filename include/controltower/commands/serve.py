@@ -1,14 +1,15 @@
-"""`controltower serve`: the public app, that providers and customers reach."""
+"""`controltower serve|customer-token`: the public app, that providers, customers and the shop's app reach."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from controltower import settings
+from controltower import clock, settings
 from controltower.errors import BadSettings
 
 
@@ -35,6 +36,24 @@ def serve(
         return
     finally:
         listener.close()
+
+
+def customer_token(
+    customer: Annotated[str | None, typer.Argument(help="the customer's id")] = None,
+    hours: Annotated[int, typer.Option(min=1, help="how long it is valid")] = 24,
+    key: Annotated[bool, typer.Option("--key", help="print the key that the shop's backend makes tokens with")] = False,
+) -> None:
+    """Print a token with which the shop's app fetches a customer's in-app messages."""
+    from controltower.content import customer_tokens
+
+    conf = settings.load()
+    if key == (customer is not None):
+        raise BadSettings("Either a customer's id or --key is needed.")
+    secret = conf.signing_key()
+    if customer is None:
+        print(customer_tokens.customer_key(secret))
+    else:
+        print(customer_tokens.sign_customer(secret, customer, clock.now(conf) + timedelta(hours=hours)))
 
 
 def _bind(host: str, port: int) -> socket.socket:

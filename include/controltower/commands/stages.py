@@ -78,12 +78,24 @@ def dispatch() -> None:
 
 
 def feedback() -> None:
-    """Read the stored webhooks (delivery events, suppressions, withdrawals); tomorrow's features know of them."""
+    """Read the stored webhooks (delivery events, suppressions, withdrawals) and settle what is unknown by them.
+
+    Tomorrow's features know of them.
+    """
     from controltower.jobs.feedback import ingest_feedback
     from controltower.jobs.learning import publish_engagement
+    from controltower.jobs.reconcile import reconcile
 
     show(ingest_feedback())
+    show({"unknown": reconcile()})
     show({"engagement": publish_engagement()})
+
+
+def reconcile() -> None:
+    """Settle messages whose answer was lost: by what came back, else by their campaign's policy."""
+    from controltower.jobs import reconcile as job
+
+    show(job.reconcile())
 
 
 def _write_derived(table: str, as_of: str, out: Path | None) -> None:

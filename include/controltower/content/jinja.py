@@ -16,7 +16,7 @@ from controltower.errors import BadSpec
 Places = Mapping[int, str]  # line of the compiled text -> file:line of the source
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
+class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, without its long way round for our own products: that took a third of a mail's time."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -25,8 +25,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
 
-def environment(autoescape: bool, loader: jinja2.BaseLoader | None = None) -> jinja2.Environment:
-    env = _Sandbox(
+def environment(autoescape: bool, loader: jinja2.BaseLoader | None = None, kind: type[Sandbox] = Sandbox) -> Sandbox:
+    env = kind(
         autoescape=autoescape,
         undefined=StrictUndefined,
         loader=loader,
@@ -40,8 +40,11 @@ def environment(autoescape: bool, loader: jinja2.BaseLoader | None = None) -> ji
 
 
 def compiled(env: jinja2.Environment, source: str, path: str) -> jinja2.Template:
-    """Compiled under its own name, so that an error's traceback tells the line."""
-    code = env.compile(source, path, path)
+    """Compiled under its own file name, so that an error's traceback tells the line.
+
+    It gets no template name: Jinja 3.1 puts it into its code unquoted, and ours hold quotes.
+    """
+    code = env.compile(source, None, path)
     return jinja2.Template.from_code(env, code, env.globals)
 
 
@@ -49,11 +52,13 @@ def check_names(env: jinja2.Environment, source: str, path: str, places: Places 
     """BadSpec for a syntax error or a name that templates don't know."""
     try:
         tree = env.parse(source, path)
-        env.compile(tree, path, path)  # unknown filters show here
+        env.compile(tree, None, path)  # unknown filters show here
         unknown = meta.find_undeclared_variables(tree) - NAMES
     except jinja2.TemplateSyntaxError as e:
         where = (places or {}).get(e.lineno, f"{path}:{e.lineno}")
         raise BadSpec(f"{where}: {str(e.message).rstrip('.')}.", "Correct the template.") from None
+    except jinja2.TemplateError as e:  # in what Jinja computes beforehand, such as ''[0]
+        raise BadSpec(f"{path}: {str(e.message).rstrip('.')}.", "Correct the template.") from None
     for node in tree.find_all(nodes.Name):
         if node.name in unknown:
             where = (places or {}).get(node.lineno, f"{path}:{node.lineno}")
@@ -80,6 +85,6 @@ def fill(part: jinja2.Template, values: dict[str, Any], places: Places | None = 
         raise BadSpec(f"{_place(e, part, places)}: {e.what}", e.remedy) from None
     except jinja2.TemplateError as e:  # an unknown variable, or what the sandbox forbids; its text names no values
         raise BadSpec(f"{_place(e, part, places)}: {e.message}.", "See the names that templates may use.") from None
-    except (TypeError, ValueError, ArithmeticError, LookupError) as e:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as e:
         # The error's own text may hold a customer's data.
         raise BadSpec(f"{_place(e, part, places)}: {type(e).__name__}.", "Check the filters used there.") from None

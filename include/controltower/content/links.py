@@ -2,8 +2,12 @@
 
 A token is base64url of the message's 128 bits and of 80 bits of HMAC-SHA256 over purpose and message (RFC 2104 allows
 truncation to 80 bits), 35 characters. The address is <public_url>/<letter><token>: with a base of 40 bytes it stays
-under the 78 bytes of one mail-header line (RFC 5322), so that no mail server folds it. A click's token also covers
-where the link leads and what it shows, which follow it as a query: nobody can make it lead elsewhere.
+under the 78 bytes of one mail-header line (RFC 5322), so that no mail server folds it.
+
+A message has one click token for all its links. Where one leads and what it shows follows it, with a signature of its
+own: `/c<token>?to=https://shop.example/p1;p=p1;n=2;s=<signature>`. Nobody can make it lead elsewhere, and the part
+from the question mark on is the same for every customer, so that it is made once. It holds no sign that HTML escapes:
+hence the semicolons.
 """
 
 from __future__ import annotations
@@ -14,32 +18,74 @@ import hmac
 import json
 import re
 import uuid
-from typing import Final
-from urllib.parse import urlencode, urlsplit
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from controltower.errors import BadSpec, ControlTowerError
-from controltower.settings import Settings
+from controltower.settings import UTM_VALUE, Shop
 
 LETTERS: Final = {"unsubscribe": "u", "preferences": "p", "click": "c", "view": "v"}
 
 _MAC_BYTES = 10
 _TOKEN_LENGTH = 35  # base64 of 16 + 10 bytes, without padding
 _NOT_IN_ADDRESSES = re.compile(r"^\s|[\x00-\x1f\x7f\\]|\s$")
+_HEXADECIMAL = re.compile(r"[0-9a-f]{32}")
+_INVALID = "This link is not valid."
 
 
 class BadToken(ControlTowerError):
     """A link's token was not made by us, for another purpose, or with another key."""
 
 
+class MessageLinks(NamedTuple):
+    """One message's own addresses. `click` is where its links begin: a destination's query follows.
+
+    `unsubscribe` ends all mail of this kind by one POST (RFC 8058), a GET only shows the button; on `preferences` the
+    customer chooses channels and purposes; `view` shows the mail as a web page.
+    """
+
+    unsubscribe: str
+    preferences: str
+    view: str
+    click: str
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """Where the links of one variant lead on one channel: to the shop's pages, which learn of it by UTM parameters."""
+
+    key: bytes = field(repr=False)
+    utm: tuple[tuple[str, str], ...] = ()
+
+    def query(self, url: str, product_id: str | None = None, position: int | None = None) -> str:
+        """What follows a message's click address; `position` counts a message's products from 1.
+
+        The same for every message. BadSpec where `url` is no web address.
+        """
+        return _query(self.key, self.utm, url, product_id, position)
+
+
+@dataclass(frozen=True)
+class Click:
+    """What a click's link says: all of it as we made it."""
+
+    message_id: str
+    url: str
+    product_id: str | None
+    position: int | None
+
+
 def sign(key: bytes, purpose: str, message_id: str, about: bytes = b"") -> str:
     """The token for one purpose of one message, covering `about` too; `message_id` is a UUID's text, hyphens or not."""
-    subject = uuid.UUID(message_id).bytes
-    return base64.urlsafe_b64encode(subject + _mac(key, purpose, subject + about)).rstrip(b"=").decode()
+    subject = _subject(message_id)
+    return _token(subject, _mac(key, purpose, subject + about))
 
 
 def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
     """The message_id that the token was made for, as 32 hexadecimal digits; BadToken for anything else."""
-    bad = BadToken("This link is not valid.", "Use the link of the newest message, complete as it was sent.")
+    bad = BadToken(_INVALID, "Use the link of the newest message, complete as it was sent.")
     if len(token) != _TOKEN_LENGTH or not token.isascii():
         raise bad
     try:
@@ -50,48 +96,49 @@ def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
     if not hmac.compare_digest(mac, _mac(key, purpose, subject + about)):
         raise bad
     # The last character has two spare bits: only the spelling that we made counts.
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
+    if _token(subject, mac) != token:
         raise bad
-    return uuid.UUID(bytes=subject).hex
+    return subject.hex()
 
 
-def unsubscribe_url(settings: Settings, message_id: str) -> str:
-    """Where one POST ends all mail of this kind to the recipient (RFC 8058); a GET only shows the button."""
-    return _url(settings, "unsubscribe", message_id)
+def of_message(key: bytes, public_url: str, message_id: str) -> MessageLinks:
+    """The addresses of one message on the public app."""
+    base, subject = public_url.rstrip("/"), _subject(message_id)
+    return MessageLinks(*[f"{base}/{LETTERS[p]}{_token(subject, _mac(key, p, subject))}" for p in MessageLinks._fields])
 
 
-def preferences_url(settings: Settings, message_id: str) -> str:
-    """Where the customer chooses channels and purposes."""
-    return _url(settings, "preferences", message_id)
+def utm(shop: Shop, channel: str, campaign: str, variant: str) -> tuple[tuple[str, str], ...]:
+    """The UTM parameters by the shop's rule, those with a value."""
+    if not shop.utm:
+        return ()
+    found = shop.utm.model_dump()
+    values = {"channel": channel, "campaign": campaign, "variant": variant}
+    filled = {name: UTM_VALUE.sub(lambda m: values[m[1]], text) for name, text in found.items()}
+    return tuple((f"utm_{name}", value) for name, value in filled.items() if value)
 
 
-def view_url(settings: Settings, message_id: str) -> str:
-    """Where the customer sees the mail as a web page."""
-    return _url(settings, "view", message_id)
+def verify_click(key: bytes, token: str, query: str) -> Click:
+    """What a click's link says, by its token and its query as they came; BadToken where any part isn't as we made it.
 
-
-def click_url(
-    settings: Settings, message_id: str, url: str, product_id: str | None = None, position: int | None = None
-) -> str:
-    """A link that leads to `url` and notes the click; `position` counts a message's products from 1.
-
-    BadSpec where `url` is no web address.
+    What others put behind a link (`&fbclid=...`) does no harm.
     """
-    if web_address(url) is None:
-        raise BadSpec(f"{url!r} is no web address.", "A link needs http:// or https:// and a host.")
-    shown = {"to": url, "product": product_id, "position": position}
-    query = urlencode({name: value for name, value in shown.items() if value is not None})
-    return _url(settings, "click", message_id, _destination(url, product_id, position)) + "?" + query
-
-
-def verify_click(key: bytes, token: str, url: str, product_id: str | None, position: int | None) -> str:
-    """The message_id of a click's link; BadToken where any part of it isn't as we made it."""
-    message_id = verify(key, "click", token, _destination(url, product_id, position))
-    if web_address(url) is None:
+    try:
+        asked = dict(parse_qsl(query.replace("&", ";"), keep_blank_values=True, max_num_fields=20, separator=";"))
+    except ValueError:
+        raise BadToken(_INVALID) from None
+    if "s" in asked:
+        click = Click(verify(key, "click", token), asked.get("to", ""), asked.get("p"), _number(asked.get("n")))
+        signature = _signature(key, _destination(click.url, click.product_id, click.position))
+        if not hmac.compare_digest(signature.encode(), asked["s"].encode("utf-8", "replace")):
+            raise BadToken(_INVALID)
+    else:
+        click = _old_click(key, token, asked)
+    if web_address(click.url) is None:
         raise BadToken("This link leads to no web address.")
-    return message_id
+    return click
 
 
+@lru_cache(maxsize=65_536)
 def web_address(url: str | None) -> str | None:
     """The address if it is a web page's, else None: a catalogue must not bring in `javascript:`."""
     if not url or _NOT_IN_ADDRESSES.search(url):
@@ -103,17 +150,79 @@ def web_address(url: str | None) -> str | None:
     return url if parts.scheme in ("http", "https") and parts.hostname else None
 
 
+def with_parameters(url: str, parameters: tuple[tuple[str, str], ...]) -> str:
+    """The address with these in its query; those that it has already stay as they are, and so does all else."""
+    page, hash_sign, fragment = url.partition("#")
+    path, _, query = page.partition("?")
+    there = {pair.partition("=")[0] for pair in query.split("&")}
+    added = [f"{quote_plus(name)}={quote_plus(value)}" for name, value in parameters if name not in there]
+    if not added:
+        return url
+    joint = "" if not query or query.endswith("&") else "&"
+    return f"{path}?{query}{joint}{'&'.join(added)}{hash_sign}{fragment}"
+
+
+def _old_click(key: bytes, token: str, asked: dict[str, str]) -> Click:
+    """The form of links until November 2026, whose token covered the destination. Mails that were sent keep it."""
+    url, product, position = asked.get("to", ""), asked.get("product"), _number(asked.get("position"))
+    return Click(verify(key, "click", token, _destination(url, product, position)), url, product, position)
+
+
+@lru_cache(maxsize=65_536)  # a catalogue's products return in every mail
+def _query(key: bytes, utm: tuple[tuple[str, str], ...], url: str, product_id: str | None, position: int | None) -> str:
+    if web_address(url) is None:
+        raise BadSpec(f"{url!r} is no web address.", "A link needs http:// or https:// and a host.")
+    url = with_parameters(url, utm)
+    shown = f"?to={quote(url, safe=':/?=')}"
+    if product_id is not None:
+        shown += f";p={quote(product_id, safe='')}"
+    if position is not None:
+        shown += f";n={position}"
+    return f"{shown};s={_signature(key, _destination(url, product_id, position))}"
+
+
 def _destination(url: str, product_id: str | None, position: int | None) -> bytes:
     return json.dumps([url, product_id, position]).encode()
 
 
-def _url(settings: Settings, purpose: str, message_id: str, about: bytes = b"") -> str:
-    token = sign(settings.signing_key(), purpose, message_id, about)
-    return f"{settings.public_url.rstrip('/')}/{LETTERS[purpose]}{token}"
+def _signature(key: bytes, destination: bytes) -> str:
+    return _text(_keyed(key, b"controltower.destination.1", destination))
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise BadToken(_INVALID)
+    return int(text)
+
+
+def _subject(message_id: str) -> bytes:
+    """The 16 bytes of a message's id; ValueError for what is none."""
+    return bytes.fromhex(message_id) if _HEXADECIMAL.fullmatch(message_id) else uuid.UUID(message_id).bytes
+
+
+def _token(subject: bytes, mac: bytes) -> str:
+    return _text(subject + mac)
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _mac(key: bytes, purpose: str, subject: bytes) -> bytes:
     if purpose not in LETTERS:
         raise ValueError(f"{purpose!r} is no purpose of a link; known are {', '.join(LETTERS)}")
-    # The prefix keeps link tokens apart from whatever else the home's key authenticates.
-    return hmac.digest(key, b"controltower.link.1\0" + purpose.encode() + b"\0" + subject, "sha256")[:_MAC_BYTES]
+    return _keyed(key, b"controltower.link.1\0" + purpose.encode(), subject)
+
+
+def _keyed(key: bytes, what: bytes, about: bytes) -> bytes:
+    """80 bits of HMAC. `what` keeps signatures apart from each other, and from whatever else the home's key signs."""
+    mac = _begun(key, what).copy()
+    mac.update(about)
+    return mac.digest()[:_MAC_BYTES]
+
+
+@lru_cache(maxsize=64)  # the key's own part of the work, half of it
+def _begun(key: bytes, what: bytes) -> hmac.HMAC:
+    return hmac.new(key, what + b"\0", "sha256")

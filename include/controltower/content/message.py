@@ -14,7 +14,11 @@ GMAIL_CLIPS_AT = 102 * 1024  # bytes of HTML; second-hand, see docs: Gmail hides
 
 @dataclass(frozen=True)
 class Product:
-    """A recommended product as the customer is to see it; `reason` is already worded, None where there is none."""
+    """A recommended product as the customer is to see it.
+
+    `url` is its own page, None where it has none; `reason` is already worded, None where there is none. Two are equal
+    whose catalogue's side is, whatever the reasons: what is cached by product holds for all customers.
+    """
 
     product_id: str
     title: str
@@ -22,7 +26,10 @@ class Product:
     currency: str
     url: str | None
     image_url: str | None
-    reason: str | None = None
+    reason: str | None = field(default=None, compare=False)
+
+    def __hash__(self) -> int:  # looked up for each of a mail's products
+        return hash(self.product_id)
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,8 @@ class Context:
     """All that a message may say to one customer.
 
     `customer` holds contract columns (first_name, loyalty_tier, ...); absent ones read as empty. `locale` is the
-    customer's own BCP 47 tag, empty where unknown. `shop_url` and the products' addresses note the click and lead on.
-    `advertisement` asks for Korea's label.
+    customer's own BCP 47 tag, empty where unknown. `click_url` is where the links to the shop begin, which note the
+    click and lead on (links.py). `advertisement` asks for Korea's label.
     """
 
     shop: Shop
@@ -42,7 +49,7 @@ class Context:
     unsubscribe_url: str
     preferences_url: str
     view_url: str
-    shop_url: str
+    click_url: str
     advertisement: bool = False
 
 

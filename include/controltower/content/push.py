@@ -22,8 +22,9 @@ def fit(payload: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
     """The FCM payload ({"message": {...}} or the message itself) within `limit` bytes; the given one stays as it is.
 
     What gives way, in this order: the body (but not its own last line, which names the sender of an advert), the
-    title, the image, then data other than message_id, the largest value first. Cuts fall between characters as
-    readers see them. Never fails: where the rest alone is too large, the smallest form is returned.
+    title, the image and what is for browsers only, then data other than message_id, the largest value first. Cuts fall
+    between characters as readers see them. Never fails: where the rest alone is too large, its smallest form is what
+    comes.
     """
     if payload_size(payload) <= limit:
         return payload
@@ -41,6 +42,8 @@ def fit(payload: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
         _shorten(shown, "title", shown["title"], "", fits)
     if not fits():
         shown.pop("image", None)
+        (message.get("apns") or {}).pop("fcm_options", None)
+        message.pop("webpush", None)
     data = message.get("data") or {}
     for key in sorted(data, key=lambda k: -len(data[k])):
         if fits():

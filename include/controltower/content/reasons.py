@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from controltower.content.text import one_line, shorten
 
 VALUE_LENGTH = 30  # characters of a product's title within a reason
@@ -30,6 +32,7 @@ _PHRASES: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
+@lru_cache(maxsize=65_536)  # models name the same products again and again
 def word(code: str | None, value: str | None, locale: str) -> str:
     """The phrase for a reason code, in the locale's language, else in English; nothing for an unknown code.
 

@@ -11,6 +11,7 @@ from controltower.content.locales import FALLBACK
 from controltower.errors import BadSpec
 
 MJML_INCLUDE = re.compile(r"""<mj-include\s+path=(["'])(?P<path>[^"']*)\1\s*(?:/>|>\s*</mj-include\s*>)""")
+NOTICES = ("push", "in_app")  # channels whose design is one YAML file
 _TEXT_INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(["'])(?P<path>[^"']*)\1""")
 
 
@@ -49,8 +50,9 @@ def read_sources(folder: Path, name: str) -> Sources:
         if not (folder / f"email/{name}.txt").is_file():
             raise BadSpec(f"email/{name}.txt is missing.", "Write the plain-text part beside the MJML file.")
         _collect(folder, f"email/{name}.txt", _TEXT_INCLUDE, files)
-    if (folder / f"push/{name}.yaml").is_file():
-        files[f"push/{name}.yaml"] = _read(folder, f"push/{name}.yaml")
+    for path in (f"{channel}/{name}.yaml" for channel in NOTICES):
+        if (folder / path).is_file():
+            files[path] = _read(folder, path)
     locales = [f"locales/{path.name}" for path in sorted((folder / "locales").glob("*.yaml"))]
     if f"locales/{FALLBACK}.yaml" not in locales:
         raise BadSpec(f"locales/{FALLBACK}.yaml is missing.", "Every language falls back to it: write it first.")
@@ -60,8 +62,9 @@ def read_sources(folder: Path, name: str) -> Sources:
 
 
 def template_names(folder: Path) -> list[str]:
-    """The templates in a folder: those with an e-mail or a push design."""
-    return sorted({p.stem for p in [*folder.glob("email/*.mjml"), *folder.glob("push/*.yaml")]})
+    """The templates in a folder: those with a design for any channel."""
+    designs = ("email/*.mjml", *(f"{channel}/*.yaml" for channel in NOTICES))
+    return sorted({p.stem for pattern in designs for p in folder.glob(pattern)})
 
 
 def _collect(folder: Path, path: str, include: re.Pattern[str], files: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Templates: loaded and compiled once, then filled in for each customer.
 
-A template `win_back` is email/win_back.mjml with email/win_back.txt, or push/win_back.yaml, or all of them, and the
-wording in locales/*.yaml. What a template may use is listed in values.py.
+A template `win_back` is email/win_back.mjml with email/win_back.txt, or push/win_back.yaml, or in_app/win_back.yaml, or
+all of them, and the wording in locales/*.yaml. What a template may use is listed in values.py.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from markupsafe import escape
 from controltower.content import reasons
 from controltower.content.compiling import compile_mjml
 from controltower.content.jinja import Places, check_names, compiled, environment, fill
+from controltower.content.links import Destinations
 from controltower.content.locales import Locales, Translate, parse_locale
 from controltower.content.message import GMAIL_CLIPS_AT, Context, Email, Product, Push
 from controltower.content.push import LIMIT, payload_size
-from controltower.content.sources import Sources, read_sources
+from controltower.content.sources import NOTICES, Sources, read_sources
 from controltower.content.text import label_advertisement, one_line, shorten
 from controltower.content.values import template_values
 from controltower.errors import BadSpec
@@ -53,68 +54,72 @@ class Template:
     name: str
     content_hash: str
     locales: Locales
+    sources: Sources
+    page: str  # the e-mail's HTML, with its Jinja in it
     _html: jinja2.Template | None
     _text: jinja2.Template | None
-    _push: Mapping[str, jinja2.Template] | None
+    _notices: Mapping[str, Mapping[str, jinja2.Template]]  # push and in_app, where there is a design
     _places: Places
     _translators: dict[tuple[str, ...], Translate] = field(default_factory=dict)
 
     @property
     def channels(self) -> list[str]:
-        return [c for c, design in (("email", self._html), ("push", self._push)) if design is not None]
+        return [*["email"] * (self._html is not None), *self._notices]
 
-    def email(self, context: Context, subject: str, preheader: str = "") -> Email:
+    def email(
+        self, context: Context, subject: str, preheader: str = "", destinations: Destinations | None = None
+    ) -> Email:
         """The e-mail for one customer; `subject` and `preheader` are the campaign's own Jinja lines."""
         if self._html is None or self._text is None:
             raise BadSpec(f"The template {self.name!r} has no e-mail.", f"Write email/{self.name}.mjml.")
-        values = self._values(context)
-        line = self._line("subject", subject, values, SUBJECT_LENGTH, context.advertisement)
+        values = self._values(context, destinations)
+        line = _line("subject", subject, values, SUBJECT_LENGTH, context.advertisement)
         values["subject"] = line
-        values["preheader"] = self._line("preheader", preheader, values, PREHEADER_LENGTH) if preheader else ""
+        values["preheader"] = _line("preheader", preheader, values, PREHEADER_LENGTH) if preheader else ""
         return Email(
             subject=line,
             html=fill(self._html, values, self._places),
-            text=_tidy(fill(self._text, values)),
-            headers={
-                "List-Unsubscribe": f"<{context.unsubscribe_url}>",
-                "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-            },
+            text=tidy(fill(self._text, values)),
+            headers=headers(context),
         )
 
-    def push(self, context: Context, title: str, body: str) -> Push:
-        """The push for one customer. Korea's adverts end with a line that names the sender and the way to refuse."""
-        if self._push is None:
-            raise BadSpec(f"The template {self.name!r} has no push.", f"Write push/{self.name}.yaml.")
-        values = self._values(context)
-        shown_title = self._line("title", title, values, TITLE_LENGTH, context.advertisement)
-        shown_body = self._line("body", body, values, BODY_LENGTH)
+    def push(self, context: Context, title: str, body: str, destinations: Destinations | None = None) -> Push:
+        """The push for one customer."""
+        return self._notice("push", context, title, body, destinations)
+
+    def in_app(self, context: Context, title: str, body: str, destinations: Destinations | None = None) -> Push:
+        """The message that the app shows to one customer; its form is a push's."""
+        return self._notice("in_app", context, title, body, destinations)
+
+    def _notice(self, channel: str, context: Context, title: str, body: str, destinations: Destinations | None) -> Push:
+        """Korea's adverts end with a line that names the sender and the way to refuse."""
+        if channel not in self._notices:
+            raise BadSpec(f"The template {self.name!r} has no {channel}.", f"Write {channel}/{self.name}.yaml.")
+        values = self._values(context, destinations)
+        shown_title = _line("title", title, values, TITLE_LENGTH, context.advertisement)
+        shown_body = _line("body", body, values, BODY_LENGTH)
         if context.advertisement:
             sender = context.shop.sender
-            shown_body += "\n" + one_line(values["t"]("push.footer", sender=sender.name, contact=sender.contact))
-        filled = {key: fill(part, values).strip() for key, part in self._push.items()}
+            shown_body += "\n" + one_line(values["t"](f"{channel}.footer", sender=sender.name, contact=sender.contact))
+        filled = {key: fill(part, values).strip() for key, part in self._notices[channel].items()}
         url, image = filled.pop("url", ""), filled.pop("image_url", "")
         return Push(
             title=shown_title,
             body=shown_body,
-            url=url or context.shop_url,
+            url=url or values["shop_url"],
             image_url=image or None,
             data={key.removeprefix("data."): text for key, text in filled.items()} | {"message_id": context.message_id},
         )
 
-    def _values(self, context: Context) -> dict[str, Any]:
+    def language(self, context: Context) -> tuple[str, Translate]:
+        """The language that a customer is written in, and its words."""
         chain = self.locales.chain(context.locale, context.shop.locale)
-        return template_values(context, chain[0], self._translator(chain))
-
-    def _translator(self, chain: tuple[str, ...]) -> Translate:
         if chain not in self._translators:
             self._translators[chain] = self.locales.translator(chain)
-        return self._translators[chain]
+        return chain[0], self._translators[chain]
 
-    def _line(self, what: str, source: str, values: dict[str, Any], most: int, advertisement: bool = False) -> str:
-        line = one_line(fill(_one_liner(what, source), values))
-        if not line:
-            raise BadSpec(f"The {what} {source!r} is empty for some customers.", "Give it words of its own.")
-        return shorten(label_advertisement(line) if advertisement else line, most)
+    def _values(self, context: Context, destinations: Destinations | None) -> dict[str, Any]:
+        return template_values(context, *self.language(context), destinations)
 
 
 def load(folder: Path, name: str) -> Template:
@@ -126,39 +131,49 @@ def load(folder: Path, name: str) -> Template:
 def _compile(sources: Sources) -> Template:
     locales = Locales({Path(p).stem: parse_locale(p, text) for p, text in sources.files if p.startswith("locales/")})
     html = text = None
-    places: Places = {}
+    page, places = "", {}
     mjml = f"email/{sources.name}.mjml"
     if sources.get(mjml) is not None:
         markup = environment(autoescape=True)
-        page = compile_mjml(sources, mjml, markup)
-        places = page.places
-        check_names(markup, page.html, mjml, places)
-        html = compiled(markup, page.html, mjml)
-        text = _text_part(sources, f"email/{sources.name}.txt")
+        made = compile_mjml(sources, mjml, markup)
+        page, places = made.html, made.places
+        check_names(markup, page, mjml, places)
+        html = compiled(markup, page, mjml)
+        text = _text_part(sources)
     return Template(
         name=sources.name,
         content_hash=sources.content_hash,
         locales=locales,
+        sources=sources,
+        page=page,
         _html=html,
         _text=text,
-        _push=_push_parts(sources),
+        _notices={c: parts for c in NOTICES if (parts := _notice_parts(sources, c)) is not None},
         _places=places,
     )
 
 
-def _text_part(sources: Sources, path: str) -> jinja2.Template:
-    """The plain-text part; included paths are relative to templates/email, as in MJML."""
-    files = {p.removeprefix("email/"): t for p, t in sources.files if p.startswith("email/") and p.endswith(".txt")}
-    loader = jinja2.FunctionLoader(lambda name: (files[name], f"email/{name}", None) if name in files else None)
-    env = environment(autoescape=False, loader=loader)
+def text_files(sources: Sources) -> dict[str, str]:
+    """The plain-text part and what it includes, by their paths in templates/email."""
+    return {p.removeprefix("email/"): t for p, t in sources.files if p.startswith("email/") and p.endswith(".txt")}
+
+
+def _text_part(sources: Sources) -> jinja2.Template:
+    files = text_files(sources)
+    env = environment(autoescape=False, loader=text_loader(files))
     for name, source in files.items():
         check_names(env, source, f"email/{name}", None)
-    return env.get_template(path.removeprefix("email/"))
+    return env.get_template(f"{sources.name}.txt")
 
 
-def _push_parts(sources: Sources) -> dict[str, jinja2.Template] | None:
-    """The Jinja parts of a push design: url, image_url and data.<key>."""
-    path = f"push/{sources.name}.yaml"
+def text_loader(files: Mapping[str, str]) -> jinja2.BaseLoader:
+    """Included paths are relative to templates/email, as in MJML."""
+    return jinja2.FunctionLoader(lambda name: (files[name], f"email/{name}", None) if name in files else None)
+
+
+def _notice_parts(sources: Sources, channel: str) -> dict[str, jinja2.Template] | None:
+    """The Jinja parts of a push or in-app design: url, image_url and data.<key>."""
+    path = f"{channel}/{sources.name}.yaml"
     source = sources.get(path)
     if source is None:
         return None
@@ -167,7 +182,7 @@ def _push_parts(sources: Sources) -> dict[str, jinja2.Template] | None:
     env = environment(autoescape=False)
     for key, part in found.items():
         if key not in {"url", "image_url"} and not key.startswith("data."):
-            raise BadSpec(f"{path}: {key} is unknown.", "A push design has url, image_url and data.")
+            raise BadSpec(f"{path}: {key} is unknown.", "A design has url, image_url and data.")
         if key.removeprefix("data.").startswith(_FCM_RESERVED) and key.startswith("data."):
             raise BadSpec(f"{path}: FCM keeps the name {key} for itself.", "Choose another name.")
         check_names(env, part, f"{path} {key}", None)
@@ -176,14 +191,33 @@ def _push_parts(sources: Sources) -> dict[str, jinja2.Template] | None:
 
 
 @lru_cache(maxsize=512)
-def _one_liner(what: str, source: str) -> jinja2.Template:
+def one_liner(what: str, source: str) -> jinja2.Template:
     env = environment(autoescape=False)
     where = f"{what} {source!r}"
     check_names(env, source, where, None)
     return compiled(env, source, where)
 
 
-def _tidy(text: str) -> str:
+def _line(what: str, source: str, values: dict[str, Any], most: int, advertisement: bool = False) -> str:
+    return finished_line(what, source, fill(one_liner(what, source), values), most, advertisement)
+
+
+def finished_line(what: str, source: str, filled: str, most: int, advertisement: bool = False) -> str:
+    """A subject, preheader or title as it leaves, of its source filled in. BadSpec where nothing is left of it."""
+    line = one_line(filled)
+    if not line:
+        raise BadSpec(f"The {what} {source!r} is empty for some customers.", "Give it words of its own.")
+    return shorten(label_advertisement(line) if advertisement else line, most)
+
+
+def headers(context: Context) -> dict[str, str]:
+    return {
+        "List-Unsubscribe": f"<{context.unsubscribe_url}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
+
+
+def tidy(text: str) -> str:
     """Lines without trailing blanks, never two empty ones in a row."""
     lines: list[str] = []
     for line in (line.rstrip() for line in text.splitlines()):
@@ -197,14 +231,15 @@ def check(
     shop: Shop,
     emails: Sequence[tuple[str, str]] = (),
     pushes: Sequence[tuple[str, str]] = (),
+    in_apps: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
     """Render with sample customers in every language; what a marketer should know comes back as sentences.
 
-    `emails` are the campaign's (subject, preheader) sources, `pushes` its (title, body) sources, one per variant;
-    without them the template is tried with plain lines. Raises BadSpec where something can't be rendered.
+    `emails` are the campaign's (subject, preheader) sources, `pushes` and `in_apps` its (title, body) sources,
+    one per variant; without any the template is tried with plain lines. Raises BadSpec where one can't be rendered.
     """
-    emails = emails or ([("Sample", "Sample")] if "email" in template.channels and not pushes else [])
-    pushes = pushes or ([("Sample", "Sample")] if "push" in template.channels and not emails else [])
+    if not (emails or pushes or in_apps):
+        emails, pushes, in_apps = ([("Sample", "Sample")] * (c in template.channels) for c in ("email", *NOTICES))
     warnings: list[str] = []
     for context in samples(template, shop):
         language = context.locale
@@ -221,6 +256,8 @@ def check(
             shown = {"title": push.title, "body": push.body, "image": push.image_url or ""}
             if payload_size({"notification": shown, "data": push.data}) > LIMIT:
                 warnings.append(f"{template.name} in {language} makes pushes over {LIMIT:,} bytes: they get cut.")
+        for title, body in in_apps:
+            template.in_app(context, title, body)
     return list(dict.fromkeys(warnings))
 
 
@@ -258,7 +295,7 @@ def samples(template: Template, shop: Shop) -> Iterator[Context]:
                 unsubscribe_url=f"{shop.url}/unsubscribe",
                 preferences_url=f"{shop.url}/preferences",
                 view_url=f"{shop.url}/view",
-                shop_url=shop.url,
+                click_url="",
                 advertisement=advertisement,
             )
 

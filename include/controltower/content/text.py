@@ -25,7 +25,7 @@ def one_line(text: str) -> str:
     if not text.isprintable():
         text = _SPACE.sub(" ", text)
         text = "".join(c for c in text if unicodedata.category(c) not in {"Cc", "Cs"} and c not in _BIDI_OVERRIDES)
-    return _SPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 def label_advertisement(line: str) -> str:

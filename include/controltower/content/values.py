@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from controltower.content.links import web_address
+from controltower.content.links import Destinations, web_address
 from controltower.content.locales import Translate
 from controltower.content.message import Context, Product
 from controltower.content.money import format_money
 from controltower.content.text import one_line, shorten
 from controltower.data.contract import CONTRACT
+from controltower.settings import Shop
 
 NAMES = frozenset(
     "shop customer products locale language t subject preheader message_id unsubscribe_url preferences_url"
     " view_url shop_url advertisement".split()
 )
 _PRIVATE = {"email", "phone", "attributes"}  # a message has no use for them, and a template could leak them
-_NO_CUSTOMER = {c.name: "" for c in CONTRACT["customers"].columns if c.name not in _PRIVATE}
+_NO_CUSTOMER: dict[str, Any] = {c.name: "" for c in CONTRACT["customers"].columns if c.name not in _PRIVATE}
+COLUMNS = frozenset(_NO_CUSTOMER)
 # Pastel and its dark ink, for a product without a picture; readable on white and in dark mode alike.
 _TINTS = (
     ("#fbe4d8", "#a8461a"), ("#e3ecdf", "#41663a"), ("#dfe8f3", "#34577f"), ("#f3e2ea", "#8c3a60"),
@@ -27,7 +30,7 @@ _TINTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShownProduct:
     """A product as templates see it: `p.title`, `p.price` (text with currency), `p.url`, `p.image_url`, ..."""
 
@@ -42,16 +45,27 @@ class ShownProduct:
     tint_ink: str
 
 
-def template_values(context: Context, language: str, t: Translate) -> dict[str, Any]:
-    """The values of every name but subject and preheader, which come last."""
+def template_values(context: Context, language: str, t: Translate, destinations: Destinations | None) -> dict[str, Any]:
+    """The values of every name but subject and preheader, which come last.
+
+    Without `destinations` links lead straight to the shop: for samples.
+    """
     shop = context.shop
     locale = context.locale or shop.locale
+
+    def link(query: str) -> str:
+        return context.click_url + query if destinations else query
+
     return {
         "shop": shop,
-        "customer": _NO_CUSTOMER | {k: _plain(v) for k, v in context.customer.items() if k not in _PRIVATE},
+        "customer": customer_values(context.customer),
         "products": [
-            replace(_shown(replace(p, url=None), locale), url=web_address(p.url) or context.shop_url)
-            for p in context.products
+            replace(
+                catalogue_values(p, locale),
+                url=link(product_query(p, number, shop, destinations)),
+                reason=p.reason or "",
+            )
+            for number, p in enumerate(context.products, 1)
         ],
         "locale": locale,
         "language": language,
@@ -60,13 +74,34 @@ def template_values(context: Context, language: str, t: Translate) -> dict[str, 
         "unsubscribe_url": context.unsubscribe_url,
         "preferences_url": context.preferences_url,
         "view_url": context.view_url,
-        "shop_url": context.shop_url,
+        "shop_url": link(shop_query(shop, destinations)),
         "advertisement": context.advertisement,
     }
 
 
-@lru_cache(maxsize=65_536)  # a catalogue's products return in every mail; their links are each mail's own
-def _shown(product: Product, locale: str) -> ShownProduct:
+def customer_values(customer: Mapping[str, Any]) -> dict[str, Any]:
+    """What templates know of a customer: every column but the private ones, the empty ones as empty text."""
+    return _NO_CUSTOMER | {k: _plain(v) for k, v in customer.items() if k not in _PRIVATE}
+
+
+def customer_value(customer: Mapping[str, Any], name: str) -> Any:
+    """One of the COLUMNS of `customer_values`."""
+    return _plain(customer.get(name))
+
+
+def product_query(product: Product, position: int, shop: Shop, destinations: Destinations | None) -> str:
+    """What follows the click address in a product's link; without a page of its own it leads to the shop's."""
+    page = web_address(product.url) or shop.url
+    return destinations.query(page, product.product_id, position) if destinations else page
+
+
+def shop_query(shop: Shop, destinations: Destinations | None) -> str:
+    return destinations.query(shop.url) if destinations else shop.url
+
+
+@lru_cache(maxsize=65_536)  # a catalogue's products return in every mail; links and reasons are each mail's own
+def catalogue_values(product: Product, locale: str) -> ShownProduct:
+    """A product as templates see it, without its link and reason."""
     title = one_line(product.title) or product.product_id
     tint, ink = _TINTS[zlib.crc32(product.product_id.encode()) % len(_TINTS)]
     return ShownProduct(
@@ -75,7 +110,7 @@ def _shown(product: Product, locale: str) -> ShownProduct:
         price=format_money(product.price, product.currency, locale),
         url="",
         image_url=web_address(product.image_url) or "",
-        reason=product.reason or "",
+        reason="",
         initial=next((c.upper() for c in title if c.isalnum()), "·"),
         tint=tint,
         tint_ink=ink,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,6 +151,22 @@ class Reading:
             self._create_view(table, f"SELECT * FROM {self._scan(parts)}")
         return self._backend.table(table)
 
+    def of(self, table: str, column: str, values: Collection[str], columns: Sequence[str]) -> pa.Table:
+        """The rows of a version table whose `column` is one of these values, as of this reading's moment.
+
+        The same as filtering `table(table)`, only that it looks for the last versions of these keys alone.
+        """
+        contract = CONTRACT[table]
+        key = quoted(contract.key[0])
+        self._backend.con.register("_wanted", pa.table({"value": pa.array(list(values), pa.string())}))
+        wanted = f"{quoted(column)} IN (SELECT value FROM _wanted)"
+        theirs = wanted if column == contract.key[0] else f"{key} IN (SELECT {key} FROM ({{rows}}) WHERE {wanted})"
+        query = self._contract_query(contract, theirs)
+        with bounded():
+            chosen = ", ".join(map(quoted, columns))
+            found: pa.Table = self._backend.con.sql(f"SELECT {chosen} FROM ({query}) WHERE {wanted}").to_arrow_table()
+        return found
+
     def arrow(self, expr: ir.Table) -> pa.Table:
         """The expression's rows."""
         with bounded():
@@ -161,13 +177,15 @@ class Reading:
         with bounded():
             return self._backend.to_pandas(expr)
 
-    def _contract_query(self, contract: Table) -> str:
+    def _contract_query(self, contract: Table, among: str = "true") -> str:
+        """The last version of each key; `among` limits the keys, and may ask for all their `{rows}`."""
         columns = ", ".join(quoted(c.name) for c in contract.columns)
         parts = [p for p in self._manifest.parts(contract.name) if p.rows]
         if not parts:
             typed = (f"CAST(NULL AS {_DUCKDB[f.type]}) AS {quoted(f.name)}" for f in contract.schema)
             return f"SELECT {', '.join(typed)} WHERE false"
-        query = f"SELECT {columns} FROM {self._scan(parts)} WHERE {self._known(contract)}"
+        rows = f"FROM {self._scan(parts)} WHERE {self._known(contract)}"
+        query = f"SELECT {columns} {rows} AND {among.format(rows=f'SELECT * {rows}')}"
         if contract.kind == "version":
             # parts come in the order of their loads, so the file's place in the list is the load's age
             query += (

@@ -3,56 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
-
-import sqlalchemy as sa
+from datetime import datetime
+from typing import Any
 
 from controltower import clock
 from controltower.campaigns import specs
-from controltower.campaigns.composing import CatalogueItem, Composer, catalogue
+from controltower.campaigns.composing import Composer
+from controltower.content.splitting import SplitEmail
 from controltower.data.lake import Reading
-from controltower.delivery.policy import Facts, refusal, unfit_to_send, without_suppressed_devices
-from controltower.delivery.providers import fcm, sendgrid
-from controltower.delivery.providers.base import Provider, Result
+from controltower.delivery import last_check
+from controltower.delivery.people import People
+from controltower.delivery.policy import unfit_to_send
+from controltower.delivery.providers.base import Envelope, Outgoing, Parcel, Provider, Result
+from controltower.delivery.providers.registry import CHANNELS, provider_of
 from controltower.errors import BadSettings, BadSpec, ProviderDown
-from controltower.ledger import caps, consents, plans, runs, suppressions, work
+from controltower.ledger import runs, suppressions, work
 from controltower.ledger.database import begin, reading
-from controltower.profiles.contacts import Contact, contacts
+from controltower.profiles.contacts import Contact
 from controltower.settings import Settings, Shop
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
-PROVIDERS: dict[str, Callable[[Settings], Provider]] = {"email": sendgrid.SendGrid, "push": fcm.Fcm}
-_AT_ONCE = 8  # calls in flight; as many are unknown if the worker dies
-_CHECKED_AT_ONCE = 40  # messages whose permissions are looked up together, just before they leave
+_FRESH = 2.0  # seconds: what leaves later than this after its last check is checked again
+_MOST = 1000  # messages a request
 _PAUSE = 30.0  # seconds before a provider in trouble is tried again, doubled with each attempt
 _LONGEST_PAUSE = 3600.0
+_THREADS = 32  # at most so many calls under way
+_REFUSALS = 8  # refused messages in a row are our fault rather than the messages'
 
-
-@dataclass(frozen=True)
-class Send:
-    """One call to a provider: one message, to one device where it is a push."""
-
-    seq: int
-    payload: Mapping[str, Any]
-    device_id: str | None = None
-
-
-@dataclass(frozen=True)
-class People:
-    """Who a batch is for and what it shows them, by customer id; `items` by product id."""
-
-    who: Mapping[str, Contact]
-    hashes: Mapping[str, str]
-    picks: Mapping[str, Sequence[Mapping[str, Any]]]
-    items: Mapping[str, CatalogueItem]
+Leaving = deque[tuple[work.Message, Contact]]
 
 
 @dataclass
@@ -61,9 +46,31 @@ class Report:
 
     requests: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    deferred: int = 0
+    deferred: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     trouble: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Work:
+    """A claimed batch in hand."""
+
+    batch: work.Batch
+    token: str
+    composer: Composer
+    provider: Provider
+    who: Mapping[str, Contact]
+    chosen: Mapping[str, Mapping[str, Any]]
+    refusals: int = 0  # in a row
+    wait: float = 0.0  # seconds until what must be sent again may be
+
+
+class Stop(Exception):
+    """This batch can't go on now; `retry_in` seconds later it may."""
+
+    def __init__(self, retry_in: float) -> None:
+        super().__init__()
+        self.retry_in = retry_in
 
 
 class Dispatcher:
@@ -72,30 +79,36 @@ class Dispatcher:
     def __init__(self, settings: Settings, shop: Shop, lake: Reading) -> None:
         self.settings = settings
         self.shop = shop
-        self.lake = lake
         self.report = Report()
+        self._key = settings.signing_key()
+        self._people = People(settings, shop, lake)
         self._providers: dict[str, Provider] = {}
         self._composers: dict[int, Composer] = {}
 
     def run(self) -> Report:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._pool = pool
             try:
                 while claimed := self._claim():
-                    self._dispatch(*claimed, pool)
+                    self._dispatch(*claimed)
             finally:
                 for provider in self._providers.values():
                     provider.close()
         return self.report
 
     def _claim(self) -> tuple[work.Batch, str] | None:
-        channels = [c for c in PROVIDERS if c not in self.report.trouble]
+        channels = [c for c in CHANNELS if c not in self.report.trouble]
         with begin(self.settings) as ledger:
             return work.claim(ledger, self._now(), channels) if channels else None
 
-    def _dispatch(self, batch: work.Batch, token: str, pool: ThreadPoolExecutor) -> None:
+    def _dispatch(self, batch: work.Batch, token: str) -> None:
         self.report.batches += 1
+        retry_in = 0.0
         try:
-            retry_in = self._work_on(batch, token, pool)
+            try:
+                self._work_on(batch, token)
+            except Stop as stop:
+                retry_in = stop.retry_in
             with begin(self.settings) as ledger:
                 done = work.release(ledger, batch, token, self._now(), retry_in=retry_in)
         except work.LeaseLost:
@@ -109,135 +122,149 @@ class Dispatcher:
             "batch %d of %d messages: %s", batch.batch_id, len(batch.messages), "done" if done else "to be resumed"
         )
 
-    def _work_on(self, batch: work.Batch, token: str, pool: ThreadPoolExecutor) -> float:
-        """Send what can be sent of a batch. Returns the pause wanted before what is left."""
+    def _work_on(self, batch: work.Batch, token: str) -> None:
+        """Send what can be sent of a batch. Stop: the rest waits."""
         if self._now() > batch.expires_at:  # asks for neither template nor credentials, so that all messages end
             self._drop(batch, token, [(m.seq, "not_sent", "expired") for m in batch.unsettled])
-            return 0.0
+            return
         try:
             provider = self._provider(batch.channel)
             composer = self._composer(batch.run_id)
         except BadSettings as e:
             self.report.trouble[batch.channel] = str(e)
-            return _PAUSE
+            raise Stop(_PAUSE) from None
         except BadSpec as e:
             self.report.trouble[f"run {batch.run_id}"] = str(e)
-            return _LONGEST_PAUSE
-        people = self._people(batch)
-        for some in _groups(batch.unsettled, _CHECKED_AT_ONCE):
-            sends = self._check(batch, token, composer, people, some)
-            for group in _groups(sends, _AT_ONCE):
-                pause = self._send(batch, token, provider, group, pool)
-                if pause is not None:
-                    return pause
-        return _PAUSE
+            raise Stop(_LONGEST_PAUSE) from None
+        job = Work(batch, token, composer, provider, *self._people.fetch(batch))
+        unchecked = batch.unsettled
+        while unchecked:
+            leaving: Leaving = deque(self._check(job, unchecked))
+            checked_at = time.monotonic()
+            while leaving and time.monotonic() - checked_at < _FRESH:
+                self._send(job, self._compose(job, leaving), _MOST)
+            unchecked = [message for message, _ in leaving]
+        if job.wait:
+            raise Stop(job.wait)
 
-    def _people(self, batch: work.Batch) -> People:
-        """Who a batch is for and what it shows them."""
-        customers = [m.customer_id for m in batch.unsettled]
-        who = contacts(self.lake, self.shop, customers)
-        key = self.settings.signing_key()
+    def _check(self, job: Work, some: Sequence[work.Message]) -> list[tuple[work.Message, Contact]]:
+        """Ask the ledger once more; what may not leave gets its outcome or its new time here."""
+        now, spec, batch = self._now(), job.composer.spec, job.batch
+        who = {m.customer_id: job.who[m.customer_id] for m in some if m.customer_id in job.who}
+        hashes = {
+            c: suppressions.address_hash(self._key, contact.email)
+            for c, contact in who.items()
+            if batch.channel == "email" and contact.email
+        }
         with reading(self.settings) as ledger:
-            picks = plans.picks(ledger, batch.run_id, customers)
-        items = catalogue(self.lake, sorted({p["product_id"] for ps in picks.values() for p in ps}))
-        hashes = {c.customer_id: suppressions.address_hash(key, c.email) for c in who.values() if c.email}
-        return People(who, hashes, picks, items)
-
-    def _check(
-        self, batch: work.Batch, token: str, composer: Composer, people: People, some: Sequence[work.Message]
-    ) -> list[Send]:
-        """Check and compose a few messages; refused ones get their outcome here."""
-        now, spec = self._now(), composer.spec
-        who = {m.customer_id: people.who[m.customer_id] for m in some if m.customer_id in people.who}
-        with reading(self.settings) as ledger:
-            hashes = [people.hashes[c] for c in who if c in people.hashes]
-            key = self.settings.signing_key()
-            facts = gather(ledger, self.shop, spec.purpose, batch.channel, who, hashes, now, key)
-        sends: list[Send] = []
-        dropped: list[tuple[int, str, str]] = []
-        deferred: dict[datetime, list[int]] = {}
-        for message in some:
-            contact = who.get(message.customer_id)
-            if contact is not None:
-                contact = without_suppressed_devices(contact, facts)
-            refused = refusal(
-                contact, batch.channel, people.hashes.get(message.customer_id), facts,
-                now=now, expires_at=batch.expires_at, window=spec.window,
-            )  # fmt: skip
-            if refused and refused.until:
-                deferred.setdefault(refused.until, []).append(message.seq)
-                continue
-            if refused or contact is None:
-                dropped.append((message.seq, "not_sent", refused.reason if refused else "customer_gone"))
-                continue
-            try:
-                sends.extend(_compose(composer, batch, message, contact, people, now))
-            except BadSpec as e:
-                log.warning("message %s can't be composed: %s", message.message_id, e.what)
-                dropped.append((message.seq, "rejected", "not_composed"))
-        self._drop(batch, token, dropped)
-        self.report.deferred += sum(len(seqs) for seqs in deferred.values())
-        with begin(self.settings) as ledger:
-            for until, seqs in deferred.items():
-                work.defer(ledger, batch, token, seqs, until)
-        return sends
+            facts = last_check.gather(ledger, self.shop, spec.purpose, batch.channel, who, hashes, now, self._key)
+        found = last_check.check(batch, some, who, hashes, facts, spec, self.shop, now)
+        if found.dropped:
+            self._drop(batch, job.token, found.dropped)
+        if found.deferred:
+            with begin(self.settings) as ledger:
+                for (until, reason), seqs in found.deferred.items():
+                    self.report.deferred[reason] += len(seqs)
+                    work.defer(ledger, batch, job.token, seqs, until)
+        return found.may_leave
 
     def _drop(self, batch: work.Batch, token: str, dropped: Sequence[tuple[int, str, str]]) -> None:
         self.report.refused.update(reason for _, _, reason in dropped)
         with begin(self.settings) as ledger:
             work.drop(ledger, batch, token, dropped, self._now())
 
-    def _send(
-        self, batch: work.Batch, token: str, provider: Provider, group: Sequence[Send], pool: ThreadPoolExecutor
-    ) -> float | None:
-        """Send a small group, written down before and after. Returns when to go on, where this batch must stop."""
+    def _compose(self, job: Work, leaving: Leaving) -> list[Outgoing]:
+        """As many of the messages as go out together: all that come in halves, of others the calls at once."""
+        composed: list[Outgoing] = []
+        whole = 0
+        while leaving and whole < job.provider.at_once:
+            message, contact = leaving.popleft()
+            try:
+                for one in self._composed(job, message, contact):
+                    composed.append(one)
+                    whole += type(one.content) is not SplitEmail
+            except BadSpec as e:
+                log.warning("message %s can't be composed: %s", message.message_id, e.what)
+                self._drop(job.batch, job.token, [(message.seq, "rejected", "not_composed")])
+        return composed
+
+    def _composed(self, job: Work, message: work.Message, contact: Contact) -> Iterator[Outgoing]:
+        composer, batch = job.composer, job.batch
+        picks = job.chosen[message.customer_id].get("products", ())
+        context = composer.context(contact, picks, self._people.items, message.message_id)
+        if batch.channel == "email":
+            assert contact.email is not None  # policy refuses those without
+            email = composer.split_email if job.provider.splits else composer.email
+            yield Outgoing(message.seq, message.message_id, contact.email, email(context, batch.variant))
+            return
+        if batch.channel == "in_app":
+            yield Outgoing(
+                message.seq, message.message_id, message.customer_id, composer.in_app(context, batch.variant)
+            )
+            return
+        push = composer.push(context, batch.variant)
+        tried = batch.attempts_of(message.seq)
+        for device in contact.devices:
+            if device.device_id not in tried or tried[device.device_id].state == "retry":
+                yield Outgoing(message.seq, message.message_id, device.push_token, push, device.device_id)
+
+    def _send(self, job: Work, outgoing: Sequence[Outgoing], most: int) -> None:
+        """Send messages, written down before and after. Stop, where this batch must."""
+        provider, batch = job.provider, job.batch
         if stop := provider.trouble():
             self.report.trouble[batch.channel] = stop
-            return _pause(batch)
-        members = [([s.seq], s.device_id) for s in group]
+            raise Stop(_pause(batch))
+        envelope = Envelope(self.shop, job.composer.spec.name, batch.variant, batch.expires_at - self._now())
+        parcels = list(provider.pack(outgoing, envelope, most))
+        if not parcels:
+            return
         try:
             with begin(self.settings) as ledger:
-                ids = work.open_requests(ledger, batch, token, provider.name, members, self._now())
+                calls = [(p.members, p.device_id) for p in parcels]
+                ids = work.open_requests(ledger, batch, job.token, provider.name, calls, self._now())
         except work.RunHeld:
             log.info("run %d was paused, cancelled or replaced: batch %d is given back", batch.run_id, batch.batch_id)
-            return 0.0
-        calls = [pool.submit(_post, provider, s.payload) for s in group]
+            raise Stop(0.0) from None
+        posts = [self._pool.submit(_post, provider, p) for p in parcels]
         try:
-            wait(calls)
+            wait(posts)
         finally:  # also when interrupted: what was asked is written down
-            results = [call.result() for call in calls]
-            rows = [_row(i, r) for i, r in zip(ids, results, strict=True)]
+            results = [_told_apart(p, post.result()) for p, post in zip(parcels, posts, strict=True)]
+            rows = [{"request_id": i, **_row(r)} for i, r in zip(ids, results, strict=True)]
             with begin(self.settings) as ledger:
-                work.close_requests(ledger, batch, token, rows, self._now())
-                self._bury(ledger, provider, group, results)
+                work.close_requests(ledger, batch, job.token, rows, self._now())
+                for parcel, result in zip(parcels, results, strict=True):
+                    if result.suppress:
+                        dead = suppressions.address_hash(self._key, parcel.outgoing[0].to)
+                        suppressions.add(
+                            ledger, "address", dead, channel=batch.channel, reason=result.suppress,
+                            source=provider.name, now=self._now(),
+                        )  # fmt: skip
         self.report.requests.update(r.state for r in results)
-        stop = next((r.stop for r in results if r.stop), None)
-        none_left = all(r.state in ("retry", "unknown") for r in results)
-        # Eight refusals in a row are our fault rather than eight messages'. But dead tokens come in rows: old devices.
-        all_refused = len(results) == _AT_ONCE and all(
-            r.state == "rejected" and r.reason not in fcm.DEAD_TOKEN for r in results
-        )
-        if not (stop or none_left or all_refused):
-            return None
-        self.report.trouble[batch.channel] = stop or f"{provider.name}: {results[0].reason}"
-        return max((r.retry_in for r in results if r.retry_in), default=_pause(batch))
+        self._stop_in_trouble(job, results)
+        for parcel, result in zip(parcels, results, strict=True):
+            if result.reason == _TOGETHER:
+                half = len(parcel.outgoing) // 2
+                for part in (parcel.outgoing[:half], parcel.outgoing[half:]):
+                    self._send(job, part, len(part))
 
-    def _bury(
-        self, ledger: sa.Connection, provider: Provider, group: Sequence[Send], results: Sequence[Result]
-    ) -> None:
-        """Suppress the push tokens that the provider called dead; a new token of the same device works again."""
-        key = self.settings.signing_key()
-        for send, result in zip(group, results, strict=True):
-            if send.device_id is not None and result.reason in fcm.DEAD_TOKEN:
-                dead = suppressions.address_hash(key, send.payload["message"]["token"])
-                suppressions.add(
-                    ledger, "address", dead, channel="push", reason="dead_token", source=provider.name, now=self._now()
-                )
+    def _stop_in_trouble(self, job: Work, results: Sequence[Result]) -> None:
+        """Stop where the provider can't be used now, or refuses one message after the other."""
+        for r in results:  # dead addresses come in rows: old customers
+            refused = r.state == "rejected" and not r.of_address
+            job.refusals = job.refusals + 1 if refused else 0 if r.state in ("sent", "rejected") else job.refusals
+        later = [r.retry_in or _pause(job.batch) for r in results if r.state == "retry" and r.reason != _TOGETHER]
+        job.wait = max([job.wait, *later])
+        stop = next((r.stop for r in results if r.stop), None)
+        none_left = all(r.state in ("retry", "unknown") and not r.of_address and r.reason != _TOGETHER for r in results)
+        if results and (stop or none_left or job.refusals >= _REFUSALS):
+            self.report.trouble[job.batch.channel] = stop or f"{job.provider.name}: {results[-1].reason}"
+            raise Stop(max((r.retry_in for r in results if r.retry_in), default=_pause(job.batch)))
 
     def _provider(self, channel: str) -> Provider:
         if channel not in self._providers:
-            provider = PROVIDERS[channel](self.settings)
-            if unfit := unfit_to_send(self.settings, self.shop, channel):
+            provider = provider_of(self.settings, channel)
+            if unfit := unfit_to_send(self.settings, self.shop, provider):
                 raise BadSettings(unfit, "`controltower doctor` tells all that is amiss.")
             self._providers[channel] = provider
         return self._providers[channel]
@@ -259,64 +286,22 @@ class Dispatcher:
         return clock.now(self.settings)
 
 
-def gather(
-    ledger: sa.Connection,
-    shop: Shop,
-    purpose: str,
-    channel: str,
-    who: Mapping[str, Contact],
-    hashes: Sequence[str],
-    now: datetime,
-    key: bytes,
-) -> Facts:
-    """What the ledger says at this moment of the customers of a batch."""
-    customers = list(who)
-    tokens = {d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices}
-    capped: set[str] = set()
-    for cap in shop.frequency_caps:
-        if cap.channel in (None, channel):
-            since = now - timedelta(days=cap.days)
-            sent = caps.counts(ledger, since, now, customers=customers, channel=cap.channel, with_planned=False)
-            capped.update(customer for customer, n in sent.items() if n >= cap.most)
-    return Facts(
-        granted=consents.granted(ledger, channel, purpose, now, customers),
-        night=consents.granted(ledger, channel, "night_marketing", now, customers),
-        suppressed_customers=suppressions.held(ledger, "customer", channel, purpose, now, customers),
-        suppressed_addresses=suppressions.held(ledger, "address", channel, purpose, now, hashes),
-        suppressed_devices=suppressions.held(ledger, "device", channel, purpose, now, tokens)
-        | suppressions.dead_devices(ledger, tokens, purpose, now),
-        capped=capped,
-    )
+_TOGETHER = "refused_together"
 
 
-def _compose(
-    composer: Composer, batch: work.Batch, message: work.Message, contact: Contact, people: People, now: datetime
-) -> Iterator[Send]:
-    context = composer.context(contact, people.picks[message.customer_id], people.items, message.message_id)
-    campaign = composer.spec.name
-    if batch.channel == "email":
-        email = composer.email(context, message.variant)
-        assert contact.email is not None  # policy refuses those without
-        yield Send(
-            message.seq,
-            sendgrid.payload(
-                email, to=contact.email, shop=composer.shop, message_id=message.message_id,
-                campaign=campaign, variant=message.variant,
-            ),
-        )  # fmt: skip
-        return
-    push = composer.push(context, message.variant)
-    tried = batch.attempted.get(message.seq, {})
-    for device in contact.devices:
-        if device.device_id not in tried or tried[device.device_id].state == "retry":
-            body = fcm.payload(push, token=device.push_token, campaign=campaign, ttl=batch.expires_at - now)
-            yield Send(message.seq, body, device.device_id)
+def _told_apart(parcel: Parcel, result: Result) -> Result:
+    """One bad message must not take its request's others with it: they are sent again in halves."""
+    if result.state == "rejected" and len(parcel.outgoing) > 1:
+        return Result("retry", _TOGETHER, result.http_status)
+    return result
 
 
-def _post(provider: Provider, payload: Mapping[str, Any]) -> Result:
+def _post(provider: Provider, parcel: Parcel) -> Result:
     """Post, and whatever goes wrong in our own code is an unknown outcome too; its text could quote an address."""
+    if parcel.refused:
+        return parcel.refused
     try:
-        return provider.post(payload)
+        return provider.post(parcel)
     except Exception as e:
         log.error("%s: %s while posting", provider.name, type(e).__name__)
         return Result("unknown", f"error:{type(e).__name__}")
@@ -326,19 +311,13 @@ def _pause(batch: work.Batch) -> float:
     return min(_PAUSE * 2**batch.attempts, _LONGEST_PAUSE)
 
 
-def _row(request_id: int, result: Result) -> dict[str, Any]:
+def _row(result: Result) -> dict[str, Any]:
     return {
-        "request_id": request_id,
         "state": result.state,
         "reason": result.reason,
         "http_status": result.http_status,
         "provider_message_id": result.provider_message_id,
     }
-
-
-def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def raise_trouble(report: Report) -> None:

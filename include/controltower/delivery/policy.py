@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from controltower.campaigns import timing
 from controltower.campaigns.specs import Window
+from controltower.delivery.providers.base import Provider
 from controltower.profiles.contacts import Contact
-from controltower.settings import Settings, Shop
+from controltower.settings import QuietHours, Settings, Shop
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def refusal(
     now: datetime,
     expires_at: datetime,
     window: Window,
+    quiet: QuietHours | None,
 ) -> Refusal | None:
     """The first reason that holds, in a fixed order; None: it may leave."""
     if now > expires_at:
@@ -65,18 +67,19 @@ def refusal(
         return Refusal("frequency_cap")
     avoid_night = timing.night_rule_applies(channel, contact.country, contact.zone)
     avoid_night = avoid_night and contact.customer_id not in facts.night
-    if not timing.is_allowed(now, window, contact.zone, avoid_night):
-        until = timing.next_allowed(now, window, contact.zone, avoid_night)
-        return Refusal("expired") if until is None or until > expires_at else Refusal("not_now", until=until)
+    hours = timing.Hours(window, contact.zone, avoid_night, quiet)
+    if why := hours.refusal(now):
+        until = hours.next_allowed(now)
+        return Refusal("expired") if until is None or until > expires_at else Refusal(why, until=until)
     return None
 
 
-def unfit_to_send(settings: Settings, shop: Shop, channel: str) -> str | None:
+def unfit_to_send(settings: Settings, shop: Shop, provider: Provider) -> str | None:
     """Why messages may not leave this machine yet; None where they may, or go to this machine's own sandbox.
 
     The law wants a sender who can be reached, and mailbox providers an https link to unsubscribe (RFC 8058).
     """
-    if is_local(settings.sendgrid_url if channel == "email" else settings.fcm_url):
+    if provider.local:
         return None
     sender = shop.sender
     if sender.email.endswith(".example") or "(postal address)" in sender.postal_address:

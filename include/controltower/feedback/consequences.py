@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from controltower.feedback import sendgrid
 from controltower.feedback.sendgrid import Broken, Event
-from controltower.ledger import consents, events, recipients, suppressions
+from controltower.ledger import consents, events, recipients, suppressions, unknowns
 from controltower.ledger.webhooks import Body
 
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -41,6 +41,7 @@ class Report:
     suppressed: Counter[str] = field(default_factory=Counter)
     unsubscribed: int = 0
     confirmed: int = 0
+    twice: int = 0
 
 
 def handle(connection: sa.Connection, body: Body, key: bytes, report: Report) -> str:
@@ -67,16 +68,16 @@ def _when(event: Event, body: Body) -> datetime:
 def _record(connection: sa.Connection, body: Body, found: list[Event], report: Report) -> None:
     ids = {e.message_id for e in found if e.message_id}
     known = events.known_messages(connection, ids)
-    doubtful = events.unproven(connection, known)
+    again = unknowns.reopened(connection, known)
     once = {e.provider_event_id: e for e in reversed(found)}  # the first of those with one id
-    new = events.record_new(
+    new, settled = events.record(
         connection,
-        body.provider,
         [
             {
-                "provider_event_id": e.provider_event_id, "message_id": e.message_id, "event": e.event,
-                "occurred_at": _when(e, body),
-                "received_at": body.received_at, "detail": e.detail, "machine": e.machine,
+                "provider": body.provider, "provider_event_id": e.provider_event_id, "message_id": e.message_id,
+                "event": e.event, "occurred_at": _when(e, body), "received_at": body.received_at,
+                "detail": {**(e.detail or {}), "call": e.call} if e.call and e.message_id in again else e.detail,
+                "machine": e.machine,
             }
             for e in once.values()
         ],
@@ -86,7 +87,8 @@ def _record(connection: sa.Connection, body: Body, found: list[Event], report: R
     report.duplicates += len(found) - len(fresh)
     report.unknown_message += sum(e.message_id not in known for e in fresh)
     report.unknown_event += sum(e.event == "unknown" for e in fresh)
-    report.confirmed += len({e.message_id for e in fresh if e.event != "unknown"} & doubtful)
+    report.confirmed += len(settled)
+    report.twice += unknowns.tell_apart(connection, again)
     for reason, address in sorted({(e.suppress, e.address_hash) for e in fresh if e.suppress and e.address_hash}):
         if suppressions.add(
             connection, "address", address, channel="email", reason=reason, source=body.provider, now=body.received_at

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -42,19 +42,15 @@ class Refused(Exception):
         self.reason: Reason = reason
 
 
-def receive(settings: Settings, provider: str, headers: Mapping[str, str], body: bytes) -> str:
-    """Verify a provider's request and store its body: "stored", or "seen before" where that was done already.
-
-    Raises Refused; without a usable key in the settings every request is.
-    """
-    verify(settings, provider, headers, body)
+def store(settings: Settings, provider: str, bodies: Sequence[bytes]) -> list[str]:
+    """Store verified bodies, all in one transaction: "stored" each, or "seen before" where that was done already."""
     with begin(settings) as ledger:
-        new = webhooks.store(ledger, provider, body, clock.now(settings))
-    return "stored" if new else "seen before"
+        kept = webhooks.store(ledger, provider, bodies, clock.now(settings))
+    return ["stored" if new else "seen before" for new in kept]
 
 
 def verify(settings: Settings, provider: str, headers: Mapping[str, str], body: bytes) -> None:
-    """Raise Refused unless one of our keys signed this body, not too long ago."""
+    """Raise Refused unless one of our keys signed this body, not too long ago; without a usable key, always."""
     keys = usable_keys(settings) if provider == "sendgrid" else []
     if not keys:
         raise Refused("no_keys")

@@ -55,7 +55,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Event:
-    """One event in our words; the last three say what follows from it."""
+    """One event in our words; the three before the last say what follows from it."""
 
     provider_event_id: str
     message_id: str | None
@@ -66,6 +66,7 @@ class Event:
     address_hash: str | None
     suppress: str | None  # the reason why the address must not be written to again
     objection: str | None  # the source of the customer's withdrawal of consent
+    call: str | None  # begins with the X-Message-Id of the call that it is about; late bounces come without
 
 
 def parse(body: bytes, key: bytes) -> tuple[list[Event], Counter[str]]:
@@ -117,6 +118,7 @@ def _event(element: Mapping[str, Any], key: bytes) -> Event:
         address_hash=_address_hash(element.get("email"), key),
         suppress=suppress,
         objection=objection,
+        call=_matching(r"[A-Za-z0-9_=+/.:-]{1,200}", element.get("sg_message_id")),
     )
 
 

@@ -98,6 +98,7 @@ def plan_campaign(
                 ledger, shop, spec, members, policy, form or {},
                 occurrence_id=occurrence_id, occurrence=occurrence, now=now,
                 content_hash=template.content_hash, triggered_by=trigger_id, asked_by=asked_by,
+                key=conf.signing_key(),
             )  # fmt: skip
             note = f"version {previous.version + 1} of this occurrence" if previous else "planned"
             hold = runs.known(ledger, run_id).hold

@@ -38,8 +38,9 @@ _NOTES = {
 def pause_campaign(campaign: str, occasion: str | None = None, by: str = COMMAND_LINE) -> dict[str, Any]:
     """Hold back an occurrence, by default today's: no call to a provider begins once this is written.
 
-    The report is the run's, with `outcome`: paused, paused_before, nothing_left, superseded or cancelled_before.
-    BadSettings where there is no plan.
+    The report is the run's, with `outcome`: paused, paused_before, nothing_left, superseded or cancelled_before; and of
+    all versions of the occurrence, how many messages have `left`, how many are `under_way`, in calls that nobody can
+    recall, and how many `wait`. BadSettings where there is no plan.
     """
     return _change("pause", lambda ledger, conf: run_of(ledger, conf, campaign, occasion), by)
 
@@ -76,8 +77,23 @@ def _change(action: Action, find: Callable[[sa.Connection, Settings], Run], by: 
             outcome = (holds.pause if action == "pause" else holds.resume)(ledger, run.run_id)
         if outcome == _DONE[action]:
             holds.record(ledger, run.run_id, run.plan_hash, _DONE[action], by, now)
+        counts = _stand(ledger, run)
     log.info("%s %s, run %d: %s by %s", run.campaign, run.occurrence, run.run_id, outcome, by)
-    return run_report(conf, run.run_id, note=_NOTES[outcome]) | {"outcome": outcome}
+    return run_report(conf, run.run_id, note=_NOTES[outcome]) | {"outcome": outcome} | counts
+
+
+def _stand(ledger: sa.Connection, run: Run) -> dict[str, int]:
+    """Where the messages of the run's occurrence stand; meanwhile no call begins and no answer is noted."""
+    from controltower.ledger import reports, runs, underway
+
+    versions = [v.run_id for v in runs.planned(ledger, campaign=run.campaign, occurrence=run.occurrence)]
+    calling = underway.calling(ledger, versions)
+    totals = reports.totals(ledger, versions)
+    return {
+        "left": sum(sum(t.accepted.values()) for t in totals),
+        "under_way": calling,
+        "wait": sum(t.pending for t in totals) - calling,
+    }
 
 
 def _cancel(ledger: sa.Connection, run: Run, now: datetime) -> str:

@@ -10,7 +10,7 @@ from controltower import clock, settings
 def dispatch_messages() -> dict[str, Any]:
     """Send every message that is due by the home's clock, through the providers. Raises where one can't be used.
 
-    Returns counts of requests by state, of messages refused by reason, and what still waits: for
+    Returns counts of requests by state, of messages refused or deferred by reason, and what still waits: for
     its hour (`pending`, `next_due`), or because its run is held back (`held`, by why).
     """
     from controltower.data.lake import Lake
@@ -20,7 +20,7 @@ def dispatch_messages() -> dict[str, Any]:
 
     conf = settings.load()
     if _is_new(conf):
-        return {"batches": 0, "requests": {}, "refused": {}, "deferred": 0, "pending": 0, "held": {}, "next_due": None}
+        return {"batches": 0, "requests": {}, "refused": {}, "deferred": {}, "pending": 0, "held": {}, "next_due": None}
     shop = settings.load_shop(conf)
     with Lake(conf).read(clock.now(conf)) as lake:
         report = Dispatcher(conf, shop, lake).run()
@@ -32,7 +32,7 @@ def dispatch_messages() -> dict[str, Any]:
         "batches": report.batches,
         "requests": dict(report.requests),
         "refused": dict(report.refused),
-        "deferred": report.deferred,
+        "deferred": dict(report.deferred),
         "pending": pending,
         "held": held,
         "next_due": next_due.isoformat() if next_due else None,

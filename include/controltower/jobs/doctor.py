@@ -23,6 +23,7 @@ def examine() -> list[dict[str, Any]]:
         ("approval", _approval),
         ("email", lambda: _provider("email")),
         ("push", lambda: _provider("push")),
+        ("in-app", lambda: _provider("in_app")),
         ("feedback", _feedback),
     ]
     return [_try(name, check) for name, check in checks]
@@ -96,15 +97,15 @@ def _approval() -> str:
 
 
 def _provider(channel: str) -> str:
-    from controltower.delivery.dispatch import PROVIDERS
     from controltower.delivery.policy import unfit_to_send
+    from controltower.delivery.providers.registry import provider_of
 
     conf = settings.load()
-    provider = PROVIDERS[channel](conf)
+    provider = provider_of(conf, channel)
     provider.close()
-    if unfit := unfit_to_send(conf, settings.load_shop(conf), channel):
+    if unfit := unfit_to_send(conf, settings.load_shop(conf), provider):
         raise ControlTowerError(unfit)
-    return f"{provider.name} has credentials"
+    return f"{provider.name} has all that it needs"
 
 
 def _feedback() -> str:
@@ -118,7 +119,7 @@ def _feedback() -> str:
             f"Of CONTROLTOWER_SENDGRID_WEBHOOK_KEYS, {len(conf.webhook_keys) - keys} can't be used.",
             "Copy the verification key again: base64 on one line, as SendGrid's Event Webhook settings show it.",
         )
-    if conf.sendgrid_api_key and not is_local(conf.sendgrid_url) and not keys:
+    if conf.email_provider == "sendgrid" and conf.sendgrid_api_key and not is_local(conf.sendgrid_url) and not keys:
         raise ControlTowerError(
             "SendGrid's events are refused: bounces, complaints and unsubscribes are not heard of.",
             "Switch on the Signed Event Webhook, and set CONTROLTOWER_SENDGRID_WEBHOOK_KEYS to its verification key.",

@@ -1,9 +1,9 @@
 """Rendered samples of a campaign's messages: before it runs, and of a frozen run.
 
 A sample: customer_id, outcome, reason, variant, channel, due_at, and subject, html, text of an e-mail or title, body of
-a push. Without a message there is only the outcome with its reason: `holdout`, `not_sent` (both from the decision),
-`not_in_audience`, `no_data` (known, without features), `unknown_customer`, `not_composed`. The links in it
-belong to no message.
+a push or in-app message. Without a message there is only the outcome with its reason: `holdout`, `not_sent` (both from
+the decision), `not_in_audience`, `no_data` (known, without features), `unknown_customer`, `not_composed`. The links in
+it belong to no message.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _words(composer: Composer, context: Any, d: Decision) -> dict[str, Any]:
     if d.channel == "email":
         email = composer.email(context, d.arm)
         return {"subject": email.subject, "html": email.html, "text": email.text}
-    push = composer.push(context, d.arm)
-    return {"title": push.title, "body": push.body}
+    shown = composer.push(context, d.arm) if d.channel == "push" else composer.in_app(context, d.arm)
+    return {"title": shown.title, "body": shown.body}
 
 
 def _bare(customer: str, outcome: str, reason: str | None = None) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from controltower.ledger import work
-from controltower.ledger.tables import batches, campaign_runs, messages, outcomes
+from controltower.ledger import underway
+from controltower.ledger.database import among
+from controltower.ledger.tables import batches, campaign_runs, decisions, messages, outcomes
 
 # A message with one of these last outcomes never reached the customer; an unknown one may have.
 _NEVER_LEFT = ("not_sent", "rejected", "cancelled")
@@ -42,16 +43,17 @@ def counts(
     rows = (
         sa.select(m.customer_id, sa.func.count())
         .join(batches, b.batch_id == m.batch_id)
-        .join(campaign_runs, r.run_id == m.run_id)
-        .where(sa.or_(left, waits) if with_planned else left, ~m.superseded, ~never_left)
+        .join(campaign_runs, r.run_id == b.run_id)
+        .where(sa.or_(left, waits) if with_planned else left, m.message_id.is_not(None), ~never_left)
         .group_by(m.customer_id)
     )
     if customers is not None:
-        rows = rows.where(m.customer_id.in_(list(customers)))
+        theirs = sa.select(decisions.c.seq).where(among(connection, decisions.c.customer_id, customers))
+        rows = rows.where(m.seq.in_(theirs))
     if channel is not None:
-        rows = rows.where(m.channel == channel)
+        rows = rows.where(b.channel == channel)
     if but_occurrence is not None:
-        rows = rows.where(m.occurrence_id != but_occurrence)
+        rows = rows.where(r.occurrence_id != but_occurrence)
     found: Counter[str] = Counter(dict(connection.execute(rows).tuples().all()))
     if not with_planned:
         found.update(_out_of_pending(connection, since, until, customers, channel))
@@ -62,7 +64,7 @@ def _out_of_pending(
     connection: sa.Connection, since: datetime, until: datetime, customers: Collection[str] | None, channel: str | None
 ) -> Iterator[str]:
     """The customers whose message has left although its batch isn't done."""
-    for batch, left in work.half_sent(connection):
+    for batch, left in underway.half_sent(connection):
         if channel not in (None, batch.channel):
             continue
         for message in batch.messages:

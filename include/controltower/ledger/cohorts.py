@@ -129,12 +129,13 @@ def held_out_and_written_to(connection: sa.Connection, of: Cohort, window: timed
 
     A run with a smaller holdout writes to customers whom an earlier one holds out.
     """
-    d, m, r = decisions.c, messages.c, campaign_runs.c
+    d, m, b, r = decisions.c, messages.c, batches.c, campaign_runs.c
     planned = (
-        sa.select(m.run_id, m.customer_id, d.subject_id, d.run_id)
+        sa.select(b.run_id, m.customer_id, d.subject_id, d.run_id)
+        .join(batches, b.batch_id == m.batch_id)
         .join(subjects, subjects.c.customer_id == m.customer_id)
         .join(decisions, d.subject_id == subjects.c.subject_id)
-        .join(campaign_runs, r.run_id == m.run_id)
+        .join(campaign_runs, r.run_id == b.run_id)
         .join(occurrences, occurrences.c.occurrence_id == r.occurrence_id)
         .where(*_compared(of), d.outcome == "holdout", occurrences.c.campaign == of.campaign)
         .where(r.planned_at < max(of.starts.values()) + window)

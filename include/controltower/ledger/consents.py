@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import sqlalchemy as sa
 
-from controltower.ledger.database import begin
+from controltower.ledger.database import among, begin
 from controltower.ledger.insert import insert_new
 from controltower.ledger.tables import consents
 from controltower.settings import Settings
@@ -36,14 +36,14 @@ def record(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
 def granted(
     connection: sa.Connection, channel: str, purpose: str, as_of: datetime, customers: Iterable[str] | None = None
 ) -> set[str]:
-    """The customers whose consent holds at `as_of`: of all, or of those given (a thousand or so at a time)."""
+    """The customers whose consent holds at `as_of`: of all, or of those given."""
     c = consents.c
     rank = sa.func.row_number().over(partition_by=c.customer_id, order_by=(c.recorded_at.desc(), c.granted.asc()))
     rows = sa.select(c.customer_id, c.granted, c.expires_at, rank.label("rank")).where(
         c.channel == channel, c.purpose == purpose, c.recorded_at <= as_of
     )
     if customers is not None:
-        rows = rows.where(c.customer_id.in_(list(customers)))
+        rows = rows.where(among(connection, c.customer_id, customers))
     last = rows.subquery()
     holds = sa.select(last.c.customer_id).where(
         last.c.rank == 1, last.c.granted, sa.or_(last.c.expires_at.is_(None), last.c.expires_at > as_of)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.compiler import compiles
 
 from controltower.errors import BadSettings
 from controltower.settings import Settings
@@ -26,7 +29,13 @@ _up_to_date: set[str] = set()  # URLs that this process has looked at
 @lru_cache(maxsize=8)
 def _engine(url: str) -> sa.Engine:
     try:
-        engine = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
+        arguments = {"timeout": 60} if url.startswith("sqlite") else {}
+        engine = sa.create_engine(
+            url,
+            connect_args=arguments,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+        )
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError):
         raise BadSettings(
             "CONTROLTOWER_DATABASE_URL is not a database URL.", "Write postgresql+psycopg://user@host/database."
@@ -98,6 +107,14 @@ def _revision(engine: sa.Engine) -> str | None:
         ) from None
 
 
+def forget() -> None:
+    """Close what this process has open: another may copy or remove the databases then."""
+    for url in _up_to_date:
+        _engine(url).dispose()
+    _engine.cache_clear()
+    _up_to_date.clear()
+
+
 def migrate(settings: Settings) -> str:
     """Bring the ledger to this version's tables; safe when several processes do it at once. Returns the revision."""
     engine = _engine(settings.ledger_url)
@@ -119,15 +136,53 @@ def migrate(settings: Settings) -> str:
 
 
 def _upgrade(engine: sa.Engine, config: Config) -> None:
-    with engine.begin() as connection:
+    with altering(engine) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
-def epoch(connection: sa.Connection) -> float:
-    """The database's own clock, in epoch seconds: leases and retry delays are counted by it."""
+@contextmanager
+def altering(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that may remake tables, which on SQLite means to drop some that others refer to."""
+    with engine.connect() as connection:
+        sqlite = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
+        if sqlite:
+            sqlite.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+                if sqlite and sqlite.execute("PRAGMA foreign_key_check").fetchall():
+                    raise RuntimeError("the migration lost a row that another refers to: nothing was changed")
+        finally:
+            if sqlite:
+                sqlite.execute("PRAGMA foreign_keys=ON")
+
+
+class Epoch(sa.sql.functions.FunctionElement[float]):
+    """The database's own clock within a statement, in epoch seconds: leases and retry delays are counted by it."""
+
+    type = sa.Float()
+    inherit_cache = True
+
+
+@compiles(Epoch, "sqlite")
+def _epoch_on_sqlite(_element: Epoch, _compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(Epoch, "postgresql")
+def _epoch_on_postgresql(_element: Epoch, _compiler: Any, **_: Any) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
+    """Whether a column is one of many values, which travel as one parameter: no limit, and no long statement."""
     if connection.dialect.name == "sqlite":
-        text = "select (julianday('now') - 2440587.5) * 86400.0"
-    else:
-        text = "select extract(epoch from clock_timestamp())::float8"
-    return float(connection.execute(sa.text(text)).scalar_one())
+        given = sa.func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
+        return column.in_(sa.select(given.c.value))
+    return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
+
+
+def epoch(connection: sa.Connection) -> float:
+    """What the database's clock shows."""
+    return float(connection.execute(sa.select(Epoch())).scalar_one())

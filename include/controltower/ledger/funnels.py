@@ -13,8 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger import events, work
+from controltower.ledger import underway
 from controltower.ledger.sends import UNDELIVERED
+from controltower.ledger.states import known_by
 from controltower.ledger.tables import batches, decisions, delivery_events, messages, outcomes, requests
 
 # What shows that a message arrived: its events may come in any order, and some are lost.
@@ -29,8 +30,9 @@ _AT_ONCE = 1000
 class Cell:
     """How many messages of a channel and variant stand alike, and how many of them each flag is true of.
 
-    `state` is accepted, waiting, not_sent, rejected, unknown or cancelled; `reason` is given with the last four. Cells
-    are there to be summed: several may be of the same kind, and one that takes back what another counts is negative.
+    `state` is accepted, waiting, not_sent, rejected, unknown or cancelled; `reason` is given with the last four, and
+    where an answer was lost. Cells are there to be summed: several may be of the same kind, and one that takes back
+    what another counts is negative.
     """
 
     channel: str
@@ -67,7 +69,7 @@ def cells(
     for row in connection.execute(_counted(run_ids, as_of, flags)):
         found[row.run_id].append(_cell(row, flags))
     # What left already out of batches that still wait moves from waiting to accepted.
-    left = [seq for batch, _ in work.half_sent(connection, run_ids) for seq in batch.accepted]
+    left = [seq for batch, _ in underway.half_sent(connection, run_ids) for seq in batch.accepted]
     for start in range(0, len(left), _AT_ONCE):
         for row in connection.execute(_counted(run_ids, as_of, flags, left[start : start + _AT_ONCE])):
             found[row.run_id] += [_cell(row, flags, -1), _cell(row, flags, 1, "accepted")]
@@ -86,26 +88,19 @@ def _cell(row: Any, flags: Sequence[str], factor: int = 1, state: str | None = N
 def _counted(
     run_ids: Collection[int], as_of: datetime | None, flags: Sequence[str], seqs: Sequence[int] | None = None
 ) -> sa.Select[Any]:
-    """Messages of these runs, or only `seqs`, by batch, variant, state (their last outcome's, else their batch's) and
+    """Messages of these runs, or only `seqs`, by batch, state (their last outcome's, else their batch's) and
     reason.
-
-    One whose answer was lost was taken after all if something came back for it.
     """
     m, o, b = messages.c, outcomes.c, batches.c
-    mine = m.run_id.in_(run_ids) if seqs is None else m.seq.in_(seqs)
+    theirs = sa.select(b.batch_id).where(b.run_id.in_(run_ids))
+    mine = m.batch_id.in_(theirs) if seqs is None else m.seq.in_(seqs)
     last = (
         sa.select(o.seq, sa.func.max(o.outcome_id).label("outcome_id"))
         .join(messages, m.seq == o.seq)
-        .where(mine)
+        .where(mine, known_by(as_of))
         .group_by(o.seq)
     ).subquery()
-    proved = sa.and_(o.state == "unknown", events.proved(as_of))
-    keys = (
-        m.batch_id,
-        m.variant,
-        sa.case((proved, "done"), else_=o.state).label("outcome"),
-        sa.case((proved, None), else_=o.reason).label("reason"),
-    )
+    keys = (m.batch_id, sa.func.nullif(o.state, "reopened").label("outcome"), o.reason)
     each = (
         sa.select(*keys, sa.func.count().label("messages"))
         .outerjoin(last, last.c.seq == m.seq)
@@ -122,7 +117,7 @@ def _counted(
     found = of_batch.c
     return sa.select(
         b.run_id, b.channel, via.label("provider"), sa.func.coalesce(found.outcome, b.state).label("state"),
-        found.variant, found.reason, found.messages, *(found[name] for name in flags),
+        b.variant, found.reason, found.messages, *(found[name] for name in flags),
     ).join(batches, b.batch_id == found.batch_id)  # fmt: skip
 
 

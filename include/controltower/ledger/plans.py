@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from controltower.ledger import holds, work
-from controltower.ledger.database import epoch
-from controltower.ledger.insert import insert_new
+from controltower.ledger.database import Epoch, among
+from controltower.ledger.insert import batched, insert_new, load, load_new
 from controltower.ledger.tables import (
     arms,
     batches,
@@ -28,6 +28,7 @@ from controltower.ledger.tables import (
 )
 
 BATCH_SIZE = 1000
+STEP = 1  # the first and only one, until there are journeys
 _NUMBERING_LOCK = 0x736571
 
 
@@ -51,12 +52,10 @@ class Decision:
 def kept_subjects(connection: sa.Connection, customers: Sequence[str]) -> dict[str, int]:
     """The subjects of those customers who have been seen before."""
     found: dict[str, int] = {}
-    for start in range(0, len(customers), 1000):
-        chunk = customers[start : start + 1000]
-        rows = connection.execute(
-            sa.select(subjects.c.customer_id, subjects.c.subject_id).where(subjects.c.customer_id.in_(chunk))
-        )
-        found.update(rows.tuples().all())
+    s = subjects.c
+    for chunk in batched(customers, 10_000):
+        rows = sa.select(s.customer_id, s.subject_id).where(among(connection, s.customer_id, chunk))
+        found.update(connection.execute(rows).tuples().all())
     return found
 
 
@@ -69,7 +68,7 @@ def subject_ids(connection: sa.Connection, customers: Sequence[str], now: dateti
     """Each customer's subject, kept from the first sight on."""
     kept = kept_subjects(connection, customers)
     fresh = {c: new_subject(c) for c in customers if c not in kept}
-    insert_new(connection, subjects, [{"customer_id": c, "subject_id": s, "created_at": now} for c, s in fresh.items()])
+    load_new(connection, subjects, ("customer_id", "subject_id", "created_at"), ((c, s, now) for c, s in fresh.items()))
     return kept | fresh
 
 
@@ -84,26 +83,29 @@ def stored_arms(connection: sa.Connection, campaign: str, as_of: datetime) -> di
 
 def messaged(connection: sa.Connection, occurrence_id: int) -> set[int]:
     """The subjects with a live message in an occurrence."""
-    live = sa.select(messages.c.subject_id).where(messages.c.occurrence_id == occurrence_id, ~messages.c.superseded)
+    m = messages.c
+    live = sa.select(m.subject_id).where(m.batch_id.in_(_batches_of(occurrence_id)), m.message_id.is_not(None))
     return set(connection.execute(live).scalars())
 
 
-def picks(connection: sa.Connection, run_id: int, customers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The products that a run chose for the customers given."""
-    rows = connection.execute(
-        sa.select(decisions.c.customer_id, decisions.c.choices).where(
-            decisions.c.run_id == run_id, decisions.c.customer_id.in_(customers)
-        )
-    )
-    return {customer: choices["products"] for customer, choices in rows}
+def _batches_of(occurrence_id: int) -> sa.Select[tuple[int]]:
+    r = campaign_runs.c
+    of_occurrence = sa.select(r.run_id).where(r.occurrence_id == occurrence_id)
+    return sa.select(batches.c.batch_id).where(batches.c.run_id.in_(of_occurrence))
+
+
+def choices(connection: sa.Connection, run_id: int, customers: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """What a run chose for the customers given: its candidates and picks."""
+    d = decisions.c
+    rows = sa.select(d.customer_id, d.choices).where(d.run_id == run_id, among(connection, d.customer_id, customers))
+    return dict(connection.execute(rows).tuples().all())
 
 
 def plan_hash(content_hash: str, spec_hash: str, plan: Iterable[Decision]) -> str:
     """What an approval is bound to: SHA-256 of words, spec, and who gets which variant on which channel when."""
+    due = lru_cache(maxsize=1000)(lambda at: at.astimezone(UTC).isoformat())  # few slots, many messages
     audience = sorted(
-        [d.customer_id, d.arm, d.channel, d.due_at and d.due_at.astimezone(UTC).isoformat()]
-        for d in plan
-        if d.outcome == "message"
+        [d.customer_id, d.arm, d.channel, d.due_at and due(d.due_at)] for d in plan if d.outcome == "message"
     )
     return hashlib.sha256(json.dumps([content_hash, spec_hash, audience]).encode()).hexdigest()
 
@@ -114,7 +116,7 @@ def decided(connection: sa.Connection, run_id: int, customers: Sequence[str] | N
     names = [f.name for f in fields(Decision) if f.name in d]
     rows = sa.select(*(d[n] for n in names)).where(d.run_id == run_id, d.outcome == "message").order_by(d.customer_id)
     if customers is not None:
-        rows = rows.where(d.customer_id.in_(customers))
+        rows = rows.where(among(connection, d.customer_id, customers))
     for row in connection.execution_options(yield_per=5000).execute(rows):
         yield Decision(**row._mapping)
 
@@ -156,12 +158,14 @@ def freeze(
     triggered_by: str | None,
     expires_in: timedelta,
     plan: Sequence[Decision],
+    key: bytes,
     asked_by: str | None = None,
     hold: str | None = None,
 ) -> int:
     """Write a new version with its decisions, arms, messages and batches. Returns its run id.
 
     A message that is not sent within `expires_in` of its due time will be dropped. With a `hold`, nothing of it leaves.
+    `key` is the home's: message ids are made with it.
     """
     last = sa.select(sa.func.coalesce(sa.func.max(campaign_runs.c.version), 0))
     version = connection.execute(last.where(campaign_runs.c.occurrence_id == occurrence_id)).scalar_one() + 1
@@ -175,74 +179,97 @@ def freeze(
         )
         .returning(campaign_runs.c.run_id)
     ).scalar_one()  # fmt: skip
-    rows = [
-        {
-            "run_id": run_id, "subject_id": d.subject_id, "customer_id": d.customer_id, "outcome": d.outcome,
-            "reason": d.reason, "arm": d.arm, "probability": d.probability, "channel": d.channel,
-            "due_at": d.due_at, "algorithm": d.algorithm, "choices": dict(d.choices),
-        }
-        for d in plan
-    ]  # fmt: skip
-    if rows:
-        connection.execute(sa.insert(decisions), rows)
-    insert_new(
+    named = sa.select(occurrences.c.occurrence).where(occurrences.c.occurrence_id == occurrence_id)
+    message_id = _ids(key, campaign, connection.execute(named).scalar_one())
+    seqs = _write_messages(connection, run_id, plan, message_id, expires_in)
+    load(
+        connection,
+        decisions,
+        ("run_id", "customer_id", "subject_id", "outcome", "reason", "arm", "probability", "channel", "due_at",
+         "algorithm", "choices", "seq"),
+        (
+            (run_id, d.customer_id, d.subject_id, d.outcome, d.reason, d.arm, d.probability, d.channel, d.due_at,
+             d.algorithm, d.choices, seqs.get(d.customer_id))
+            for d in plan
+        ),
+    )  # fmt: skip
+    load_new(
         connection,
         arms,
-        [
-            {"campaign": campaign, "subject_id": d.subject_id, "arm": d.arm, "share": d.share, "assigned_at": now}
-            for d in plan
-            if d.outcome == "message"
-        ],
+        ("campaign", "subject_id", "arm", "share", "assigned_at"),
+        ((campaign, d.subject_id, d.arm, d.share, now) for d in plan if d.outcome == "message"),
     )
-    _write_messages(connection, run_id, occurrence_id, [d for d in plan if d.outcome == "message"], expires_in)
     return int(run_id)
 
 
-def _write_messages(
-    connection: sa.Connection, run_id: int, occurrence_id: int, plan: Iterable[Decision], expires_in: timedelta
-) -> None:
-    def slot(d: Decision) -> tuple[datetime, str]:
-        assert d.due_at is not None and d.channel is not None
-        return d.due_at, d.channel
+def _ids(key: bytes, campaign: str, occurrence: str) -> Callable[[int], uuid.UUID]:
+    """Message ids by subject: whoever plans the occurrence again, or in a rebuilt ledger, comes to the same ones.
 
+    So a second message to somebody breaks a unique key, here and in the provider's own record. Opaque: a keyed hash.
+    """
+    about = json.dumps([campaign, occurrence, STEP]).encode()
+    base = hashlib.blake2b(about, key=hashlib.sha256(key).digest(), digest_size=16, person=b"message_id")
+
+    def of(subject_id: int) -> uuid.UUID:
+        digest = base.copy()
+        digest.update(subject_id.to_bytes(8))
+        return uuid.UUID(bytes=digest.digest())
+
+    return of
+
+
+def _write_messages(
+    connection: sa.Connection,
+    run_id: int,
+    plan: Iterable[Decision],
+    message_id: Callable[[int], uuid.UUID],
+    expires_in: timedelta,
+) -> dict[str, int]:
+    """A batch for what is alike, at most BATCH_SIZE messages each. Returns each customer's seq.
+
+    Within a batch they are in the order of their ids: the index on these grows at its end, and nobody is always first.
+    """
+    alike: dict[tuple[datetime, str, str], list[tuple[uuid.UUID, int, str]]] = {}
+    for d in plan:
+        if d.outcome == "message":
+            assert d.due_at is not None and d.channel is not None and d.arm is not None
+            one = (message_id(d.subject_id), d.subject_id, d.customer_id)
+            alike.setdefault((d.due_at, d.channel, d.arm), []).append(one)
     if connection.dialect.name == "postgresql":  # two plans at once take their numbers one after the other
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_NUMBERING_LOCK)))
-    seq = connection.execute(sa.select(sa.func.coalesce(sa.func.max(messages.c.seq), 0))).scalar_one()
-    for (due_at, channel), group in groupby(sorted(plan, key=lambda d: (*slot(d), d.customer_id)), key=slot):
-        members_of_slot = list(group)
-        for start in range(0, len(members_of_slot), BATCH_SIZE):
-            chunk = members_of_slot[start : start + BATCH_SIZE]
-            batch_id = connection.execute(
-                sa.insert(batches)
-                .values(
-                    run_id=run_id,
-                    channel=channel,
-                    due_at=due_at,
-                    expires_at=due_at + expires_in,
-                    first_seq=seq + 1,
-                    size=len(chunk),
-                    state="pending",
-                )
-                .returning(batches.c.batch_id)
-            ).scalar_one()
-            connection.execute(
-                sa.insert(messages),
-                [
-                    {
-                        "seq": seq + 1 + n, "message_id": uuid.uuid4().hex, "occurrence_id": occurrence_id,
-                        "run_id": run_id, "batch_id": batch_id, "subject_id": d.subject_id,
-                        "customer_id": d.customer_id, "step": 1, "channel": channel, "variant": d.arm,
-                    }
-                    for n, d in enumerate(chunk)
-                ],
+    seq = connection.execute(sa.select(sa.func.coalesce(sa.func.max(messages.c.seq), 0))).scalar_one() + 1
+    new_batches: list[dict[str, Any]] = []
+    chunks = []
+    for (due_at, channel, variant), members in sorted(alike.items()):
+        members.sort()
+        for chunk in batched(members, BATCH_SIZE):
+            new_batches.append(
+                {"run_id": run_id, "channel": channel, "variant": variant, "due_at": due_at,
+                 "expires_at": due_at + expires_in, "first_seq": seq, "size": len(chunk), "state": "pending"}
             )  # fmt: skip
+            chunks.append((seq, chunk))
             seq += len(chunk)
+    if not new_batches:
+        return {}
+    insert = sa.insert(batches).returning(batches.c.batch_id, sort_by_parameter_order=True)
+    ids = connection.execute(insert, new_batches).scalars().all()
+    load(
+        connection,
+        messages,
+        ("seq", "subject_id", "message_id", "batch_id", "step", "customer_id"),
+        (
+            (first + n, subject, message.hex, batch_id, STEP, customer)
+            for batch_id, (first, chunk) in zip(ids, chunks, strict=True)
+            for n, (message, subject, customer) in enumerate(chunk)
+        ),
+    )
+    return {customer: first + n for first, chunk in chunks for n, (_, _, customer) in enumerate(chunk)}
 
 
 def dispatched(connection: sa.Connection, occurrence_id: int) -> bool:
     """Whether a request was ever opened for any version of an occurrence."""
-    of_occurrence = sa.select(messages.c.batch_id).where(messages.c.occurrence_id == occurrence_id)
-    return connection.execute(sa.select(sa.exists().where(requests.c.batch_id.in_(of_occurrence)))).scalar_one()
+    called = requests.c.batch_id.in_(_batches_of(occurrence_id))
+    return connection.execute(sa.select(sa.exists().where(called))).scalar_one()
 
 
 def cancel_unsent(
@@ -256,8 +283,9 @@ def cancel_unsent(
 ) -> int:
     """Cancel each message of an occurrence, in all its versions, that isn't sent and for which no call is under way.
 
-    A version that is `superseded`, or cancelled and `freed`, leaves their customers to the next one. Returns how many
-    messages were cancelled. A worker that holds a batch of it begins no further call, and gives the batch back.
+    A version that is `superseded`, or cancelled and `freed`, leaves their customers and their ids to the next one.
+    Returns how many messages were cancelled. A worker that holds a batch of it begins no further call, and gives the
+    batch back.
     """
     b = batches.c
     holds.lock(connection, occurrence_id)
@@ -268,24 +296,23 @@ def cancel_unsent(
     )
     runs = sa.select(campaign_runs.c.run_id).where(campaign_runs.c.occurrence_id == occurrence_id)
     pending = (
-        sa.select(b.batch_id, sa.func.coalesce(b.lease_until > epoch(connection), sa.false()).label("held"))
+        sa.select(b.batch_id, sa.func.coalesce(b.lease_until > Epoch(), sa.false()).label("held"))
         .where(b.run_id.in_(runs), b.state == "pending")
         .order_by(b.batch_id)
         .with_for_update()
     )
     cancelled = 0
     for batch_id, held in connection.execute(pending).tuples().all():
-        if not held:
-            work.recover(connection, batch_id, now)
         batch = work.read(connection, batch_id)
-        unsent = batch.unsent
-        for seq in unsent:
-            work.write_outcome(connection, seq, "cancelled", reason, now)
+        if not held:
+            batch = work.recover(connection, batch, now)
+        work.cancel(connection, batch, batch.unsent, reason, now)
+        unsent = [seq for seq in batch.unsent if seq not in batch.reopened]  # else it may have left before
         if superseded or freed:
-            connection.execute(sa.update(messages).where(messages.c.seq.in_(unsent)).values(superseded=True))
+            connection.execute(sa.update(messages).where(messages.c.seq.in_(unsent)).values(message_id=None))
         cancelled += len(unsent)
         if not held:
-            state = {"state": "done", "done_at": now} if batch.touched else {"state": "cancelled"}
+            state = {"state": "done", "done_at": now} if batch.calls else {"state": "cancelled"}
             connection.execute(
                 sa.update(batches).where(b.batch_id == batch_id).values(lease_token=None, lease_until=None, **state)
             )

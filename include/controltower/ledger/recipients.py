@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from controltower.ledger.tables import messages, subjects
+from controltower.ledger.tables import batches, messages, subjects
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ def find(connection: sa.Connection, message_id: str, lock: bool = False) -> Reci
 
     With `lock`, nobody else changes what this person allows until the transaction ends.
     """
-    m, s = messages.c, subjects.c
+    m, b, s = messages.c, batches.c, subjects.c
     row = connection.execute(
-        sa.select(m.run_id, m.channel, m.variant, m.customer_id, m.subject_id).where(m.message_id == message_id)
+        sa.select(b.run_id, b.channel, b.variant, m.customer_id, m.subject_id)
+        .join(batches, b.batch_id == m.batch_id)
+        .where(m.message_id == message_id)
     ).one_or_none()
     if row is None:
         return None

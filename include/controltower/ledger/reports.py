@@ -10,9 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger import events, funnels, holds, runs, work
+from controltower.ledger import funnels, holds, runs, underway, unknowns
 from controltower.ledger.funnels import Cell
 from controltower.ledger.runs import Run
+from controltower.ledger.states import last_outcome
 from controltower.ledger.tables import (
     batches,
     campaign_runs,
@@ -20,7 +21,6 @@ from controltower.ledger.tables import (
     delivery_events,
     messages,
     occurrences,
-    outcomes,
 )
 
 
@@ -42,6 +42,7 @@ class Totals:
     accepted: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     unknown: int = 0
+    twice: int = 0  # of the accepted: sent again after an answer was lost, and both left
     cancelled: int = 0
     pending: int = 0
     hold: str | None = None  # why what is pending may not leave: approval | pause
@@ -69,7 +70,7 @@ def totals(connection: sa.Connection, run_ids: Collection[int] | None = None) ->
 
 def _summed(run: Run, audience: Iterable[tuple[str, str | None, int]], cells: Iterable[Cell]) -> Totals:
     members, stands = Counter[str](), Counter[str]()
-    variants, not_sent, accepted, rejected = (Counter[str]() for _ in range(4))
+    variants, not_sent, accepted, rejected, accepted_by = (Counter[str]() for _ in range(5))
     for outcome, reason, n in audience:
         members[outcome] += n
         if outcome == "not_sent":
@@ -79,6 +80,7 @@ def _summed(run: Run, audience: Iterable[tuple[str, str | None, int]], cells: It
         variants[cell.variant] += cell.messages
         if cell.state == "accepted":
             accepted[str(cell.provider)] += cell.messages
+            accepted_by[str(cell.reason)] += cell.messages
         elif cell.state == "rejected":
             rejected[str(cell.reason)] += cell.messages
         elif cell.state == "not_sent":
@@ -87,7 +89,7 @@ def _summed(run: Run, audience: Iterable[tuple[str, str | None, int]], cells: It
         run.run_id, run.campaign, run.occurrence, run.version, run.state, run.as_of.isoformat(),
         audience=members.total(), held_out=members["holdout"], messages=stands.total(), variants=dict(variants),
         not_sent=dict(not_sent), accepted=dict(accepted), rejected=dict(rejected), unknown=stands["unknown"],
-        cancelled=stands["cancelled"], pending=stands["waiting"],
+        twice=accepted_by[unknowns.TWICE], cancelled=stands["cancelled"], pending=stands["waiting"],
         hold=run.hold if run.state == "planned" else None, asked_by=run.asked_by, plan_hash=run.plan_hash,
     )  # fmt: skip
 
@@ -97,7 +99,7 @@ def waiting(connection: sa.Connection, hold: str | None = None) -> tuple[int, da
 
     Those of runs that are held back count only where asked for, by their `hold`: approval or pause.
     """
-    m, o, r = messages.c, outcomes.c, campaign_runs.c
+    m, r = messages.c, campaign_runs.c
     held = sa.case((r.state == "planned", holds.HELD))
     pending = (
         sa.select(sa.func.count(), sa.func.min(batches.c.due_at))
@@ -105,12 +107,12 @@ def waiting(connection: sa.Connection, hold: str | None = None) -> tuple[int, da
         .join(batches, batches.c.batch_id == m.batch_id)
         .join(campaign_runs, r.run_id == batches.c.run_id)
         .join(occurrences, occurrences.c.occurrence_id == r.occurrence_id)
-        .where(batches.c.state == "pending", ~sa.exists().where(o.seq == m.seq), held.is_not_distinct_from(hold))
+        .where(batches.c.state == "pending", last_outcome().is_(None), held.is_not_distinct_from(hold))
     )
     row = connection.execute(pending).one()
     runs_alike = sa.select(r.run_id).join(occurrences, occurrences.c.occurrence_id == r.occurrence_id)
     alike = connection.execute(runs_alike.where(held.is_not_distinct_from(hold))).scalars().all()
-    out = sum(len(batch.accepted) for batch, _ in work.half_sent(connection, alike))
+    out = sum(len(batch.accepted) for batch, _ in underway.half_sent(connection, alike))
     return int(row[0]) - out, row[1]
 
 
@@ -125,8 +127,7 @@ def variant_results(
 ) -> dict[str, tuple[int, int]]:
     """By variant, of a campaign's batches that were done in (since, until], whatever the run: the messages that a
     provider accepted, and how many of those a person (no program) clicked, as was known by `until`."""
-    m, b, o, e = messages.c, batches.c, outcomes.c, delivery_events.c
-    last = sa.select(o.state).where(o.seq == m.seq).order_by(o.outcome_id.desc()).limit(1).scalar_subquery()
+    m, b, e = messages.c, batches.c, delivery_events.c
     clicked = (
         sa.select(e.message_id)
         .where(e.event == "clicked", ~e.machine, e.received_at > since, e.received_at <= until)
@@ -134,14 +135,15 @@ def variant_results(
         .subquery()
     )
     rows = connection.execute(
-        sa.select(m.variant, sa.func.count(), sa.func.count(clicked.c.message_id))
+        sa.select(b.variant, sa.func.count(), sa.func.count(clicked.c.message_id))
         .select_from(messages)
         .join(batches, b.batch_id == m.batch_id)
-        .join(occurrences, occurrences.c.occurrence_id == m.occurrence_id)
+        .join(campaign_runs, campaign_runs.c.run_id == b.run_id)
+        .join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
         .outerjoin(clicked, clicked.c.message_id == m.message_id)
         .where(occurrences.c.campaign == campaign, b.state == "done", b.done_at > since, b.done_at <= until)
-        .where(sa.or_(last.is_(None), sa.and_(last == "unknown", events.proved(until))))
-        .group_by(m.variant)
+        .where(sa.func.coalesce(last_outcome(until), "accepted") == "accepted")
+        .group_by(b.variant)
     )
     return {variant: (accepted, people) for variant, accepted, people in rows}
 

@@ -1,7 +1,7 @@
 """What left: each message that a provider took, and when. It is the touch that may have caused an order.
 
-A message was taken if a request for it was `sent`; one whose requests are only `unknown` counts when something came
-back that proves it. Its moment is when the first such call began.
+A message was taken if a request for it was `sent`, else if an outcome says so, because something came back of it. Its
+moment is when the first such call began.
 """
 
 from __future__ import annotations
@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger import events
-from controltower.ledger.tables import batches, campaign_runs, delivery_events, messages, occurrences, requests
-from controltower.ledger.work import unpack
+from controltower.ledger.members import unpack
+from controltower.ledger.tables import (
+    batches,
+    campaign_runs,
+    delivery_events,
+    messages,
+    occurrences,
+    outcomes,
+    requests,
+)
 
 UNDELIVERED = ("bounced", "dropped")  # the provider took it and could not hand it over
 _BATCHES_AT_ONCE = 20  # of up to 1000 messages: what is held in memory
@@ -49,10 +57,11 @@ def sends(
     With `as_of`, only what was known by then: calls that had ended, and events received.
     """
     r, b = requests.c, batches.c
-    left = sa.select(r.batch_id).where(r.state.in_(("sent", "unknown")))
-    for bound in (r.opened_at > since if since else None, r.opened_at <= until if until else None):
-        left = left if bound is None else left.where(bound)
-    wanted = sa.select(b.batch_id).where(b.batch_id.in_(left)).order_by(b.batch_id)
+    bounds = [r.opened_at > since] if since else []
+    bounds += [r.opened_at <= until] if until else []
+    left = sa.select(r.batch_id).where(r.state == "sent", *bounds)
+    left_after_all = _settled(sa.select(messages.c.batch_id)).where(*bounds)
+    wanted = sa.select(b.batch_id).where(b.batch_id.in_(left.union(left_after_all))).order_by(b.batch_id)
     if run_id is not None:
         wanted = wanted.where(b.run_id == run_id)
     found = connection.execute(wanted).scalars().all()
@@ -75,27 +84,27 @@ def _of_batches(connection: sa.Connection, chosen: Sequence[int], as_of: datetim
     """Every message of these batches that left."""
     r, m = requests.c, messages.c
     calls = (
-        sa.select(r.members, r.state, r.opened_at, batches.c.first_seq)
+        sa.select(r.members, r.opened_at, batches.c.first_seq)
         .join(batches, batches.c.batch_id == r.batch_id)
-        .where(r.batch_id.in_(chosen), r.state.in_(("sent", "unknown")))
+        .where(r.batch_id.in_(chosen), r.state == "sent")
         .order_by(r.opened_at, r.request_id)
     )
+    settled = _settled(sa.select(m.seq, r.opened_at)).where(m.batch_id.in_(chosen))
     if as_of is not None:
-        calls = calls.where(r.closed_at <= as_of)
+        calls, settled = calls.where(r.closed_at <= as_of), settled.where(outcomes.c.at <= as_of)
     taken: dict[int, datetime] = {}
-    doubtful: dict[int, datetime] = {}
-    for members, state, opened_at, first_seq in connection.execute(calls):
-        moments = taken if state == "sent" else doubtful
+    for members, opened_at, first_seq in connection.execute(calls):
         for seq in unpack(members, first_seq):
-            moments.setdefault(seq, opened_at)
-    for seq in _confirmed(connection, sorted(doubtful.keys() - taken.keys()), as_of):
-        taken[seq] = doubtful[seq]
+            taken.setdefault(seq, opened_at)
+    for seq, opened_at in connection.execute(settled.order_by(outcomes.c.outcome_id)):
+        taken.setdefault(seq, opened_at)
     rows = connection.execute(
         sa.select(
-            m.message_id, m.seq, m.run_id, occurrences.c.campaign, occurrences.c.occurrence,
-            m.customer_id, m.subject_id, m.channel, m.variant,
+            m.message_id, m.seq, batches.c.run_id, occurrences.c.campaign, occurrences.c.occurrence,
+            m.customer_id, m.subject_id, batches.c.channel, batches.c.variant,
         )
-        .join(campaign_runs, campaign_runs.c.run_id == m.run_id)
+        .join(batches, batches.c.batch_id == m.batch_id)
+        .join(campaign_runs, campaign_runs.c.run_id == batches.c.run_id)
         .join(occurrences, occurrences.c.occurrence_id == campaign_runs.c.occurrence_id)
         .where(m.batch_id.in_(chosen))
         .order_by(m.seq)
@@ -105,11 +114,11 @@ def _of_batches(connection: sa.Connection, chosen: Sequence[int], as_of: datetim
             yield Sent(*row, taken[row.seq])
 
 
-def _confirmed(connection: sa.Connection, seqs: list[int], as_of: datetime | None) -> list[int]:
-    """Those of the messages of which something came back."""
-    m = messages.c
-    found: list[int] = []
-    for start in range(0, len(seqs), 1000):
-        proved = sa.select(m.seq).where(m.seq.in_(seqs[start : start + 1000]), events.proved(as_of))
-        found += connection.execute(proved).scalars().all()
-    return found
+def _settled(query: sa.Select[Any]) -> sa.Select[Any]:
+    """Of messages whose answer was lost and of which something came back, with the call whose answer that was."""
+    return (
+        query.select_from(outcomes)
+        .join(messages, messages.c.seq == outcomes.c.seq)
+        .join(requests, requests.c.request_id == outcomes.c.request_id)
+        .where(outcomes.c.state == "accepted")
+    )

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from controltower.ledger.database import among
 from controltower.ledger.tables import suppressions
 
 _ADDING = 0x73757070  # PostgreSQL advisory lock: looking and adding are one step
-_ASKED_AT_ONCE = 1000  # values a query; of more, all are read
 
 
 class Suppression(NamedTuple):
@@ -84,7 +84,7 @@ def held(
         *_at(now),
     )
     if values is not None:
-        rows = rows.where(s.value.in_(list(values)))
+        rows = rows.where(among(connection, s.value, values))
     return set(connection.execute(rows).scalars())
 
 
@@ -143,6 +143,5 @@ def _at(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
 
 def dead_devices(connection: sa.Connection, tokens: Mapping[str, str], purpose: str, now: datetime) -> set[str]:
     """The devices whose push token is suppressed, of device id -> the token's hash; with a new token they are open."""
-    asked = set(tokens.values()) if len(tokens) <= _ASKED_AT_ONCE else None
-    dead = held(connection, "address", "push", purpose, now, asked)
+    dead = held(connection, "address", "push", purpose, now, set(tokens.values()))
     return {device for device, token in tokens.items() if token in dead}

@@ -1,8 +1,9 @@
 """Our own database: the tables of the ledger. What each state means is in docs/ledger.md.
 
-A message row is narrow and hardly ever updated: its state is its last outcome's, else its batch's. Work is claimed by
-batch, under a lease; a request row is committed before each call to a provider, so that a call cut short by a crash is
-known to be `unknown` and isn't repeated blindly.
+A message row is narrow and hardly ever updated: its state is its last outcome's, else its batch's, and what it shares
+with the batch (run, channel, variant, when) is the batch's. Work is claimed by batch, under a lease; a request row is
+committed before each call to a provider, so that a call cut short by a crash is known to be `unknown` and isn't
+repeated blindly.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ campaign_runs = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("run_id", Id, ForeignKey("campaign_runs.run_id"), primary_key=True),
+    Column("run_id", Id, primary_key=True, autoincrement=False, comment="no foreign key: as for messages"),
     Column("customer_id", String, primary_key=True),
     Column("subject_id", BigInteger, nullable=False),
     Column("outcome", String, nullable=False),
@@ -154,6 +155,7 @@ decisions = Table(
     Column("due_at", Moment),
     Column("algorithm", String),
     Column("choices", JSON, nullable=False, comment="the candidates and what was picked: channels, hour, products"),
+    Column("seq", BigInteger, comment="its message; none: there is none"),
     CheckConstraint("outcome in ('message', 'holdout', 'not_sent')", name="outcome"),
     CheckConstraint("(outcome = 'message') = (reason is null)", name="reason"),
     Index(None, "customer_id"),
@@ -163,9 +165,10 @@ decisions = Table(
 batches = Table(
     "batches",
     metadata,
-    _id("batch_id"),
+    Column("batch_id", Integer, primary_key=True, autoincrement=True),
     Column("run_id", Id, ForeignKey("campaign_runs.run_id"), nullable=False, index=True),
     Column("channel", String, nullable=False),
+    Column("variant", String, nullable=False),
     Column("due_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False, comment="what is not sent by then is dropped"),
     Column("first_seq", BigInteger, nullable=False),
@@ -187,40 +190,28 @@ batches = Table(
         postgresql_where=sa.text("state = 'pending'"),
         sqlite_where=sa.text("state = 'pending'"),
     ),
-    comment="up to 1000 messages of one run, channel and due time: what a worker claims",
+    comment="up to 1000 messages of one run, channel, variant and due time: what a worker claims",
 )
 
 messages = Table(
     "messages",
     metadata,
+    # By width, so that nothing is lost to alignment: a million rows are common. No foreign key to batches for the
+    # same reason: PostgreSQL would look it up for each row, and one statement writes both.
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("message_id", MessageId, nullable=False, unique=True),
-    Column("occurrence_id", Id, ForeignKey("occurrences.occurrence_id"), nullable=False),
-    Column("run_id", Id, nullable=False, index=True),
-    Column("batch_id", Id, ForeignKey("batches.batch_id"), nullable=False, index=True),
     Column("subject_id", BigInteger, nullable=False),
-    Column("customer_id", String, nullable=False, index=True),
+    Column("message_id", MessageId, unique=True, comment="none: a newer version took its place, and its id"),
+    Column("batch_id", Integer, nullable=False, index=True),
     Column("step", SmallInteger, nullable=False),
-    Column("channel", String, nullable=False),
-    Column("variant", String, nullable=False),
-    Column("superseded", Boolean, nullable=False, server_default=sa.false(), comment="a newer version took its place"),
-    Index(
-        "uq_messages_live",
-        "occurrence_id",
-        "subject_id",
-        "step",
-        unique=True,
-        postgresql_where=sa.text("not superseded"),
-        sqlite_where=sa.text("not superseded"),
-    ),
-    comment="one intended send; at most one per campaign, occurrence, subject and step is live",
+    Column("customer_id", String, nullable=False),
+    comment="one intended send; its id follows from campaign, occurrence, subject and step: at most one is live",
 )
 
 requests = Table(
     "requests",
     metadata,
     _id("request_id"),
-    Column("batch_id", Id, ForeignKey("batches.batch_id"), nullable=False, index=True),
+    Column("batch_id", Integer, ForeignKey("batches.batch_id"), nullable=False, index=True),
     Column("lease_token", String, nullable=False),
     Column("provider", String, nullable=False),
     Column("device_id", String, comment="a push goes to one device"),
@@ -241,11 +232,11 @@ outcomes = Table(
     metadata,
     _id("outcome_id"),
     Column("seq", BigInteger, ForeignKey("messages.seq"), nullable=False, index=True),
-    Column("state", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
     Column("reason", String, nullable=False),
     Column("request_id", Id, ForeignKey("requests.request_id")),
     Column("at", Moment, nullable=False),
-    CheckConstraint("state in ('not_sent', 'rejected', 'unknown', 'cancelled')", name="state"),
+    CheckConstraint("state in ('not_sent', 'rejected', 'unknown', 'cancelled', 'accepted', 'reopened')", name="state"),
     comment="exceptions only, append-only: the last one of a message holds",
 )
 

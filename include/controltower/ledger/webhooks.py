@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from controltower.ledger.insert import insert_new
+from controltower.ledger.insert import inserted
 from controltower.ledger.tables import webhook_bodies
 
 
@@ -21,10 +22,19 @@ class Body(NamedTuple):
     received_at: datetime
 
 
-def store(connection: sa.Connection, provider: str, body: bytes, now: datetime) -> bool:
-    """Keep a body. False: the same one was kept before."""
-    row = {"provider": provider, "digest": hashlib.sha256(body).hexdigest(), "body": body, "received_at": now}
-    return insert_new(connection, webhook_bodies, [row]) == 1
+def store(connection: sa.Connection, provider: str, bodies: Sequence[bytes], now: datetime) -> list[bool]:
+    """Keep bodies. False: the same one was kept before, or came twice among these."""
+    digests = [hashlib.sha256(body).hexdigest() for body in bodies]
+    rows = {
+        digest: {"provider": provider, "digest": digest, "body": body, "received_at": now}
+        for digest, body in zip(digests, bodies, strict=True)
+    }
+    new = set(inserted(connection, webhook_bodies, list(rows.values()), webhook_bodies.c.digest))
+    kept = []
+    for digest in digests:
+        kept.append(digest in new)
+        new.discard(digest)
+    return kept
 
 
 def next_waiting(connection: sa.Connection) -> Body | None:
@@ -38,6 +48,12 @@ def next_waiting(connection: sa.Connection) -> Body | None:
         .with_for_update(skip_locked=True)
     ).one_or_none()
     return Body(*row) if row else None
+
+
+def heard_until(connection: sa.Connection, now: datetime) -> datetime:
+    """Until when everything that was posted has been read: now, or when the oldest body that waits was received."""
+    waits = sa.select(sa.func.min(webhook_bodies.c.received_at)).where(webhook_bodies.c.handled_at.is_(None))
+    return connection.execute(waits).scalar_one() or now
 
 
 def close(connection: sa.Connection, body_id: int, outcome: str, now: datetime) -> None:

@@ -7,18 +7,22 @@ before the call; one that is still open when the lease has run out was cut short
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property, reduce
+from operator import or_
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
 from controltower.ledger import holds
-from controltower.ledger.database import epoch
+from controltower.ledger.database import Epoch
+from controltower.ledger.members import pack, unpack_bits
 from controltower.ledger.tables import batches, campaign_runs, messages, occurrences, outcomes, requests
 
 LEASE_SECONDS = 60.0  # renewed with every write
+_RESULT = ("state", "http_status", "reason", "provider_message_id")
 
 State = Literal["open", "sent", "retry", "rejected", "unknown"]
 
@@ -31,22 +35,28 @@ class RunHeld(Exception):
     """The run was paused, cancelled or replaced meanwhile: no further call for these messages may begin."""
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     seq: int
     message_id: str
     subject_id: int
     customer_id: str
-    variant: str
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """The last request for a message to one device (an e-mail has none: device None)."""
+class Call:
+    """A request of a batch; `members` has bit n for the message with seq first_seq + n. An e-mail has no device."""
 
+    request_id: int
+    provider: str
+    device_id: str | None
+    members: int
     state: State
     reason: str | None
-    request_id: int
+    opened_at: datetime
+
+
+# What several devices' last calls come to: one that was sent outweighs all others, and so on.
+_WEIGHT: tuple[State, ...] = ("sent", "open", "retry", "unknown", "rejected")
 
 
 @dataclass(frozen=True)
@@ -56,72 +66,113 @@ class Batch:
     batch_id: int
     run_id: int
     channel: str
+    variant: str
     due_at: datetime
     expires_at: datetime
     first_seq: int
-    attempts: int
+    attempts: int  # how often it was claimed
     messages: tuple[Message, ...]
-    settled: Mapping[int, str]  # seq -> last outcome
-    attempted: Mapping[int, Mapping[str | None, Attempt]]  # seq -> device -> last request
-    provider: str | None  # of its requests
+    settled: Mapping[int, str]  # seq -> last outcome; those reopened have none yet
+    calls: tuple[Call, ...]  # the oldest first
+    reopened: frozenset[int] = frozenset()  # sent before, with an answer that was lost: see unknowns.py
+
+    @cached_property
+    def _standing(self) -> Mapping[State, int]:
+        """By state, the messages whose last calls come to it, as bits."""
+        last: dict[str | None, dict[State, int]] = {}  # by device
+        for call in self.calls:
+            bits = last.setdefault(call.device_id, dict.fromkeys(_WEIGHT, 0))
+            for state in _WEIGHT:
+                bits[state] &= ~call.members
+            bits[call.state] |= call.members
+        standing, seen = {}, 0
+        for state in _WEIGHT:
+            found = reduce(or_, (bits[state] for bits in last.values()), 0) & ~seen
+            standing[state] = found
+            seen |= found
+        return standing
+
+    def _among(self, bits: int) -> list[Message]:
+        return [m for m in self.messages if bits >> (m.seq - self.first_seq) & 1 and m.seq not in self.settled]
 
     @property
     def unsettled(self) -> list[Message]:
-        return [m for m in self.messages if m.seq not in self.settled and self.verdict(m.seq) is None]
+        ended = self._standing["sent"] | self._standing["unknown"] | self._standing["rejected"]
+        if not ended and not self.settled:
+            return list(self.messages)
+        return self._among(~ended)
 
     @property
-    def accepted(self) -> list[int]:
-        """The messages that a provider took, by their requests."""
-        verdicts = {m.seq: self.verdict(m.seq) for m in self.messages if m.seq not in self.settled}
-        return [seq for seq, verdict in verdicts.items() if verdict and verdict[0] == "sent"]
-
-    @property
-    def touched(self) -> bool:
-        return bool(self.attempted)
+    def calling(self) -> list[int]:
+        """The messages with a call under way, that no provider took yet."""
+        return [m.seq for m in self._among(self._standing["open"])]
 
     @property
     def unsent(self) -> list[int]:
         """The unsettled messages for which no call is under way."""
-        calling = {seq for seq, last in self.attempted.items() if any(a.state == "open" for a in last.values())}
+        calling = set(self.calling)
         return [m.seq for m in self.unsettled if m.seq not in calling]
 
-    def verdict(self, seq: int) -> tuple[str, str, int] | None:
-        """What the requests say of a message: its state, reason and request; None while it may be sent (again)."""
-        last = list(self.attempted.get(seq, {}).values())
-        for state in ("sent", "open", "retry", "unknown", "rejected"):
-            for attempt in last:
-                if attempt.state == state:
-                    if state in ("open", "retry"):
-                        return None
-                    return state, attempt.reason or state, attempt.request_id
-        return None
+    def ended(self, seq: int, state: str) -> str:
+        """How a message ends that didn't leave; unknown where its first call may have arrived."""
+        return "unknown" if seq in self.reopened else state
+
+    @property
+    def accepted(self) -> list[int]:
+        """The messages that a provider took, by their requests."""
+        return [m.seq for m in self._among(self._standing["sent"])]
+
+    @property
+    def tried(self) -> set[int]:
+        """The messages that a call was written down for."""
+        return set(unpack_bits(reduce(or_, (call.members for call in self.calls), 0), self.first_seq))
+
+    def attempts_of(self, seq: int) -> dict[str | None, Call]:
+        """A message's last call to each device."""
+        return {c.device_id: c for c in self.calls if c.members >> (seq - self.first_seq) & 1}
+
+    def ends(self) -> list[tuple[int, str, str, int]]:
+        """What calls have come to for messages without an outcome that weren't sent: seq, state, reason, request."""
+        found = []
+        for state in ("unknown", "rejected"):
+            for m in self._among(self._standing[state]):
+                call = next(c for c in reversed(self.attempts_of(m.seq).values()) if c.state == state)
+                found.append((m.seq, self.ended(m.seq, state), call.reason or state, call.request_id))
+        return found
 
 
 def read(connection: sa.Connection, batch_id: int) -> Batch:
-    """A batch with its messages, their last outcomes and their last requests."""
+    """A batch with its messages, their last outcomes and their calls."""
     head = connection.execute(sa.select(batches).where(batches.c.batch_id == batch_id)).one()
-    found = connection.execute(
-        sa.select(*(messages.c[n] for n in ("seq", "message_id", "subject_id", "customer_id", "variant")))
-        .where(messages.c.batch_id == batch_id)
-        .order_by(messages.c.seq)
-    )
-    rows = tuple(Message(**row._mapping) for row in found)
-    of_batch = sa.select(messages.c.seq).where(messages.c.batch_id == batch_id)
-    last_outcomes = connection.execute(
-        sa.select(outcomes.c.seq, outcomes.c.state).where(outcomes.c.seq.in_(of_batch)).order_by(outcomes.c.outcome_id)
-    )
-    attempted: dict[int, dict[str | None, Attempt]] = {}
-    provider = None
-    for r in connection.execute(
-        sa.select(requests).where(requests.c.batch_id == batch_id).order_by(requests.c.request_id)
-    ):
-        provider = r.provider
-        for seq in unpack(r.members, head.first_seq):
-            attempted.setdefault(seq, {})[r.device_id] = Attempt(r.state, r.reason, r.request_id)
+    return refreshed(connection, _untouched(connection, head))
+
+
+def _untouched(connection: sa.Connection, head: Any) -> Batch:
+    """A batch of which nothing was ever tried, by its row."""
+    m = messages.c
+    columns = (m.seq, m.message_id, m.subject_id, m.customer_id)
+    rows = connection.execute(sa.select(*columns).where(m.batch_id == head.batch_id).order_by(m.seq)).all()
     return Batch(
-        head.batch_id, head.run_id, head.channel, head.due_at, head.expires_at, head.first_seq, head.attempts, rows,
-        dict(last_outcomes.tuples().all()), attempted, provider,
+        head.batch_id, head.run_id, head.channel, head.variant, head.due_at, head.expires_at, head.first_seq,
+        head.attempts, tuple([Message(*row) for row in rows]), {}, (),
     )  # fmt: skip
+
+
+def refreshed(connection: sa.Connection, batch: Batch) -> Batch:
+    """The batch with what was written down by now: messages that were deferred have left it, others have ended."""
+    m, o, r = messages.c, outcomes.c, requests.c
+    here = sa.select(sa.func.count()).where(m.batch_id == batch.batch_id)
+    if connection.execute(here).scalar_one() < len(batch.messages):
+        mine = set(connection.execute(sa.select(m.seq).where(m.batch_id == batch.batch_id)).scalars())
+        batch = replace(batch, messages=tuple(one for one in batch.messages if one.seq in mine))
+    ended = sa.select(o.seq, o.state).join(messages, m.seq == o.seq).where(m.batch_id == batch.batch_id)
+    history = connection.execute(ended.order_by(o.outcome_id)).tuples().all()
+    settled = {seq: state for seq, state in dict(history).items() if state != "reopened"}
+    reopened = frozenset(seq for seq, state in history if state == "reopened")
+    columns = (r.request_id, r.provider, r.device_id, r.members, r.state, r.reason, r.opened_at)
+    rows = connection.execute(sa.select(*columns).where(r.batch_id == batch.batch_id).order_by(r.request_id))
+    calls = [Call(id_, via, device, int.from_bytes(bits, "little"), *how) for id_, via, device, bits, *how in rows]
+    return replace(batch, settled=settled, calls=tuple(calls), reopened=reopened)
 
 
 def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -> tuple[Batch, str] | None:
@@ -131,32 +182,32 @@ def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -
     alone until they are too late: then they are taken, so that their messages end.
     """
     b, r, o = batches.c, campaign_runs.c, occurrences.c
-    while True:
-        clock = epoch(connection)
-        batch_id = connection.execute(
-            sa.select(b.batch_id)
-            .join(campaign_runs, r.run_id == b.run_id)
-            .join(occurrences, o.occurrence_id == r.occurrence_id)
-            .where(b.state == "pending", b.due_at <= now, b.not_before <= clock, b.channel.in_(channels))
-            .where(sa.or_(b.lease_token.is_(None), b.lease_until < clock))
-            .where(sa.or_(holds.HELD.is_(None), r.state != "planned", b.expires_at < now))
-            .order_by(b.due_at, b.batch_id)
-            .limit(1)
-            .with_for_update(skip_locked=True, of=batches)
-        ).scalar_one_or_none()
-        if batch_id is None:
-            return None
-        token = uuid.uuid4().hex
-        connection.execute(
-            sa.update(batches)
-            .where(b.batch_id == batch_id)
-            .values(lease_token=token, lease_until=clock + LEASE_SECONDS, attempts=b.attempts + 1)
-        )
-        recover(connection, batch_id, now)
-        batch = read(connection, batch_id)
+    next_due = (
+        sa.select(b.batch_id)
+        .join(campaign_runs, r.run_id == b.run_id)
+        .join(occurrences, o.occurrence_id == r.occurrence_id)
+        .where(b.state == "pending", b.due_at <= now, b.not_before <= Epoch(), b.channel.in_(channels))
+        .where(sa.or_(b.lease_token.is_(None), b.lease_until < Epoch()))
+        .where(sa.or_(holds.HELD.is_(None), r.state != "planned", b.expires_at < now))
+        .order_by(b.due_at, b.batch_id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=batches)
+    )
+    token = uuid.uuid4().hex
+    take = (
+        sa.update(batches)
+        .where(b.batch_id == next_due.scalar_subquery())
+        .values(lease_token=token, lease_until=Epoch() + LEASE_SECONDS, attempts=b.attempts + 1)
+        .returning(batches)
+    )
+    while (head := connection.execute(take).one_or_none()) is not None:
+        batch = _untouched(connection, head)
+        if head.attempts > 1:
+            batch = recover(connection, batch, now)
         if _run_state(connection, batch) == "planned":
             return batch, token
         release(connection, batch, token, now)  # its run was stopped while a worker that is gone held it
+    return None
 
 
 def _run_state(connection: sa.Connection, batch: Batch) -> str:
@@ -164,14 +215,14 @@ def _run_state(connection: sa.Connection, batch: Batch) -> str:
     return str(connection.execute(state).scalar_one())
 
 
-def recover(connection: sa.Connection, batch_id: int, now: datetime) -> None:
+def recover(connection: sa.Connection, batch: Batch, now: datetime) -> Batch:
     """Settle what a worker that is gone left open: its open requests are `unknown`."""
     connection.execute(
         sa.update(requests)
-        .where(requests.c.batch_id == batch_id, requests.c.state == "open")
+        .where(requests.c.batch_id == batch.batch_id, requests.c.state == "open")
         .values(state="unknown", reason="worker_lost", closed_at=now)
     )
-    _settle(connection, read(connection, batch_id), now)
+    return _settle(connection, refreshed(connection, batch), now)
 
 
 def _hold(connection: sa.Connection, batch_id: int, token: str) -> None:
@@ -179,7 +230,7 @@ def _hold(connection: sa.Connection, batch_id: int, token: str) -> None:
     held = connection.execute(
         sa.update(batches)
         .where(batches.c.batch_id == batch_id, batches.c.lease_token == token)
-        .values(lease_until=epoch(connection) + LEASE_SECONDS)
+        .values(lease_until=Epoch() + LEASE_SECONDS)
     )
     if held.rowcount != 1:
         raise LeaseLost(f"batch {batch_id}")
@@ -210,7 +261,7 @@ def open_requests(
     rows = [
         {
             "batch_id": batch.batch_id, "lease_token": token, "provider": provider, "device_id": device,
-            "members": _pack(seqs, batch.first_seq), "state": "open", "opened_at": now,
+            "members": pack(seqs, batch.first_seq), "state": "open", "opened_at": now,
         }
         for seqs, device in sends
     ]  # fmt: skip
@@ -225,13 +276,16 @@ def close_requests(
 ) -> None:
     """Write how calls ended: mappings of request_id, state, http_status, reason, provider_message_id."""
     _hold(connection, batch.batch_id, token)
-    for result in results:
-        values = {k: v for k, v in result.items() if k != "request_id"}
-        connection.execute(
-            sa.update(requests)
-            .where(requests.c.request_id == result["request_id"], requests.c.lease_token == token)
-            .values(closed_at=now, **values)
-        )
+    rows = [{"id": r["request_id"], **{f"new_{name}": r.get(name) for name in _RESULT}} for r in results]
+    if not rows:
+        return
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in _RESULT}
+    connection.execute(
+        sa.update(requests)
+        .where(requests.c.request_id == sa.bindparam("id"), requests.c.lease_token == token)
+        .values(closed_at=now, **values),
+        rows,
+    )
 
 
 def drop(
@@ -244,33 +298,35 @@ def drop(
     _hold(connection, batch.batch_id, token)
     refused = list(refused)
     ended = _ended(connection, [seq for seq, _, _ in refused])
-    for seq, state, reason in refused:
-        if seq not in ended:
-            write_outcome(connection, seq, state, reason, now)
+    ends = [(seq, batch.ended(seq, state), reason, None) for seq, state, reason in refused if seq not in ended]
+    _write_outcomes(connection, ends, now)
 
 
-def defer(connection: sa.Connection, batch: Batch, token: str, seqs: Sequence[int], until: datetime) -> None:
+def defer(connection: sa.Connection, batch: Batch, token: str, seqs: Collection[int], until: datetime) -> None:
     """Let messages wait until a later moment.
 
     Those without a request move to a batch of their own. One that was tried stays with its requests, which tell what
     may have arrived already; then its whole batch waits. Those that were cancelled meanwhile have ended.
     """
     _hold(connection, batch.batch_id, token)
-    ended = _ended(connection, seqs)
-    seqs = [seq for seq in seqs if seq not in ended]
-    moved = [seq for seq in seqs if seq not in batch.attempted]
-    if len(moved) < len(seqs):
+    batch = refreshed(connection, batch)
+    waiting = set(seqs) - batch.settled.keys()
+    moved = sorted(waiting - batch.tried)
+    if len(moved) < len(waiting):
         connection.execute(sa.update(batches).where(batches.c.batch_id == batch.batch_id).values(due_at=until))
     if moved:
-        later = connection.execute(
-            sa.insert(batches)
-            .values(
-                run_id=batch.run_id, channel=batch.channel, due_at=until, expires_at=batch.expires_at,
-                first_seq=min(moved), size=len(moved), state="pending",
-            )
-            .returning(batches.c.batch_id)
-        ).scalar_one()  # fmt: skip
-        connection.execute(sa.update(messages).where(messages.c.seq.in_(moved)).values(batch_id=later))
+        part(connection, batch, moved, until)
+
+
+def part(connection: sa.Connection, batch: Batch, seqs: Collection[int], due_at: datetime) -> None:
+    """Give messages a batch of their own, due then. Its attempts go on where one was reopened: it isn't untouched."""
+    new = sa.insert(batches).values(
+        run_id=batch.run_id, channel=batch.channel, variant=batch.variant, due_at=due_at, expires_at=batch.expires_at,
+        first_seq=min(seqs), size=len(seqs), state="pending",
+        attempts=batch.attempts if batch.reopened.intersection(seqs) else 0,
+    )  # fmt: skip
+    batch_id = connection.execute(new.returning(batches.c.batch_id)).scalar_one()
+    connection.execute(sa.update(messages).where(messages.c.seq.in_(seqs)).values(batch_id=batch_id))
 
 
 def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, *, retry_in: float = 0.0) -> bool:
@@ -280,12 +336,10 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
     came to nothing: it is cancelled. Returns whether the batch is done.
     """
     _hold(connection, batch.batch_id, token)
-    _settle(connection, read(connection, batch.batch_id), now)
-    left = read(connection, batch.batch_id)
-    run_state = _run_state(connection, left)
+    left = _settle(connection, refreshed(connection, batch), now)
+    run_state = _run_state(connection, batch)
     if run_state != "planned":
-        for m in left.unsettled:
-            write_outcome(connection, m.seq, "cancelled", run_state, now)
+        cancel(connection, left, [m.seq for m in left.unsettled], run_state, now)
     done = run_state != "planned" or not left.unsettled
     connection.execute(
         sa.update(batches)
@@ -296,71 +350,48 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
             state="done" if done else "pending",
             done_at=now if done else None,
             size=len(left.messages),
-            not_before=0.0 if done else epoch(connection) + retry_in,
+            not_before=0.0 if done else Epoch() + retry_in,
         )
     )
     return done
 
 
-def half_sent(
-    connection: sa.Connection, run_ids: Collection[int] | None = None
-) -> Iterator[tuple[Batch, dict[int, datetime]]]:
-    """Batches still pending of which something left already, with those messages' seqs and when their call began.
-
-    They are few: what a worker holds, and what waits for a retry.
-    """
-    touched = sa.select(requests.c.batch_id).where(requests.c.state.in_(("sent", "open", "unknown")))
-    wanted = sa.select(batches.c.batch_id).where(batches.c.state == "pending", batches.c.batch_id.in_(touched))
-    if run_ids is not None:
-        wanted = wanted.where(batches.c.run_id.in_(run_ids))
-    for batch_id in connection.execute(wanted.order_by(batches.c.batch_id)).scalars().all():
-        batch = read(connection, batch_id)
-        opened = dict(
-            connection.execute(
-                sa.select(requests.c.request_id, requests.c.opened_at).where(requests.c.batch_id == batch_id)
-            )
-            .tuples()
-            .all()
-        )
-        yield (
-            batch,
-            {
-                seq: max(opened[a.request_id] for a in attempts.values())
-                for seq, attempts in batch.attempted.items()
-                if any(a.state in ("sent", "open", "unknown") for a in attempts.values())
-            },
-        )
+def following(connection: sa.Connection, batch: Batch, most: int) -> Sequence[str]:
+    """The customers of the messages planned next to a batch's, which are likely to be due soon."""
+    m = messages.c
+    near = sa.select(m.customer_id).where(m.seq >= batch.first_seq, m.seq < batch.first_seq + most)
+    return connection.execute(near).scalars().all()
 
 
-def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> None:
-    for m in batch.messages:
-        verdict = batch.verdict(m.seq)
-        if verdict and verdict[0] != "sent" and m.seq not in batch.settled:
-            write_outcome(connection, m.seq, verdict[0], verdict[1], now, verdict[2])
+def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> Batch:
+    """Write down what the calls have come to for messages that have no outcome yet, but for those that were sent."""
+    new = batch.ends()
+    _write_outcomes(connection, new, now)
+    return replace(batch, settled={**batch.settled, **{seq: state for seq, state, _, _ in new}}) if new else batch
 
 
 def _ended(connection: sa.Connection, seqs: Sequence[int]) -> set[int]:
-    """Those of the messages that have an outcome."""
-    return set(connection.execute(sa.select(outcomes.c.seq).where(outcomes.c.seq.in_(seqs))).scalars())
+    """Those of the messages that have an outcome, not counting what was reopened since."""
+    o = outcomes.c
+    history = connection.execute(sa.select(o.seq, o.state).where(o.seq.in_(seqs)).order_by(o.outcome_id))
+    return {seq for seq, state in dict(history.tuples().all()).items() if state != "reopened"}
 
 
-def write_outcome(
-    connection: sa.Connection, seq: int, state: str, reason: str, now: datetime, request_id: int | None = None
-) -> None:
-    connection.execute(sa.insert(outcomes).values(seq=seq, state=state, reason=reason, request_id=request_id, at=now))
+def cancel(connection: sa.Connection, batch: Batch, seqs: Iterable[int], reason: str, now: datetime) -> None:
+    """End messages of a batch whose run was stopped."""
+    _write_outcomes(connection, [(seq, batch.ended(seq, "cancelled"), reason, None) for seq in seqs], now)
 
 
-def _pack(seqs: Sequence[int], first: int) -> bytes:
-    bits = 0
-    for seq in seqs:
-        bits |= 1 << (seq - first)
-    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+def write_outcome(connection: sa.Connection, seqs: Iterable[int], state: str, reason: str, now: datetime) -> None:
+    """End messages alike."""
+    _write_outcomes(connection, [(seq, state, reason, None) for seq in seqs], now)
 
 
-def unpack(members: bytes, first: int) -> list[int]:
-    bits, seqs = int.from_bytes(members, "little"), []
-    while bits:
-        low = bits & -bits
-        seqs.append(first + low.bit_length() - 1)
-        bits ^= low
-    return seqs
+def _write_outcomes(connection: sa.Connection, ends: Iterable[tuple[int, str, str, int | None]], now: datetime) -> None:
+    """(seq, state, reason, request) each."""
+    rows = [
+        {"seq": seq, "state": state, "reason": reason, "request_id": request, "at": now}
+        for seq, state, reason, request in ends
+    ]
+    if rows:
+        connection.execute(sa.insert(outcomes), rows)

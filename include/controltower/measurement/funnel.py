@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from controltower.ledger.funnels import Cell
+from controltower.ledger.unknowns import TWICE
 from controltower.measurement.kpis import TELLING
 
 Level = tuple[str, str]  # ("run", ""), ("channel", "email"), ("variant", "personal")
@@ -68,8 +69,9 @@ def _counted(cell: Cell) -> Counter[str]:
         counted["stopped"] = cell.messages
     else:
         counted["accepted"] = cell.messages
+        counted["twice"] = cell.messages if cell.reason == TWICE else 0
         counted.update(cell.flags)
-        if cell.channel in TELLING:
+        if cell.provider in TELLING:
             counted["told"] = cell.messages
         else:  # a click on a push proves that it arrived, yet most arrivals stay unseen: none is called delivered
             counted["delivered"] = 0

@@ -1,7 +1,7 @@
 """The figures of a report: one list, used by the report, its page and its CSV; what each means is in locales/.
 
 A figure is a count, an amount of money, or the quotient of two of those. Where there is nothing to divide by, or a
-channel doesn't tell, a figure is None and has a code that says why.
+provider doesn't tell, a figure is None and has a code that says why.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-# Channels whose provider tells of delivery. FCM tells nothing after acceptance.
-TELLING = frozenset({"email"})
+# Providers that tell of delivery. FCM and mail servers tell nothing after acceptance.
+TELLING = frozenset({"sendgrid", "in_app"})
 
 Unit = Literal["customers", "messages", "orders", "share", "money"]
 Counts = Mapping[str, int | Decimal]
@@ -66,7 +66,7 @@ _BOTTOMS = {
     "delivered": "no_mail_delivered",
     "reached": "nobody_reached",
 }
-NOT_TOLD = "push_tells_nothing"
+NOT_TOLD = "not_told"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Figure:
 
 
 def figures(counts: Counts, *, whole_run: bool = True) -> list[Figure]:
-    """Every KPI from counts by name. Besides the KPIs' own they hold `told`: what TELLING channels accepted."""
+    """Every KPI from counts by name. Besides the KPIs' own they hold `told`: what TELLING providers accepted."""
     known: Counter[str] = Counter()
     known.update(counts)
     known["reached"] = known["delivered"] + known["accepted"] - known["told"]
@@ -93,8 +93,8 @@ def _figure(kpi: Kpi, counts: Mapping[str, Any]) -> Figure:
         value = counts[kpi.name]
         return Figure(kpi, Decimal(value) if kpi.unit == "money" else int(value))
     if not counts[kpi.bottom]:
-        only_push = kpi.bottom != "reached" and counts["accepted"] and not counts["told"]
-        return Figure(kpi, None, NOT_TOLD if only_push else _BOTTOMS[kpi.bottom])
+        nothing_told = kpi.bottom != "reached" and counts["accepted"] and not counts["told"]
+        return Figure(kpi, None, NOT_TOLD if nothing_told else _BOTTOMS[kpi.bottom])
     if kpi.unit == "money":
         return Figure(kpi, (Decimal(counts[kpi.top]) / counts[kpi.bottom]).quantize(Decimal("0.0001")))
     return Figure(kpi, counts[kpi.top] / counts[kpi.bottom])

@@ -150,6 +150,8 @@ def _notes(worth: Worth, shop: Shop, versions: Sequence[Mapping[str, Any]], as_o
         for why in ("in_earlier_run", "another_holdout_share")
         if left_out.get(why)
     ]
+    if n["twice"]:
+        notes.append({"code": "twice", "messages": int(n["twice"])})
     if worth.written_to:
         notes.append({"code": "held_out_and_written_to", "customers": worth.written_to})
     if not worth.funnel.accounted:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import pyarrow as pa
 
 from controltower.data.lake import Reading
 from controltower.settings import Shop
@@ -34,7 +36,8 @@ class Contact:
 
     @property
     def channels(self) -> frozenset[str]:
-        return frozenset([*["email"] * bool(self.email), *["push"] * bool(self.devices)])
+        """The ways to reach them; an app can fetch messages for any customer."""
+        return frozenset(["in_app", *["email"] * bool(self.email), *["push"] * bool(self.devices)])
 
 
 def contact_of(reading: Reading, shop: Shop, customer_id: str) -> Contact | None:
@@ -42,33 +45,33 @@ def contact_of(reading: Reading, shop: Shop, customer_id: str) -> Contact | None
     return contacts(reading, shop, [customer_id]).get(customer_id)
 
 
-def contacts(reading: Reading, shop: Shop, customers: Sequence[str]) -> dict[str, Contact]:
+def contacts(reading: Reading, shop: Shop, customers: Collection[str]) -> dict[str, Contact]:
     """The contacts of the customers given, as of the reading. Devices come newest first."""
-    table, devices = reading.table("customers"), reading.table("devices")
-    wanted = list(customers)
     devices_of: dict[str, list[Device]] = {}
-    found = devices.filter(devices.customer_id.isin(wanted), devices.push_token.notnull())
-    for row in reading.arrow(
-        found.order_by(found.last_seen_at.desc(nulls_first=False), found.device_id).select(
-            "customer_id", "device_id", "push_token", "platform"
-        )
-    ).to_pylist():
-        device = Device(row["device_id"], row["push_token"], row["platform"])
-        devices_of.setdefault(row["customer_id"], []).append(device)
+    seen = ("customer_id", "device_id", "push_token", "platform", "last_seen_at")
+    devices = reading.of("devices", "customer_id", customers, seen)
+    newest = [("last_seen_at", "descending", "at_end"), ("device_id", "ascending", "at_end")]
+    for customer, device_id, token, platform, _ in _rows(devices.sort_by(newest)):
+        if token and not token.isspace():
+            devices_of.setdefault(customer, []).append(Device(device_id, token, platform))
     columns = ("customer_id", "email", "locale", "country", "timezone", *_ATTRIBUTES)
-    rows = reading.arrow(table.filter(table.customer_id.isin(wanted)).select(*columns)).to_pylist()
-    return {
-        row["customer_id"]: Contact(
-            row["customer_id"],
-            row["email"],
-            row["locale"] or "",
-            row["country"] or shop.country,
-            _zone(row["timezone"], shop),
-            {name: row[name] for name in _ATTRIBUTES},
-            tuple(devices_of.get(row["customer_id"], ())),
-        )
-        for row in rows
-    }
+    zones: dict[str | None, ZoneInfo] = {}
+    found = {}
+    for customer, email, locale, country, zone, *about in _rows(
+        reading.of("customers", "customer_id", customers, columns)
+    ):
+        if zone not in zones:
+            zones[zone] = _zone(zone, shop)
+        found[customer] = Contact(
+            customer, email, locale or "", country or shop.country, zones[zone],
+            dict(zip(_ATTRIBUTES, about, strict=True)), tuple(devices_of.get(customer, ())),
+        )  # fmt: skip
+    return found
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Row by row, column-wise made: half of what a dictionary for each costs."""
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _zone(name: str | None, shop: Shop) -> ZoneInfo:

@@ -141,7 +141,7 @@ def _product_links(public_url: str, urls: Iterable[str]) -> dict[str | None, str
     found: dict[str | None, str] = {}
     for url in urls:
         if url.startswith(f"{public_url}/c"):
-            product = parse_qs(urlsplit(url).query).get("product", [None])[0]
+            product = parse_qs(urlsplit(url).query, separator=";").get("p", [None])[0]
             found.setdefault(product, url)
     return found
 

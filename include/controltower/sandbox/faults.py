@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from controltower.sandbox.store import Fault
 
 STATUSES = ("429", "500", "503")
-KINDS = (*STATUSES, "slow", "hang", "drop")
+KINDS = (*STATUSES, "slow", "hang", "drop", "reset")
 _TRANSPORT = "controltower.transport"
 
 
@@ -34,7 +34,7 @@ async def answer(
     """The answer that `fault` leaves.
 
     `slow`, `hang` and `drop` take the request, and the caller learns it late or never: `hang` stays silent for
-    `fault.seconds` or until the caller gives up, `drop` cuts the connection.
+    `fault.seconds` or until the caller gives up, `drop` cuts the connection. `reset` cuts it without having taken it.
     """
     if fault is None:
         return await accept()
@@ -43,8 +43,8 @@ async def answer(
     if fault.kind == "slow":
         await asyncio.sleep(fault.seconds)
         return await accept()
-    response = await accept()
-    if fault.kind == "drop":
+    response = await accept() if fault.kind != "reset" else Response(status_code=503)
+    if fault.kind in ("drop", "reset"):
         request.scope["extensions"][_TRANSPORT].abort()
     try:
         await asyncio.wait_for(_gone(request), fault.seconds)

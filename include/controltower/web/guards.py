@@ -7,13 +7,15 @@ from typing import Final
 # (method, path) -> guard. "open" shows nothing of anybody and changes nothing.
 PUBLIC: Final[dict[tuple[str, str], str]] = {
     ("POST", "/webhooks/sendgrid"): "SendGrid's signature over timestamp and raw body, its age",
-    ("GET", "/c{token}"): "link token for click, over message, destination, product and position",
-    ("HEAD", "/c{token}"): "link token for click, over message, destination, product and position",
+    ("GET", "/c{token}"): "link token for click; a signature over destination, product and position",
+    ("HEAD", "/c{token}"): "link token for click; a signature over destination, product and position",
     ("GET", "/u{token}"): "link token for unsubscribe; changes nothing",
     ("POST", "/u{token}"): "link token for unsubscribe",
     ("GET", "/p{token}"): "link token for preferences; changes nothing",
     ("POST", "/p{token}"): "link token for preferences",
     ("GET", "/v{token}"): "link token for view; changes nothing",
+    ("GET", "/v1/in-app"): "customer token, made with the key of the shop's backend; notes the delivery",
+    ("POST", "/v1/in-app/{message_id}/seen"): "customer token of the message's own customer",
     ("GET", "/health"): "open",
     ("GET", "/style.css"): "open",
 }

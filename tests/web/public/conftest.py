@@ -15,12 +15,13 @@ from controltower.content import links
 from controltower.data.lake import Lake
 from controltower.ledger import consents
 from controltower.ledger.database import begin, reading
+from controltower.ledger.tables import batches, delivery_events, messages, subjects
 from controltower.ledger.tables import consents as consent_rows
-from controltower.ledger.tables import delivery_events, messages, subjects
 from controltower.settings import Settings
 from controltower.web.public.app import create_app
-from delivery.conftest import NOW, Desk, rows, write_shop
+from delivery.conftest import NOW, Desk, write_shop
 from starlette.testclient import TestClient
+from support.small_shop import rows
 
 BROWSER = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0 Mobile Safari/537.36"
 CUSTOMERS = ["c0", "c1", "c2"]  # c1 reads English; c0 has a second id, c0-old
@@ -92,7 +93,11 @@ def public(ledger_settings: Settings) -> Iterator[Public]:
         ledger.execute(sa.insert(subjects).values(customer_id="c0-old", subject_id=of_c0, created_at=NOW))
         consents.record(ledger, [{"customer_id": "c0-old", "channel": "email", "purpose": "marketing",
                                   "recorded_at": NOW, "granted": True, "source": "test"}])  # fmt: skip
-        found = ledger.execute(sa.select(messages.c.channel, messages.c.customer_id, messages.c.message_id))
+        found = ledger.execute(
+            sa.select(batches.c.channel, messages.c.customer_id, messages.c.message_id).join(
+                batches, batches.c.batch_id == messages.c.batch_id
+            )
+        )
         ids = {(channel, customer): message_id for channel, customer, message_id in found}
     with TestClient(create_app(conf), follow_redirects=False, headers={"User-Agent": BROWSER}) as http:
         yield Public(conf, http, ids)

@@ -6,7 +6,7 @@ import json
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from controltower.content.links import click_url, sign
+from controltower.content.links import Destinations, sign
 from controltower.ledger.database import opened
 from controltower.ledger.tables import delivery_events
 from controltower.web.public.clicks import is_machine, with_click_id
@@ -16,7 +16,8 @@ from web.public.conftest import BROWSER, Public
 
 
 def link(public: Public, message_id: str, url: str, product: str | None = None, position: int | None = None) -> str:
-    return click_url(public.settings, message_id, url, product, position).removeprefix(public.settings.public_url)
+    query = Destinations(public.settings.signing_key()).query(url, product, position)
+    return public.path("click", message_id) + query
 
 
 def test_it_leads_on_and_is_noted(public: Public) -> None:
@@ -55,19 +56,29 @@ def test_an_unknown_message_still_leads_on(public: Public) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"to": "https://evil.example"}, {"product": "p2"}, {"position": "3"}, {"position": "02"}, {"position": "٢"},
-     {"position": "9" * 5000}, {"to": ""}, {"to": "javascript:alert(1)"}],
+    [{"to": "https://evil.example"}, {"p": "p2"}, {"n": "3"}, {"n": "02"}, {"n": "٢"}, {"n": "9" * 5000}, {"to": ""},
+     {"to": "javascript:alert(1)"}, {"s": ""}],
 )  # fmt: skip
 def test_what_we_did_not_sign_leads_nowhere(public: Public, change: dict[str, str]) -> None:
     path, _, query = link(public, public.message(), "https://haru.example/p1", "p1", 2).partition("?")
-    answer = public.http.get(f"{path}?{urlencode(dict(parse_qsl(query)) | change)}")
+    answer = public.http.get(f"{path}?{urlencode(dict(parse_qsl(query, separator=';')) | change)}")
     assert answer.status_code == 404 and "location" not in answer.headers
     assert public.events() == []
 
 
 def test_a_token_of_another_purpose_leads_nowhere(public: Public) -> None:
+    path, _, query = link(public, public.message(), "https://haru.example").partition("?")
     token = public.path("view", public.message()).removeprefix("/v")
-    assert public.http.get(f"/c{token}?to=https%3A%2F%2Fharu.example").status_code == 404
+    assert public.http.get(f"{path}?{query}").status_code == 302
+    assert public.http.get(f"/c{token}?{query}").status_code == 404
+
+
+def test_a_mail_sent_before_this_form_of_links_still_works(public: Public) -> None:
+    message_id, url = public.message(), "https://haru.example/p1?a=1&b=2"
+    token = sign(public.settings.signing_key(), "click", message_id, json.dumps([url, "p1", 2]).encode())
+    answer = public.http.get(f"/c{token}?{urlencode({'to': url, 'product': 'p1', 'position': 2})}")
+    assert answer.headers["location"] == f"{url}&click_id={message_id}"
+    assert [e.detail for e in public.events()] == [{"product_id": "p1", "position": 2}]
 
 
 def test_programs_are_marked(public: Public) -> None:

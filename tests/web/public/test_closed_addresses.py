@@ -10,7 +10,7 @@ from controltower import clock
 from controltower.data.lake import Lake
 from controltower.ledger import suppressions
 from controltower.ledger.database import begin, reading
-from delivery.conftest import rows
+from support.small_shop import rows
 
 from web.public.conftest import Public
 

@@ -12,8 +12,9 @@ from controltower.content import templates
 from controltower.data.lake import Lake
 from controltower.settings import Settings
 from controltower.web.public.app import create_app
-from delivery.conftest import NOW, rows
+from delivery.conftest import NOW
 from starlette.testclient import TestClient
+from support.small_shop import rows
 
 from web.public.conftest import Public
 
@@ -56,7 +57,7 @@ def test_a_product_without_a_page_leads_to_the_shop(public: Public) -> None:
     Lake(public.settings).publish("products", "j", rows("products", product))
     page = html.unescape(public.get("view", public.message()).text)
     assert "javascript" not in page
-    assert re.search(r"/c[\w-]{35}\?to=https%3A%2F%2Fharu\.example&product=p0&position=1", page)
+    assert re.search(r"/c[\w-]{35}\?to=https://haru\.example\?utm_source=[\w%=-]+;p=p0;n=1;s=[\w-]{14}\"", page)
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,14 @@ def planned(shop: Settings) -> Settings:
 def test_pause_and_resume_tell_what_they_did(tower: TestClient, planned: Settings, press: Callable[..., str]) -> None:
     said = told(press("pause"))
     assert said == (
-        "spring 2026-06-15: Paused: 8 messages wait and nothing leaves until it is resumed. 0 had left before."
+        "spring 2026-06-15: Paused: 8 messages wait and nothing leaves until it is resumed. 0 had left before, 0 are"
+        " under way and can't be recalled."
     )
     assert standing(planned) == "paused"
     said = told(press("resume", "/"))
-    assert said == "spring 2026-06-15: Resumed: 8 messages wait, and the next dispatch sends what is due."
+    assert said == (
+        "spring 2026-06-15: Resumed: 8 messages wait, and the next dispatch sends what is due. 0 had left before."
+    )
     assert standing(planned) == "scheduled"
 
 
@@ -84,7 +87,10 @@ def test_the_page_shows_who_did_what(tower: TestClient, planned: Settings, press
 def test_cancel_is_for_good(tower: TestClient, planned: Settings, press: Callable[..., str]) -> None:
     assert "Yes, cancel 8 messages" in tower.get("/runs/1").text
     page = press("cancel")
-    assert told(page) == "spring 2026-06-15: Cancelled: 8 messages of this run will never leave. 0 had left before."
+    assert told(page) == (
+        "spring 2026-06-15: Cancelled: 8 messages of this run will never leave. 0 had left before, 0 are under way and"
+        " can't be recalled."
+    )
     assert standing(planned) == "cancelled"
     assert "<form" not in page
     with reading(planned) as ledger:

@@ -1,23 +1,60 @@
-"""What a provider is to dispatch: it takes one message and says how that ended."""
+"""What a provider is to dispatch: it packs messages into calls, makes one call, and says how that ended."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, Protocol
 
-import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError
+import orjson
 
+from controltower.content.message import Email, Push
+from controltower.content.splitting import SplitEmail
 from controltower.errors import BadSettings
+from controltower.settings import Shop
+
+log = logging.getLogger(__name__)
+
+_LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
+_DOMAIN = re.compile(r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A composed message to one address; a push to one device, an in-app message to one customer."""
+
+    seq: int
+    message_id: str
+    to: str = field(repr=False)
+    content: Email | SplitEmail | Push = field(repr=False)
+    device_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What the messages of a batch share.
+
+    `test`: they are test sends, to be kept out of the provider's figures; `check_only`: it is to check them, no more.
+    """
+
+    shop: Shop
+    campaign: str
+    variant: str
+    expires_in: timedelta
+    test: bool = False
+    check_only: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
     """The frozen result of a request: `retry_in` in seconds where the provider said when.
 
-    `stop` tells that the provider can't be used at all at the moment, with the remedy.
+    `stop` tells that the provider can't be used at all at the moment, with the remedy; `of_address`, that it lies with
+    the address, and says nothing of the provider; `suppress`, the reason for which it mustn't be written to again.
     """
 
     state: Literal["sent", "retry", "rejected", "unknown"]
@@ -26,6 +63,26 @@ class Result:
     provider_message_id: str | None = None
     retry_in: float | None = None
     stop: str | None = None
+    of_address: bool = False
+    suppress: str | None = None
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One call: its body, and the messages in it. `refused`: it can't be made, and that is its result."""
+
+    outgoing: Sequence[Outgoing]
+    body: bytes = field(repr=False)
+    refused: Result | None = None
+    check_only: bool = False
+
+    @property
+    def members(self) -> list[int]:
+        return [o.seq for o in self.outgoing]
+
+    @property
+    def device_id(self) -> str | None:
+        return self.outgoing[0].device_id
 
 
 @dataclass(frozen=True)
@@ -33,71 +90,80 @@ class Answer:
     """What a provider said; header names in lower case."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     def json(self) -> Any:
         return json.loads(self.body)
 
 
+class Unfit(Exception):
+    """An address that a provider can't write to: the reason, which doesn't quote it, and Result's `suppress`."""
+
+    def __init__(self, reason: str, suppress: str | None = None) -> None:
+        super().__init__(reason)
+        self.suppress = suppress
+
+
 class Provider(Protocol):
-    """One way out. `post` never raises for what the provider or the network did. Several threads call it."""
+    """One way out. `post` never raises for what the provider or the network did. Several threads call it.
+
+    `at_once` is how many calls may be under way in one worker; as many are unknown if it dies. `local`: what it is
+    given stays on this machine, in the sandbox. `splits`: it takes mails in halves, many of one layout in a call.
+    """
 
     name: str
+    channel: str
+    at_once: int
+    splits: bool
+    local: bool
 
     def trouble(self) -> str | None:
         """Why it can't be used at the moment, asked before requests are written down; renews access where it must."""
 
-    def post(self, payload: Mapping[str, Any]) -> Result: ...
+    def pack(self, outgoing: Sequence[Outgoing], envelope: Envelope, most: int) -> Iterator[Parcel]:
+        """Calls of at most `most` messages each, in any order; one each where the provider takes no more."""
+
+    def post(self, parcel: Parcel) -> Result: ...
 
     def close(self) -> None: ...
 
 
-# The connection was not made, or the request was not well-formed: the body can't have left.
-_NEVER_LEFT = (
-    NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.SSLError,
-    urllib3.exceptions.ProxyError,
-    urllib3.exceptions.LocationValueError,
-    ValueError,
-)
+def refused_alone(one: Outgoing, why: Unfit) -> Parcel:
+    """The call that can't be made for an address that can't be."""
+    return Parcel((one,), b"", refused=Result("rejected", str(why), of_address=True, suppress=why.suppress))
 
 
-def _host(url: str) -> str:
-    try:
-        return str(urllib3.util.parse_url(url).host)
-    except urllib3.exceptions.LocationParseError:
-        return "the provider"
-
-
-class Client:
-    """One shared pool of kept connections, without hidden retries or redirects."""
-
-    def __init__(self) -> None:
-        timeout = urllib3.Timeout(connect=5.0, read=20.0)
-        self._pool = urllib3.PoolManager(maxsize=32, timeout=timeout, retries=False)
-
-    def post(self, url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Answer | Result:
-        """POST once: the answer, or what its absence means.
-
-        Where the connection could not be made the body never left: retry. Where it broke later the provider may have
-        taken the message: unknown.
-        """
-        body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+def one_each(outgoing: Sequence[Outgoing], encode: Callable[[Outgoing], bytes]) -> Iterator[Parcel]:
+    """A call for each message. One that can't be encoded is refused by itself: the others must not wait for it."""
+    for one in outgoing:
         try:
-            answer = self._pool.request(
-                "POST", url, body=body, headers={"Content-Type": "application/json", **headers}, redirect=False
-            )
-        except _NEVER_LEFT as e:  # nothing is quoted: an address or a key could be in it
-            stop = f"{_host(url)} can't be reached ({type(e).__name__}). Is its address right, is it up?"
-            return Result("retry", f"no_connection:{type(e).__name__}", stop=stop)
-        except HTTPError as e:
-            return Result("unknown", f"no_answer:{type(e).__name__}")
-        return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.data)
+            yield Parcel((one,), encode(one))
+        except Unfit as e:
+            yield refused_alone(one, e)
+        except Exception as e:  # the error's own text may hold a customer's data
+            log.error("message %s can't be encoded: %s", one.message_id, type(e).__name__)
+            yield Parcel((one,), b"", refused=Result("rejected", f"not_encoded:{type(e).__name__}"))
 
-    def close(self) -> None:
-        self._pool.clear()
+
+def mail_address(to: str) -> str:
+    """An e-mail address in ASCII, as envelopes take it; Unfit where it is none."""
+    local, _, domain = to.strip().rpartition("@")
+    try:
+        domain = domain.encode("idna").decode()
+    except UnicodeError:
+        domain = ""
+    if not _LOCAL_PART.fullmatch(local) or not _DOMAIN.fullmatch(domain) or len(local) + len(domain) > 253:
+        raise Unfit("invalid:to")
+    return f"{local}@{domain}"
+
+
+def encoded(payload: Any) -> bytes:
+    """JSON. Half a surrogate pair, as broken sources hold, becomes a question mark."""
+    try:
+        return orjson.dumps(payload)
+    except TypeError:
+        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def clean_secret(name: str, value: str) -> str:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from sendgrid.helpers import mail
 
 from controltower.content.message import Email
-from controltower.delivery.providers.base import Answer, Client, Result, clean_secret, retry_after
+from controltower.content.splitting import Layout, SplitEmail
+from controltower.delivery.policy import is_local
+from controltower.delivery.providers.base import (
+    Answer,
+    Envelope,
+    Outgoing,
+    Parcel,
+    Result,
+    Unfit,
+    clean_secret,
+    encoded,
+    mail_address,
+    refused_alone,
+    retry_after,
+)
+from controltower.delivery.providers.client import Client
 from controltower.errors import BadSettings
-from controltower.settings import Settings, Shop, airflow_connection
+from controltower.settings import Settings, airflow_connection
 
 _REJECTED = {400, 413}  # about this message; other 4xx are about the address, the method, the account
 
@@ -20,6 +35,9 @@ class SendGrid:
     """One shared client; the ledger retries, nothing else does."""
 
     name = "sendgrid"
+    channel = "email"
+    at_once = 16
+    splits = True
 
     def __init__(self, settings: Settings) -> None:
         connection = airflow_connection("sendgrid_default") or {}
@@ -30,37 +48,76 @@ class SendGrid:
                 "Set CONTROLTOWER_SENDGRID_API_KEY, or the password of Airflow's connection sendgrid_default.",
             )
         base = settings.sendgrid_url if settings.sendgrid_api_key else connection.get("host") or settings.sendgrid_url
-        self._url = f"{base.rstrip('/')}/v3/mail/send"
+        self.local = is_local(base)
         self._headers = {"Authorization": f"Bearer {clean_secret('The SendGrid API key', key)}"}
-        self._client = Client()
+        self._client = Client(f"{base.rstrip('/')}/v3/mail/send")
 
     def trouble(self) -> str | None:
         return None
 
-    def post(self, payload: Mapping[str, Any]) -> Result:
-        answer = self._client.post(self._url, payload, self._headers)
+    def pack(self, outgoing: Sequence[Outgoing], envelope: Envelope, most: int) -> Iterator[Parcel]:
+        alike: dict[object, list[Outgoing]] = {}
+        for one in outgoing:
+            try:
+                mail_address(one.to)
+            except Unfit as e:  # the others must not wait for it
+                yield refused_alone(one, e)
+                continue
+            alike.setdefault(one.content.layout if isinstance(one.content, SplitEmail) else one.seq, []).append(one)
+        for some in alike.values():
+            for start in range(0, len(some), most):
+                part = some[start : start + most]
+                yield Parcel(part, encoded(payload(part, envelope)), check_only=envelope.check_only)
+
+    def post(self, parcel: Parcel) -> Result:
+        answer = self._client.post(parcel.body, self._headers)
+        if parcel.check_only and isinstance(answer, Answer) and answer.status == 200:  # its word for a good check
+            return Result("sent", None, answer.status)
         return answer if isinstance(answer, Result) else read_answer(answer)
 
     def close(self) -> None:
         self._client.close()
 
 
-def payload(email: Email, *, to: str, shop: Shop, message_id: str, campaign: str, variant: str) -> dict[str, Any]:
-    """The request for one mail, built by SendGrid's own helpers. SendGrid's click tracking is off: links are ours."""
-    message = mail.Mail(from_email=mail.Email(shop.sender.email, shop.sender.name), subject=email.subject)
-    person = mail.Personalization()
-    person.add_to(mail.To(to))
-    person.add_custom_arg(mail.CustomArg("message_id", message_id))
-    for name, value in email.headers.items():
-        person.add_header(mail.Header(name, value))
-    message.add_personalization(person)
-    message.add_content(mail.Content("text/plain", email.text))
-    message.add_content(mail.Content("text/html", email.html))
-    message.add_category(mail.Category(campaign))
-    message.add_category(mail.Category(f"{campaign}.{variant}"))
+def payload(outgoing: Sequence[Outgoing], envelope: Envelope) -> dict[str, Any]:
+    """The request for mails of one layout, or for one that was made whole. SendGrid's click tracking is off: links are
+    ours. SendGrid's own helpers build what the mails share.
+
+    A test send names no campaign and no message: its events are to count nowhere.
+    """
+    sender, options = envelope.shop.sender, envelope.shop.sendgrid
+    first = outgoing[0].content
+    shared = first.layout if isinstance(first, SplitEmail) else first
+    assert isinstance(shared, Layout | Email)
+    message = mail.Mail(from_email=mail.Email(sender.email, sender.name), subject=shared.subject)
+    message.add_content(mail.Content("text/plain", shared.text))
+    message.add_content(mail.Content("text/html", shared.html))
+    own = ["test"] if envelope.test else [envelope.campaign, f"{envelope.campaign}.{envelope.variant}"]
+    for category in dict.fromkeys([*own, *options.categories]):
+        message.add_category(mail.Category(category))
     message.tracking_settings = mail.TrackingSettings(click_tracking=mail.ClickTracking(False, False))
+    if sender.reply_to:
+        message.reply_to = mail.ReplyTo(sender.reply_to)
+    if options.asm_group_id:
+        message.asm = mail.Asm(mail.GroupId(options.asm_group_id))
+    if options.ip_pool_name:
+        message.ip_pool_name = mail.IpPoolName(options.ip_pool_name)
+    if envelope.check_only:
+        message.mail_settings = mail.MailSettings(sandbox_mode=mail.SandBoxMode(True))
     body: dict[str, Any] = message.get()
-    return body
+    return body | {"personalizations": [_personalization(one, envelope.test) for one in outgoing]}
+
+
+def _personalization(one: Outgoing, test: bool) -> dict[str, Any]:
+    """One recipient's part. Their headers hold addresses of ours, and nothing of theirs."""
+    email = one.content
+    assert isinstance(email, SplitEmail | Email)
+    own: dict[str, Any] = {"to": [{"email": mail_address(one.to)}], "headers": email.headers}
+    if not test:
+        own["custom_args"] = {"message_id": one.message_id}
+    if isinstance(email, SplitEmail):
+        own["substitutions"] = email.substitutions
+    return own
 
 
 def read_answer(answer: Answer) -> Result:
@@ -99,3 +156,6 @@ def _first_field(answer: Answer) -> str:
     except (ValueError, KeyError, IndexError, TypeError):
         field = None
     return f"invalid:{field}" if field else "invalid"
+
+
+PROVIDER = SendGrid

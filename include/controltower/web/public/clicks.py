@@ -1,4 +1,5 @@
-"""The links in messages: the click is noted, the browser led on. Guard: a token over message and destination."""
+"""The links in messages: the click is noted, the browser led on. Guard: the message's token, and a signature over where
+the link leads."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 
 from controltower import clock
-from controltower.content.links import BadToken, verify_click
+from controltower.content.links import verify_click
 from controltower.errors import ControlTowerError
 from controltower.ledger import events
 from controltower.ledger.database import begin
@@ -60,13 +61,11 @@ def router(settings: Settings) -> APIRouter:
             log.warning("%d clicks could not be noted so far: %s", next(lost), type(e).__name__)
 
     @routes.api_route("/c{token}", methods=["GET", "HEAD"])
-    async def click(token: str, request: Request) -> Response:
-        asked = request.query_params
-        url, product, position = asked.get("to", ""), asked.get("product"), _number(asked.get("position"))
-        message_id = verify_click(settings.signing_key(), token, url, product, position)
-        detail = {"product_id": product, "position": position}
-        task = BackgroundTask(note, message_id, detail, is_machine(request.method, request.headers))
-        return RedirectResponse(with_click_id(url, message_id), 302, HEADERS, background=task)
+    async def follow(token: str, request: Request) -> Response:
+        click = verify_click(settings.signing_key(), token, request.url.query)
+        detail = {"product_id": click.product_id, "position": click.position}
+        task = BackgroundTask(note, click.message_id, detail, is_machine(request.method, request.headers))
+        return RedirectResponse(with_click_id(click.url, click.message_id), 302, HEADERS, background=task)
 
     return routes
 
@@ -88,11 +87,3 @@ def is_machine(method: str, headers: Headers) -> bool:
     agent = headers.get("user-agent", "")
     ahead = any(word in headers.get(name, "").lower() for name, word in _AHEAD.items())
     return method == "HEAD" or ahead or not agent or _PROGRAMS.search(agent) is not None
-
-
-def _number(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-        raise BadToken("This link is not valid.")
-    return int(text)

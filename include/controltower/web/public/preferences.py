@@ -36,6 +36,7 @@ from controltower.web.public.page import RETRY, Reader, page, reader_of
 Box = tuple[str, str]  # channel, purpose
 
 BOXES: Final[tuple[Box, ...]] = (("email", "marketing"), ("push", "marketing"), ("push", "night_marketing"))
+_IN_APP: Final = ("in_app", "marketing")  # on the page of those only who ever said yes or no to it
 # Not on the page: what a message shows doesn't depend on this consent yet, so a box would promise too much.
 _PROFILING: Final[tuple[Box, ...]] = (("email", "profiling"), ("push", "profiling"))
 SOURCE: Final = "preference_page"
@@ -81,9 +82,10 @@ def router(settings: Settings) -> APIRouter:
         reader = reader_of(settings, recipient, request)
         now = clock.now(settings)
         with reading(settings) as ledger:
+            boxes = offered(ledger, recipient, now)
             held, objected = holding(ledger, recipient, now), objection(ledger, recipient, now)
             closed = closed_for(ledger, hashed(reader), now)
-        return show(request, reader, held, objected, closed, None)
+        return show(request, reader, boxes, held, objected, closed, None)
 
     @routes.post("/p{token}")
     async def save(token: str, request: Request) -> Response:
@@ -99,11 +101,15 @@ def router(settings: Settings) -> APIRouter:
         now = clock.now(settings)
         with begin(settings) as ledger:
             recipient = recipients.find(ledger, message_id, lock=True) or recipient
+            boxes = offered(ledger, recipient, now)
+            if not form.checked | form.shown <= set(boxes):
+                raise HTTPException(400)
             before, objected = holding(ledger, recipient, now), objection(ledger, recipient, now)
+            text = text_version(reader, boxes)
             change = (
-                object_to_all(ledger, recipient, now, before, text_version(reader), already=objected is not None)
+                object_to_all(ledger, recipient, now, boxes, before, text, already=objected is not None)
                 if form.action == "stop"
-                else choose(ledger, recipient, now, before, form, text_version(reader), objected is not None)
+                else choose(ledger, recipient, now, boxes, before, form, text, objected is not None)
             )
             if _MAIL in change.granted and (address := hashed(reader)):
                 ended = suppressions.end(ledger, "address", [address], COMPLAINT, now, SOURCE)
@@ -114,7 +120,7 @@ def router(settings: Settings) -> APIRouter:
         held = (before | set(change.granted)) - set(change.withdrawn)
         if change.objected or change.objection_ended:
             objected = now if change.objected else None
-        return show(request, reader, held, objected, closed, change)
+        return show(request, reader, boxes, held, objected, closed, change)
 
     def addressee(message_id: str) -> Recipient:
         with reading(settings) as ledger:
@@ -127,21 +133,28 @@ def router(settings: Settings) -> APIRouter:
         return suppressions.address_hash(settings.signing_key(), reader.email) if reader.email else None
 
     def show(
-        request: Request, reader: Reader, held: Collection[Box], objected: datetime | None, closed: str | None,
-        change: Change | None,
+        request: Request, reader: Reader, boxes: Collection[Box], held: Collection[Box], objected: datetime | None,
+        closed: str | None, change: Change | None,
     ) -> Response:  # fmt: skip
         return page(
             request, reader, "preferences.html",
-            boxes=BOXES, mail=_MAIL, held=held, objected=objected, closed=closed, change=change,
+            boxes=boxes, mail=_MAIL, held=held, objected=objected, closed=closed, change=change,
         )  # fmt: skip
 
     return routes
 
 
+def offered(ledger: sa.Connection, recipient: Recipient, now: datetime) -> tuple[Box, ...]:
+    """The boxes of this person's page."""
+    said = consents.standing(ledger, recipient.customers, now)
+    return (*BOXES, *[_IN_APP] * any((c, *_IN_APP) in said for c in recipient.customers))
+
+
 def holding(ledger: sa.Connection, recipient: Recipient, now: datetime) -> set[Box]:
     """The boxes for which anybody of this person's customer ids has a consent that holds."""
     said = consents.standing(ledger, recipient.customers, now)
-    return {box for box in BOXES for c in recipient.customers if (word := said.get((c, *box))) and word.holds}
+    boxes = (*BOXES, _IN_APP)
+    return {box for box in boxes for c in recipient.customers if (word := said.get((c, *box))) and word.holds}
 
 
 def objection(ledger: sa.Connection, recipient: Recipient, now: datetime) -> datetime | None:
@@ -160,8 +173,8 @@ def closed_for(ledger: sa.Connection, address: str | None, now: datetime) -> str
 
 
 def choose(
-    ledger: sa.Connection, recipient: Recipient, now: datetime, before: Collection[Box], form: Form, text: str,
-    objected: bool,
+    ledger: sa.Connection, recipient: Recipient, now: datetime, boxes: Collection[Box], before: Collection[Box],
+    form: Form, text: str, objected: bool,
 ) -> Change:  # fmt: skip
     """Do what the customer changed on the page; what changed elsewhere since it was shown stays as it is now."""
     told = {"source": SOURCE, "proof": recipient.message_id, "text_version": text}
@@ -169,8 +182,8 @@ def choose(
     on = form.checked - form.shown
     if ("push", "marketing") not in form.checked and _NIGHT in form.checked | form.shown:
         on, off = on - {_NIGHT}, off | {_NIGHT}
-    granted = tuple(b for b in BOXES if b in on and b not in before)
-    withdrawn = tuple(b for b in BOXES if b in off and b in before)
+    granted = tuple(b for b in boxes if b in on and b not in before)
+    withdrawn = tuple(b for b in boxes if b in off and b in before)
     for box in granted:
         consents.grant(ledger, recipient.customer_id, *box, now, **told)
     for box in withdrawn:
@@ -182,17 +195,18 @@ def choose(
 
 
 def object_to_all(
-    ledger: sa.Connection, recipient: Recipient, now: datetime, before: Collection[Box], text: str, already: bool
-) -> Change:
+    ledger: sa.Connection, recipient: Recipient, now: datetime, boxes: Collection[Box], before: Collection[Box],
+    text: str, already: bool,
+) -> Change:  # fmt: skip
     """Withdraw every box and suppress the person; again, it changes nothing."""
-    for box in (*BOXES, *_PROFILING):
+    for box in (*boxes, *_PROFILING):
         consents.withdraw(
             ledger, recipient.customers, *box, now, source=SOURCE, proof=recipient.message_id, text_version=text
         )
     if not already:
         for customer in recipient.customers:
             suppressions.add(ledger, "customer", customer, reason=OBJECTION, source=SOURCE, now=now)
-    return Change(now, withdrawn=tuple(b for b in BOXES if b in before), objected=not already)
+    return Change(now, withdrawn=tuple(b for b in boxes if b in before), objected=not already)
 
 
 def read_form(body: bytes) -> Form:
@@ -206,12 +220,12 @@ def read_form(body: bytes) -> Form:
         return frozenset(tuple(value.split(".", 1)) for value in fields.get(name, ()))  # type: ignore[misc]
 
     form = Form(fields.get("action", [""])[-1], boxes("box"), boxes("shown"))
-    if form.action not in ("save", "stop") or not (form.checked | form.shown) <= set(BOXES):
+    if form.action not in ("save", "stop") or not (form.checked | form.shown) <= {*BOXES, _IN_APP}:
         raise HTTPException(400)
     return form
 
 
-def text_version(reader: Reader) -> str:
+def text_version(reader: Reader, boxes: Collection[Box]) -> str:
     """Names the very words that the customer agreed to or refused: language and digest."""
-    words = "\n".join(reader.t(f"what.{channel}.{purpose}") for channel, purpose in BOXES)
+    words = "\n".join(reader.t(f"what.{channel}.{purpose}") for channel, purpose in boxes)
     return f"{SOURCE}.{reader.language}.{hashlib.sha256(words.encode()).hexdigest()[:8]}"

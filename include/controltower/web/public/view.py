@@ -12,8 +12,7 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from controltower import clock
-from controltower.campaigns import specs
-from controltower.campaigns.composing import Composer, catalogue
+from controltower.campaigns.composing import catalogue
 from controltower.content.links import verify
 from controltower.data.lake import Lake
 from controltower.errors import BadSpec, ControlTowerError
@@ -22,6 +21,7 @@ from controltower.ledger.database import reading
 from controltower.profiles.contacts import contact_of
 from controltower.settings import Settings, load_shop
 from controltower.web.public.page import HEADERS, RETRY
+from controltower.web.public.remade import composer_of
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def render(settings: Settings, message_id: str) -> str:
         if recipient.channel != "email":
             raise HTTPException(404, "no_page")
         run = runs.known(ledger, recipient.run_id)
-        picks = plans.picks(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, [])
+        chosen = plans.choices(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, {})
+    picks = chosen.get("products", [])
     shop = load_shop(settings)
     try:
         with Lake(settings).read(clock.now(settings)) as lake:
@@ -70,9 +71,7 @@ def render(settings: Settings, message_id: str) -> str:
     if contact is None:
         raise HTTPException(410, "customer_gone")
     try:
-        composer = Composer.of(settings, shop, specs.validate(dict(run.spec), f"run {run.run_id}"))
-        if composer.template.content_hash != run.content_hash:
-            raise HTTPException(410, "changed")
+        composer = composer_of(settings, shop, run)
         return composer.email(composer.context(contact, picks, items, message_id), recipient.variant).html
-    except BadSpec:  # the template is gone or broken
+    except BadSpec:  # the template is gone, broken or another one by now
         raise HTTPException(410, "changed") from None

@@ -214,8 +214,4 @@ def icon_dark(_: Here) -> Response:
 
 def _counts(report: dict[str, Any]) -> dict[str, int]:
     """What a notice tells of a run."""
-    return {
-        "pending": report["pending"],
-        "accepted": sum(report["accepted"].values()),
-        "cancelled": report["cancelled"],
-    }
+    return {name: report[name] for name in ("left", "under_way", "wait", "cancelled")}
