@@ -25,28 +25,37 @@ from cryptography.x509.oid import NameOID
 @contextmanager
 def tls_sandbox(home: Path) -> Iterator[Settings]:
     """The settings of a home that sends to it. While it runs, this process trusts its certificate and no other."""
-    certificate = _certificate(home)
+    certificate = make_certificate(home)
     command = [sys.executable, "-m", "bench._sandbox", str(home), str(certificate)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    trusted = {"SSL_CERT_FILE": str(certificate), "REQUESTS_CA_BUNDLE": str(certificate)}
-    before = {name: os.environ.get(name) for name in trusted}
-    os.environ.update(trusted)
     try:
         assert process.stdout
         url = process.stdout.readline().strip()
         made = credentials.kept(home / "sandbox")
-        yield Settings(
-            home=home, sendgrid_url=url, sendgrid_api_key=made.api_key, fcm_url=url,  # type: ignore[arg-type]
-            fcm_credentials=made.service_account_path,
-        )  # fmt: skip
+        with trusted(certificate):
+            yield Settings(
+                home=home, sendgrid_url=url, sendgrid_api_key=made.api_key, fcm_url=url,  # type: ignore[arg-type]
+                fcm_credentials=made.service_account_path,
+            )  # fmt: skip
     finally:
         process.terminate()
         process.communicate()
+
+
+@contextmanager
+def trusted(certificate: Path) -> Iterator[None]:
+    """This process and those it starts trust this certificate and no other."""
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(certificate)))
+    try:
+        yield
+    finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _certificate(home: Path) -> Path:
+def make_certificate(home: Path) -> Path:
     """A self-signed certificate of 127.0.0.1 with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sandbox")])

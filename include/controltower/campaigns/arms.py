@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 GLOBAL_HOLDOUT = "global_holdout"  # spans campaigns
 HOLDOUT = "holdout"
 
 
-@dataclass(frozen=True)
-class Arm:
+class Arm(NamedTuple):
     """An assignment with its probability; a variant also has its share of the treated when it was drawn."""
 
     name: str
@@ -21,8 +21,14 @@ class Arm:
 
 def unit(salt: str, subject_id: int) -> float:
     """A subject's fixed place in [0, 1) for one purpose; another salt gives an independent place."""
-    digest = hashlib.blake2b(f"{salt}\0{subject_id}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest) >> 11) / (1 << 53)
+    digest = _salted(salt).copy()
+    digest.update(b"%d" % subject_id)
+    return (int.from_bytes(digest.digest()) >> 11) / (1 << 53)
+
+
+@lru_cache(maxsize=64)
+def _salted(salt: str) -> hashlib.blake2b:
+    return hashlib.blake2b(f"{salt}\0".encode(), digest_size=8)
 
 
 def assign(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from controltower.campaigns import timing
@@ -18,8 +20,7 @@ from controltower.settings import Shop
 POLICY_VERSION = "3"  # raise it when the meaning of a decision changes
 
 
-@dataclass(frozen=True)
-class Pick:
+class Pick(NamedTuple):
     """A product for a message: why it was chosen, and by what."""
 
     product_id: str
@@ -28,8 +29,7 @@ class Pick:
     reason_value: str | None = None
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A customer of the audience with all that deciding needs, the highest score first."""
 
     customer_id: str
@@ -69,40 +69,40 @@ def decide(
     Whoever can't be written to leaves before arms are assigned, so that held-out and treated customers are alike.
     """
     first_of = {m.subject_id: m.customer_id for m in reversed(members)}
+    common = _Common(spec, shop, permissions, now, learned)
     return [
-        _decide(
-            member,
-            spec,
-            shop,
-            permissions,
-            now,
-            learned,
-            same_person=first_of[member.subject_id] != member.customer_id,
-        )
-        for member in members
+        _decide(member, common, same_person=first_of[member.subject_id] != member.customer_id) for member in members
     ]
 
 
-def _decide(
-    member: Member,
-    spec: Spec,
-    shop: Shop,
-    permissions: Permissions,
-    now: datetime,
-    learned: Learned | None,
-    same_person: bool,
-) -> Decision:
+class _Common:
+    """What all decisions share; what many have in common is worked out once."""
+
+    def __init__(
+        self, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, learned: Learned | None
+    ) -> None:
+        self.spec, self.shop, self.permissions = spec, shop, permissions
+        self.weights = learned.shares if learned else {v.name: v.weight for v in spec.variants}
+        self.occurrence = learned.occurrence if learned else None
+
+        @cache
+        def slot(zone: ZoneInfo, avoid_night: bool, hour: int) -> tuple[datetime, list[int]] | None:
+            return timing.due_at(now, hour, timing.Hours(spec.window, zone, avoid_night, shop.quiet_hours))
+
+        @cache
+        def product(pick: Pick) -> dict[str, Any]:
+            reason, value = pick.reason_code, pick.reason_value
+            return {"product_id": pick.product_id, "algorithm": pick.algorithm, "reason": reason, "value": value}
+
+        self.slot, self.product = slot, product
+
+
+def _decide(member: Member, common: _Common, same_person: bool) -> Decision:
+    spec, permissions = common.spec, common.permissions
     refused = {c: r for c in spec.channels if (r := _refusal(member, c, permissions))}
     open_channels = [c for c in spec.channels if c not in refused]
     picks = member.picks[: spec.recommend.products]
-    choices = {
-        "channels": open_channels,
-        "refused": refused,
-        "products": [
-            {"product_id": p.product_id, "algorithm": p.algorithm, "reason": p.reason_code, "value": p.reason_value}
-            for p in picks
-        ],
-    }
+    choices = {"channels": open_channels, "refused": refused, "products": [common.product(p) for p in picks]}
 
     def end(outcome: str, reason: str, probability: float = 1.0, arm: str | None = None) -> Decision:
         return Decision(
@@ -121,22 +121,22 @@ def _decide(
     channel = open_channels[0]
     avoid_night = timing.night_rule_applies(channel, member.country, member.zone)
     avoid_night = avoid_night and member.customer_id not in permissions.night[channel]
-    allowed = timing.Hours(spec.window, member.zone, avoid_night, shop.quiet_hours)
-    slot = timing.due_at(now, member.send_hour, allowed)
+    slot = common.slot(member.zone, avoid_night, member.send_hour)
     if slot is None:
         return end("not_sent", "no_hour_in_window")
     arm = assign(
         spec.name,
         member.subject_id,
         holdout=spec.holdout,
-        global_holdout=shop.global_holdout,
-        weights=learned.shares if learned else {v.name: v.weight for v in spec.variants},
+        global_holdout=common.shop.global_holdout,
+        weights=common.weights,
         stored=permissions.stored_arms.get(member.subject_id),
-        occurrence=learned.occurrence if learned else None,
+        occurrence=common.occurrence,
     )
     if arm.name in (HOLDOUT, GLOBAL_HOLDOUT):
         return end("holdout", arm.name, arm.probability, arm.name)
-    due_at, hours = slot
+    due_at, choices["hours"] = slot
+    choices["best_hour"] = member.send_hour
     return Decision(
         member.customer_id,
         member.subject_id,
@@ -147,7 +147,7 @@ def _decide(
         channel=channel,
         due_at=due_at,
         algorithm=picks[0].algorithm if picks else None,
-        choices=choices | {"hours": hours, "best_hour": member.send_hour},
+        choices=choices,
     )
 
 

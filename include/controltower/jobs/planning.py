@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from controltower.campaigns import approval
@@ -16,12 +16,15 @@ from controltower.settings import Settings, Shop
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    import pyarrow as pa
     import sqlalchemy as sa
 
     from controltower.campaigns.allocation import Learned
-    from controltower.campaigns.planning import Member, Permissions
+    from controltower.campaigns.planning import Member, Permissions, Pick
     from controltower.data.lake import Reading
     from controltower.ledger.plans import Decision
+
+_PICK = ["product_id", "algorithm", "reason_code", "reason_value"]
 
 
 def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[list[Member], dict[str, Any]]:
@@ -29,7 +32,7 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
     from controltower.audiences.segments import select
     from controltower.campaigns.planning import Member
     from controltower.data.lake import Lake
-    from controltower.ledger import suppressions
+    from controltower.ledger import plans, suppressions
     from controltower.ledger.database import reading
     from controltower.profiles.contacts import contacts
 
@@ -45,33 +48,35 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[lis
         ).select("customer_id", "send_hour", "model_version")
         if spec.audience.at_most:
             ordered = ordered.limit(spec.audience.at_most)
-        rows = lake.arrow(ordered).to_pylist()
-        picks = _picks(lake, spec, [r["customer_id"] for r in rows])
-        who = contacts(lake, shop, [r["customer_id"] for r in rows])
+        chosen = lake.arrow(ordered)
+        customers = chosen["customer_id"].to_pylist()
+        picks = _picks(lake, spec, chosen["customer_id"])
+        who = contacts(lake, shop, customers, attributes=())
     key = conf.signing_key()
     tokens = {d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices}
     with reading(conf) as ledger:
         dead = suppressions.dead_devices(ledger, tokens, spec.purpose, as_of)
+        kept = plans.kept_subjects(ledger, customers)
     members = [
         Member(
-            customer_id=r["customer_id"],
-            subject_id=0,
+            customer_id=customer,
+            subject_id=kept[customer] if customer in kept else plans.new_subject(customer),
             address_hash=suppressions.address_hash(key, contact.email)
-            if (contact := who.get(r["customer_id"])) and contact.email
+            if (contact := who.get(customer)) and contact.email
             else None,
-            devices=frozenset(d.device_id for d in contact.devices) - dead if contact else frozenset(),
+            devices=frozenset([d.device_id for d in contact.devices]) - dead if contact else frozenset(),
             zone=contact.zone if contact else shop.zone,
             country=contact.country if contact else shop.country,
-            send_hour=10 if r["send_hour"] is None else int(r["send_hour"]),
-            picks=picks.get(r["customer_id"], ()),
+            send_hour=10 if hour is None else int(hour),
+            picks=chosen_for,
         )
-        for r in rows
+        for customer, hour, chosen_for in zip(customers, chosen["send_hour"].to_pylist(), picks, strict=True)
     ]
     policy = {
         "holdout": spec.holdout,
         "variants": {v.name: v.weight for v in spec.variants},
         "channels": list(spec.channels),
-        "models": sorted({r["model_version"] for r in rows if r["model_version"]}),
+        "models": sorted(filter(None, chosen["model_version"].unique().to_pylist())),
         "made": {name: at.isoformat() if at else None for name, at in made.items()},
     }
     return members, policy
@@ -83,21 +88,32 @@ def _made(lake: Reading, derived: ir.Table) -> datetime | None:
     return at
 
 
-def _picks(lake: Reading, spec: Spec, customers: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> list[tuple[Pick, ...]]:
+    """Each customer's products, in the order of the customers. Many share a pick: each is made once."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from controltower.campaigns.planning import Pick
 
     recommendations = lake.derived("recommendations")
     wanted = recommendations.filter(
-        recommendations.placement == spec.recommend.placement,
-        recommendations["rank"] <= spec.recommend.products,
-        recommendations.customer_id.isin(list(customers)),
-    ).order_by("customer_id", "rank")
-    picks: dict[str, list[Pick]] = {}
-    for r in lake.arrow(wanted).to_pylist():
-        picks.setdefault(r["customer_id"], []).append(
-            Pick(r["product_id"], r["algorithm"], r["reason_code"], r["reason_value"])
-        )
-    return {customer: tuple(chosen) for customer, chosen in picks.items()}
+        recommendations.placement == spec.recommend.placement, recommendations["rank"] <= spec.recommend.products
+    )
+    found = lake.arrow(wanted.select("customer_id", "rank", *_PICK))
+    place = pc.index_in(found["customer_id"], customers)
+    found = found.append_column("place", place).filter(place.is_valid())
+    code = np.zeros(found.num_rows, np.int64)
+    for column in _PICK:  # a number for each pick that there is
+        values = pc.dictionary_encode(found[column], null_encoding="encode").combine_chunks()
+        code = code * max(len(values.dictionary), 1) + values.indices.to_numpy()
+    _, first, code = np.unique(code, return_index=True, return_inverse=True)
+    distinct = [Pick(*row.values()) for row in found.select(_PICK).take(pa.array(first)).to_pylist()]
+    places = found["place"].to_numpy()
+    order = np.lexsort((found["rank"].to_numpy(), places))
+    ends = np.cumsum(np.bincount(places, minlength=len(customers)))
+    picks = [distinct[n] for n in code[order].tolist()]
+    return [tuple(picks[begin:end]) for begin, end in pairwise([0, *ends.tolist()])]
 
 
 def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, occurrence_id: int | None) -> Permissions:
@@ -176,15 +192,12 @@ def look_over(
 def decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> list[Decision]:
     """What would be decided about each member as of a moment; nothing is written, and no writer waits for it."""
     from controltower.campaigns.planning import decide
-    from controltower.ledger import plans
     from controltower.ledger.database import reading
 
     members, _ = gather(conf, shop, spec, moment)
     with reading(conf) as ledger:
-        kept = plans.kept_subjects(ledger, [m.customer_id for m in members])
         learned = learn(ledger, spec, moment.astimezone(shop.zone).date().isoformat(), moment)
         allowed = permissions(ledger, shop, spec, moment, None)
-    members = [replace(m, subject_id=kept.get(m.customer_id, plans.new_subject(m.customer_id))) for m in members]
     return decide(members, spec, shop, allowed, moment, learned)
 
 
@@ -206,7 +219,10 @@ def freeze(
     from controltower.ledger import plans
 
     subjects = plans.subject_ids(ledger, [m.customer_id for m in members], now)
-    members = [replace(m, subject_id=subjects[m.customer_id]) for m in members]
+    members = [
+        m if m.subject_id == subjects[m.customer_id] else m._replace(subject_id=subjects[m.customer_id])
+        for m in members
+    ]
     allowed = permissions(ledger, shop, spec, now, occurrence_id)
     despite = bool(form.get("despite_anomaly"))
     odd = look_over(ledger, shop, spec, occurrence_id, len(members), policy["made"], now, despite)

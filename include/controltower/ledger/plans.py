@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 
 from controltower.ledger import holds, work
@@ -32,8 +33,7 @@ STEP = 1  # the first and only one, until there are journeys
 _NUMBERING_LOCK = 0x736571
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What a run does about one member of its audience."""
 
     customer_id: str
@@ -46,7 +46,7 @@ class Decision:
     channel: str | None = None
     due_at: datetime | None = None
     algorithm: str | None = None
-    choices: Mapping[str, Any] = field(default_factory=dict)
+    choices: Mapping[str, Any] = MappingProxyType({})
 
 
 def kept_subjects(connection: sa.Connection, customers: Sequence[str]) -> dict[str, int]:
@@ -104,16 +104,15 @@ def choices(connection: sa.Connection, run_id: int, customers: Collection[str]) 
 def plan_hash(content_hash: str, spec_hash: str, plan: Iterable[Decision]) -> str:
     """What an approval is bound to: SHA-256 of words, spec, and who gets which variant on which channel when."""
     due = lru_cache(maxsize=1000)(lambda at: at.astimezone(UTC).isoformat())  # few slots, many messages
-    audience = sorted(
-        [d.customer_id, d.arm, d.channel, d.due_at and due(d.due_at)] for d in plan if d.outcome == "message"
-    )
-    return hashlib.sha256(json.dumps([content_hash, spec_hash, audience]).encode()).hexdigest()
+    ordered = sorted((d for d in plan if d.outcome == "message"), key=attrgetter("customer_id"))
+    audience = [(d.customer_id, d.arm, d.channel, d.due_at and due(d.due_at)) for d in ordered]
+    return hashlib.sha256(orjson.dumps([content_hash, spec_hash, audience])).hexdigest()
 
 
 def decided(connection: sa.Connection, run_id: int, customers: Sequence[str] | None = None) -> Iterator[Decision]:
     """The messages that a run decided on, by customer; all of them, or those to the customers given."""
     d = decisions.c
-    names = [f.name for f in fields(Decision) if f.name in d]
+    names = [name for name in Decision._fields if name in d]
     rows = sa.select(*(d[n] for n in names)).where(d.run_id == run_id, d.outcome == "message").order_by(d.customer_id)
     if customers is not None:
         rows = rows.where(among(connection, d.customer_id, customers))
@@ -202,7 +201,7 @@ def freeze(
     return int(run_id)
 
 
-def _ids(key: bytes, campaign: str, occurrence: str) -> Callable[[int], uuid.UUID]:
+def _ids(key: bytes, campaign: str, occurrence: str) -> Callable[[int], str]:
     """Message ids by subject: whoever plans the occurrence again, or in a rebuilt ledger, comes to the same ones.
 
     So a second message to somebody breaks a unique key, here and in the provider's own record. Opaque: a keyed hash.
@@ -210,10 +209,10 @@ def _ids(key: bytes, campaign: str, occurrence: str) -> Callable[[int], uuid.UUI
     about = json.dumps([campaign, occurrence, STEP]).encode()
     base = hashlib.blake2b(about, key=hashlib.sha256(key).digest(), digest_size=16, person=b"message_id")
 
-    def of(subject_id: int) -> uuid.UUID:
+    def of(subject_id: int) -> str:
         digest = base.copy()
         digest.update(subject_id.to_bytes(8))
-        return uuid.UUID(bytes=digest.digest())
+        return digest.hexdigest()
 
     return of
 
@@ -222,14 +221,14 @@ def _write_messages(
     connection: sa.Connection,
     run_id: int,
     plan: Iterable[Decision],
-    message_id: Callable[[int], uuid.UUID],
+    message_id: Callable[[int], str],
     expires_in: timedelta,
 ) -> dict[str, int]:
     """A batch for what is alike, at most BATCH_SIZE messages each. Returns each customer's seq.
 
     Within a batch they are in the order of their ids: the index on these grows at its end, and nobody is always first.
     """
-    alike: dict[tuple[datetime, str, str], list[tuple[uuid.UUID, int, str]]] = {}
+    alike: dict[tuple[datetime, str, str], list[tuple[str, int, str]]] = {}
     for d in plan:
         if d.outcome == "message":
             assert d.due_at is not None and d.channel is not None and d.arm is not None
@@ -258,7 +257,7 @@ def _write_messages(
         messages,
         ("seq", "subject_id", "message_id", "batch_id", "step", "customer_id"),
         (
-            (first + n, subject, message.hex, batch_id, STEP, customer)
+            (first + n, subject, message, batch_id, STEP, customer)
             for batch_id, (first, chunk) in zip(ids, chunks, strict=True)
             for n, (message, subject, customer) in enumerate(chunk)
         ),

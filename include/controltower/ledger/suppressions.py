@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
@@ -31,7 +30,7 @@ class Suppression(NamedTuple):
 
 def address_hash(key: bytes, address: str) -> str:
     """The keyed hash under which an e-mail address or a push token is suppressed; letter case doesn't matter."""
-    return hmac.new(key, b"address:" + address.strip().lower().encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(key, b"address:" + address.strip().lower().encode(), "sha256").hex()
 
 
 def add(

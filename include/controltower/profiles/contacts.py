@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -45,8 +45,10 @@ def contact_of(reading: Reading, shop: Shop, customer_id: str) -> Contact | None
     return contacts(reading, shop, [customer_id]).get(customer_id)
 
 
-def contacts(reading: Reading, shop: Shop, customers: Collection[str]) -> dict[str, Contact]:
-    """The contacts of the customers given, as of the reading. Devices come newest first."""
+def contacts(
+    reading: Reading, shop: Shop, customers: Collection[str], attributes: Sequence[str] = _ATTRIBUTES
+) -> dict[str, Contact]:
+    """The contacts of the customers given, as of the reading, with these attributes. Devices come newest first."""
     devices_of: dict[str, list[Device]] = {}
     seen = ("customer_id", "device_id", "push_token", "platform", "last_seen_at")
     devices = reading.of("devices", "customer_id", customers, seen)
@@ -54,7 +56,7 @@ def contacts(reading: Reading, shop: Shop, customers: Collection[str]) -> dict[s
     for customer, device_id, token, platform, _ in _rows(devices.sort_by(newest)):
         if token and not token.isspace():
             devices_of.setdefault(customer, []).append(Device(device_id, token, platform))
-    columns = ("customer_id", "email", "locale", "country", "timezone", *_ATTRIBUTES)
+    columns = ("customer_id", "email", "locale", "country", "timezone", *attributes)
     zones: dict[str | None, ZoneInfo] = {}
     found = {}
     for customer, email, locale, country, zone, *about in _rows(
@@ -64,7 +66,7 @@ def contacts(reading: Reading, shop: Shop, customers: Collection[str]) -> dict[s
             zones[zone] = _zone(zone, shop)
         found[customer] = Contact(
             customer, email, locale or "", country or shop.country, zones[zone],
-            dict(zip(_ATTRIBUTES, about, strict=True)), tuple(devices_of.get(customer, ())),
+            dict(zip(attributes, about, strict=True)), tuple(devices_of.get(customer, ())),
         )  # fmt: skip
     return found
 
