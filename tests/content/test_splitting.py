@@ -422,24 +422,26 @@ def test_a_hundred_tags_at_most(made: Callable[[str, str], Both], make_context: 
 def test_what_a_catalogue_shows_is_kept_within_limits(
     shipped: dict[str, Both], make_context: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(splitting, "FRAGMENTS", 10)
+    monkeypatch.setattr(splitting, "MOST_KEPT", 50_000)
     both = Both(shipped["win_back"].template)
-    for price in range(20):
+    for price in range(100):
         context = make_context("en")
         products = tuple(replace(p, price=Decimal(price), title=f"{p.title} {price}") for p in context.products)
         assert isinstance(both(replace(context, products=products)), SplitEmail)
-        assert len(both.splitter.fragments) <= 10
+        assert both.splitter.kept.size <= 60_000
 
 
-def test_a_product_is_made_out_once_whoever_is_shown_it_and_where(shipped: dict[str, Both], make_context: Make) -> None:
+def test_what_a_product_shows_is_made_out_once_whoever_is_shown_it(shipped: dict[str, Both], make_context: Make) -> None:
     both = Both(shipped["win_back"].template)
     base = make_context("en")
-    orders = [(0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2)]
-    for reason, order in zip(("because", "often", "never"), orders, strict=True):
-        products = tuple(replace(base.products[n], reason=f"{reason} {n}") for n in order)
-        for advertisement in (True, False):
-            assert isinstance(both(replace(base, products=products, advertisement=advertisement)), SplitEmail)
-    assert len(both.splitter.fragments) == 4
+    for _ in range(2):  # at first its way is traced
+        assert isinstance(both(base), SplitEmail)
+    kept = len(both.splitter.kept)
+    assert kept
+    assert isinstance(both(replace(base, customer={"first_name": "Olga"}, message_id="0" * 32)), SplitEmail)
+    assert len(both.splitter.kept) == kept
+    assert isinstance(both(replace(base, products=tuple(map(replace, base.products)))), SplitEmail)
+    assert len(both.splitter.kept) == 2 * kept
 
 
 def test_a_customer_who_cannot_be_written_to_is_refused_either_way(

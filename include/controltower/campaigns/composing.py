@@ -49,6 +49,7 @@ class Composer:
     template: templates.Template
     splitter: Splitter
     _groups: dict[tuple[Any, ...], Group] = field(default_factory=dict, repr=False)
+    _languages: dict[str, str] = field(default_factory=dict, repr=False)
     _shown: dict[tuple[Any, ...], tuple[CatalogueItem, Product]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -101,7 +102,7 @@ class Composer:
         message_id: str,
     ) -> Context:
         """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out."""
-        language = self.template.locales.chain(contact.locale, self.shop.locale)[0]
+        language = self._language(contact.locale)
         own = links.of_message(self.key, self.settings.public_url, message_id)
         return Context(
             shop=self.shop,
@@ -119,6 +120,11 @@ class Composer:
             click_url=own.click,
             advertisement=in_korea(contact.country, contact.zone),
         )
+
+    def _language(self, locale: str) -> str:
+        if locale not in self._languages:
+            self._languages[locale] = self.template.locales.chain(locale, self.shop.locale)[0]
+        return self._languages[locale]
 
     def check(self) -> list[str]:
         """Render every variant in every language for sample customers: what a marketer should know, as sentences.
@@ -146,7 +152,7 @@ class Composer:
         """One object for what looks the same, because a catalogue's products return in every mail."""
         key = (item.product_id, reason, value, language)
         kept = self._shown.get(key)
-        if kept and kept[0] == item:
+        if kept and kept[0] is item:
             return kept[1]
         if len(self._shown) >= _MOST_SHOWN:
             self._shown.clear()

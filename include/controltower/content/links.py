@@ -1,7 +1,7 @@
 """Links that only we can make: a token names a message and a purpose, and nobody can forge or repurpose it.
 
-A token is base64url of the message's 128 bits and of 80 bits of HMAC-SHA256 over purpose and message (RFC 2104 allows
-truncation to 80 bits), 35 characters. The address is <public_url>/<letter><token>: with a base of 40 bytes it stays
+A token is base64url of the message's 128 bits and of 80 bits of a MAC, 35 characters. One keyed BLAKE2b (RFC 7693) of
+the message gives the MACs of all its purposes, each a part of its own. The address is <public_url>/<letter><token>: with a base of 40 bytes it stays
 under the 78 bytes of one mail-header line (RFC 5322), so that no mail server folds it.
 
 A message has one click token for all its links. Where one leads and what it shows follows it, with a signature of its
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import json
 import re
@@ -29,9 +30,11 @@ from controltower.settings import UTM_VALUE, Shop
 LETTERS: Final = {"unsubscribe": "u", "preferences": "p", "click": "c", "view": "v"}
 
 _MAC_BYTES = 10
+_PLACES = {purpose: n * _MAC_BYTES for n, purpose in enumerate(LETTERS)}
 _TOKEN_LENGTH = 35  # base64 of 16 + 10 bytes, without padding
 _NOT_IN_ADDRESSES = re.compile(r"^\s|[\x00-\x1f\x7f\\]|\s$")
 _HEXADECIMAL = re.compile(r"[0-9a-f]{32}")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _INVALID = "This link is not valid."
 
 
@@ -80,7 +83,9 @@ class Click:
 def sign(key: bytes, purpose: str, message_id: str, about: bytes = b"") -> str:
     """The token for one purpose of one message, covering `about` too; `message_id` is a UUID's text, hyphens or not."""
     subject = _subject(message_id)
-    return _token(subject, _mac(key, purpose, subject + about))
+    if purpose not in LETTERS:
+        raise ValueError(f"{purpose!r} is no purpose of a link; known are {', '.join(LETTERS)}")
+    return _token(subject, _old_mac(key, purpose, subject + about) if about else _macs(key, subject)[purpose])
 
 
 def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
@@ -93,7 +98,8 @@ def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
     except binascii.Error:
         raise bad from None
     subject, mac = raw[:16], raw[16:]
-    if not hmac.compare_digest(mac, _mac(key, purpose, subject + about)):
+    made = [_old_mac(key, purpose, subject + about), *([] if about else [_macs(key, subject)[purpose]])]
+    if not any([hmac.compare_digest(mac, one) for one in made]):
         raise bad
     # The last character has two spare bits: only the spelling that we made counts.
     if _token(subject, mac) != token:
@@ -104,7 +110,8 @@ def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
 def of_message(key: bytes, public_url: str, message_id: str) -> MessageLinks:
     """The addresses of one message on the public app."""
     base, subject = public_url.rstrip("/"), _subject(message_id)
-    return MessageLinks(*[f"{base}/{LETTERS[p]}{_token(subject, _mac(key, p, subject))}" for p in MessageLinks._fields])
+    macs = _macs(key, subject)
+    return MessageLinks(*[f"{base}/{LETTERS[p]}{_token(subject, macs[p])}" for p in MessageLinks._fields])
 
 
 def utm(shop: Shop, channel: str, campaign: str, variant: str) -> tuple[tuple[str, str], ...]:
@@ -207,22 +214,28 @@ def _token(subject: bytes, mac: bytes) -> str:
 
 
 def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return binascii.b2a_base64(raw, newline=False).rstrip(b"=").translate(_URL_SAFE).decode()
 
 
-def _mac(key: bytes, purpose: str, subject: bytes) -> bytes:
-    if purpose not in LETTERS:
-        raise ValueError(f"{purpose!r} is no purpose of a link; known are {', '.join(LETTERS)}")
+def _macs(key: bytes, subject: bytes) -> dict[str, bytes]:
+    """A message's MAC for each purpose."""
+    digest = _begun(key).copy()
+    digest.update(subject)
+    every = digest.digest()
+    return {p: every[n : n + _MAC_BYTES] for p, n in _PLACES.items()}
+
+
+@lru_cache(maxsize=64)
+def _begun(key: bytes) -> hashlib.blake2b:
+    fitting = hashlib.sha256(key).digest()
+    return hashlib.blake2b(key=fitting, digest_size=len(LETTERS) * _MAC_BYTES, person=b"link.2")
+
+
+def _old_mac(key: bytes, purpose: str, subject: bytes) -> bytes:
+    """As links had it until November 2026: the mails that were sent keep them."""
     return _keyed(key, b"controltower.link.1\0" + purpose.encode(), subject)
 
 
 def _keyed(key: bytes, what: bytes, about: bytes) -> bytes:
     """80 bits of HMAC. `what` keeps signatures apart from each other, and from whatever else the home's key signs."""
-    mac = _begun(key, what).copy()
-    mac.update(about)
-    return mac.digest()[:_MAC_BYTES]
-
-
-@lru_cache(maxsize=64)  # the key's own part of the work, half of it
-def _begun(key: bytes, what: bytes) -> hmac.HMAC:
-    return hmac.new(key, what + b"\0", "sha256")
+    return hmac.digest(key, what + b"\0" + about, "sha256")[:_MAC_BYTES]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 from controltower.content.links import Destinations
 from controltower.content.locales import Translate
@@ -23,8 +23,6 @@ from controltower.content.values import (
 from controltower.settings import Shop
 
 _OF_THE_CATALOGUE = frozenset(f.name for f in fields(ShownProduct)) - {"url", "reason"}
-PRODUCT: Final = "product"  # begins the key of what depends on a product's catalogue entry; the position follows
-_QUERIES = 32_768  # kept of each group: a product's link in each place
 _ADDRESSES = ("message_id", "unsubscribe_url", "preferences_url", "view_url")
 
 
@@ -38,30 +36,25 @@ class Shared:
     advertisement: bool
     products: int
     destinations: Destinations | None
-    queries: dict[tuple[int, ShownProduct], str] = field(default_factory=dict, repr=False)
 
 
 class Seen:
     """One customer, as expressions look at them."""
 
-    __slots__ = ("_shared", "context", "lines", "locale", "products")
+    __slots__ = ("_shared", "context", "lines", "locale")
 
     def __init__(self, shared: Shared, context: Context) -> None:
         self.context = context
-        self.locale = locale = context.locale or context.shop.locale
-        self.products = [catalogue_values(p, locale) for p in context.products]
+        self.locale = context.locale or context.shop.locale
         self.lines: dict[str, str] = {}  # the subject and the preheader, once they are made
         self._shared = shared
 
+    def product(self, n: int) -> ShownProduct:
+        """A product's side of the catalogue."""
+        return catalogue_values(self.context.products[n], self.locale)
+
     def query(self, n: int) -> str:
-        shared, key = self._shared, (n, self.products[n])
-        query = shared.queries.get(key)
-        if query is None:
-            if len(shared.queries) >= _QUERIES:
-                shared.queries.clear()
-            query = product_query(self.context.products[n], n + 1, shared.shop, shared.destinations)
-            shared.queries[key] = query
-        return query
+        return product_query(self.context.products[n], n + 1, self._shared.shop, self._shared.destinations)
 
     def reason(self, n: int) -> str:
         return self.context.products[n].reason or ""
@@ -69,7 +62,7 @@ class Seen:
     def whole_product(self, n: int) -> ShownProduct:
         query = self.query(n)
         url = self.context.click_url + query if self._shared.destinations else query
-        return replace(self.products[n], url=url, reason=self.reason(n))
+        return replace(self.product(n), url=url, reason=self.reason(n))
 
 
 def slotted_values(trace: Trace, shared: Shared) -> dict[str, Any]:
@@ -77,6 +70,9 @@ def slotted_values(trace: Trace, shared: Shared) -> dict[str, Any]:
 
     def own(key: Hashable, of: Callable[[Seen], Any], safe: bool = False) -> Expression:
         return Expression(key, of, personal=True, safe=safe)
+
+    def of_product(name: str, n: int, of: Callable[[Seen], Any]) -> Expression:
+        return Expression(("product", n, name), of, frozenset({n}))
 
     def link(query: Expression) -> Slot:
         click = own("click_url", attrgetter("context.click_url"), safe=True)
@@ -91,14 +87,14 @@ def slotted_values(trace: Trace, shared: Shared) -> dict[str, Any]:
     def product(n: int) -> Slot:
         def attribute(name: str) -> Expression | None:
             if name == "url":
-                return link(own(("query", n), lambda seen: seen.query(n), safe=True)).expression
+                return link(replace(of_product("query", n, lambda seen: seen.query(n)), safe=True)).expression
             if name == "reason":
-                return own(("reason", n), lambda seen: seen.reason(n))
+                return of_product(name, n, lambda seen: seen.reason(n))
             if name not in _OF_THE_CATALOGUE:
                 return None
-            return Expression((PRODUCT, n, name), lambda seen: getattr(seen.products[n], name), frozenset({n}))
+            return of_product(name, n, lambda seen: getattr(seen.product(n), name))
 
-        return trace.slot(replace(own((PRODUCT, n), lambda seen: seen.whole_product(n)), attribute=attribute))
+        return trace.slot(replace(own(("product", n), lambda seen: seen.whole_product(n)), attribute=attribute))
 
     customer = replace(own("customer", lambda seen: customer_values(seen.context.customer)), attribute=column)
     shop_page = shop_query(shared.shop, shared.destinations)

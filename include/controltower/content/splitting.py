@@ -12,22 +12,22 @@ import logging
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from json.encoder import encode_basestring
 from threading import Lock
 from typing import Any, Final
 
 import jinja2
+import orjson
 from markupsafe import escape
 
 from controltower.content import tracing
 from controltower.content.jinja import compiled
 from controltower.content.links import Destinations
-from controltower.content.message import Context, Email
+from controltower.content.message import Context, Email, Product
 from controltower.content.slots import Expression, Slot, Tags, Trace, Unanswered, Unsplittable
-from controltower.content.slotted import PRODUCT, Seen, Shared, slotted_values
+from controltower.content.slotted import Seen, Shared, slotted_values
 from controltower.content.templates import (
     PREHEADER_LENGTH,
     SUBJECT_LENGTH,
@@ -39,7 +39,6 @@ from controltower.content.templates import (
     text_loader,
     tidy,
 )
-from controltower.content.values import ShownProduct
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,8 @@ log = logging.getLogger(__name__)
 MOST_BYTES: Final = 8_000
 MOST_TAGS: Final = 100
 LAYOUTS = 200  # of one splitter; a layout is some 50 KB. Whoever comes after that gets a whole e-mail
-FRAGMENTS = 20_000  # of one splitter: what its layouts show of a product, some 1.5 KB each
+MOST_KEPT = 32_000_000  # bytes, about, of what one splitter keeps of products
+_ENTRY = 250  # bytes that the keeping takes
 
 _NEW: Final = object()
 
@@ -65,18 +65,34 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class SplitEmail:
-    """One customer's e-mail: a layout, and what goes in the place of each of its tags, escaped as the place needs."""
+    """One customer's e-mail: a layout, and what goes in the place of each of its tags, escaped as the place needs.
+
+    That is kept as JSON, because most of it was made for other customers: `parts` are the members of one object.
+    """
 
     layout: Layout
-    substitutions: dict[str, str]
+    parts: Sequence[bytes]
     headers: dict[str, str]
+
+    @property
+    def json(self) -> bytes:
+        """The `substitutions` as a JSON object."""
+        return b"{%s}" % b",".join(self.parts)
+
+    @property
+    def substitutions(self) -> dict[str, str]:
+        """What goes in the place of each tag."""
+        found: dict[str, str] = orjson.loads(self.json)
+        return found
 
     def whole(self) -> Email:
         """The e-mail with everything in its place."""
         tags = re.compile("|".join(map(re.escape, self.layout.tags)) or "(?!)")
 
+        substitutions = self.substitutions
+
         def filled(text: str) -> str:
-            return tags.sub(lambda m: self.substitutions[m[0]], text)
+            return tags.sub(lambda m: substitutions[m[0]], text)
 
         layout = self.layout
         return Email(filled(layout.subject), filled(layout.html), filled(layout.text), self.headers)
@@ -90,8 +106,7 @@ class Splitter:
         self.layouts = 0  # made, or found impossible
         self.growing = Lock()  # tags and shapes are numbered
         self.tags = Tags(draw_nonce())
-        self.fragments: dict[tuple[int, ShownProduct], _Filled | None] = {}
-        self.shapes: dict[tuple[Any, ...], int] = {}
+        self.kept = Kept()
         self._groups: dict[tuple[Any, ...], Group] = {}
 
     def group(
@@ -114,7 +129,7 @@ class Group:
         self.shared = shared
         self.lines = lines  # the sources of subject and preheader
         self.tags = splitter.tags
-        self._root = _Fork(lambda _: None)
+        self._root = _Fork(Expression((), lambda _: None))
 
     def email(self, context: Context) -> SplitEmail | Email:
         """A customer's e-mail, split where that is possible. BadSpec as of `Template.email`."""
@@ -127,13 +142,16 @@ class Group:
     def _split(self, context: Context) -> SplitEmail | None:
         seen = Seen(self.shared, context)
         plan: Any = self._root
+        kept = self.splitter.kept
         while type(plan) is _Fork:
-            plan = plan.branches.get(plan.ask(seen), _NEW)
+            n = plan.product
+            answer = plan.ask(seen) if n is None else kept.of(plan.ask, seen, n)
+            plan = plan.branches.get(answer, _NEW)
         if plan is _NEW:
             with self.splitter.growing:
                 plan = self._grow(seen)
-        substitutions = plan.fill(seen, self.splitter.fragments) if plan else None
-        return SplitEmail(plan.layout, substitutions, headers(context)) if plan and substitutions is not None else None
+        parts = plan.fill(seen, kept) if plan else None
+        return SplitEmail(plan.layout, parts, headers(context)) if plan and parts is not None else None
 
     def _grow(self, seen: Seen) -> _Plan | None:
         """Trace a way that nobody went before, and remember where it led."""
@@ -153,7 +171,7 @@ class Group:
             log.info("%s has %d layouts: what needs another one stays whole", self.splitter.template.name, LAYOUTS)
         fork, answer = self._root, None
         for question, next_answer in trace.path:
-            fork, answer = fork.branches.setdefault(answer, _Fork(question.of)), next_answer
+            fork, answer = fork.branches.setdefault(answer, _Fork(question)), next_answer
         fork.branches[answer] = plan
         return plan
 
@@ -169,6 +187,7 @@ class Group:
         if len(found) > MOST_TAGS:
             raise Unsplittable(f"more than {MOST_TAGS} tags")
         layout = Layout(subject, html, tidy(text), frozenset(found))
+        "".join((subject, html, text)).encode()  # else it can't be sent split
         return _Plan(layout, *self._sorted(found, text), [unused.of for unused in trace.unused.values()])
 
     def _filled(self, trace: Trace, part: jinja2.Template, values: dict[str, Any]) -> str:
@@ -182,20 +201,11 @@ class Group:
     def _sorted(self, tags: Iterable[str], text: str) -> tuple[_Filling, list[tuple[int, _Filling]]]:
         """What is each customer's own, and what depends on one product alone."""
         firm = _firm(text, self.tags.pattern)
-        kinds: dict[int, list[str]] = {}
+        kinds: dict[int | None, list[str]] = {}
         for tag in tags:
-            expression, _ = self.tags.shown[tag]
-            products = () if expression.personal else tuple(expression.products)
-            kinds.setdefault(products[0] if len(products) == 1 else -1, []).append(tag)
-
-        own = _Filling(self.tags, kinds.pop(-1, []), text, firm)
-        return own, [(n, self._shaped(n, _Filling(self.tags, some, text, firm))) for n, some in sorted(kinds.items())]
-
-    def _shaped(self, n: int, filling: _Filling) -> _Filling:
-        """Say what the filling has in common with those of other places: there a product shows the same."""
-        shape = (*(_anywhere(self.tags.shown[tag][0].key, n) for tag in filling.tags), *filling.rules)
-        filling.shape = self.splitter.shapes.setdefault(shape, len(self.splitter.shapes))
-        return filling
+            kinds.setdefault(_product_of(self.tags.shown[tag][0]), []).append(tag)
+        own = _Filling(self.tags, kinds.pop(None, []), text, firm)
+        return own, [(n, _Filling(self.tags, some, text, firm)) for n, some in kinds.items() if n is not None]
 
     def _line(self, trace: Trace, what: str, values: dict[str, Any], most: int) -> Slot | str:
         """The subject or the preheader: one slot as a whole, because it is cut and cleaned as a whole."""
@@ -224,17 +234,37 @@ class Group:
 class _Fork:
     """A question, and where each answer leads: to another, to a plan, or to None where there can't be one."""
 
-    __slots__ = ("ask", "branches")
+    __slots__ = ("ask", "branches", "product")
 
-    def __init__(self, ask: Callable[[Seen], Any]) -> None:
-        self.ask = ask
+    def __init__(self, question: Expression) -> None:
+        self.ask = question.of
+        self.product = _product_of(question)
         self.branches: dict[Any, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    values: list[str]
-    size: int  # bytes as JSON
+class Kept:
+    """What depends on a product alone, kept for all customers who are shown it: answers, what is filled in."""
+
+    def __init__(self) -> None:
+        self.size = 0  # bytes, about
+        self._kept: dict[tuple[Callable[[Seen], Any], str, int], tuple[Product, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(self, of: Callable[[Seen], Any], seen: Seen, n: int) -> Any:
+        """What `of` gives for the customer's product at this position."""
+        product = seen.context.products[n]
+        key = (of, seen.locale, id(product))  # that object is kept, so that no other gets its id
+        kept = self._kept.get(key)
+        if kept is None:
+            if self.size >= MOST_KEPT:
+                self._kept.clear()
+                self.size = 0
+            found = of(seen)
+            kept = self._kept[key] = product, found
+            self.size += _ENTRY + (len(found) if type(found) is bytes else 0)
+        return kept[1]
 
 
 class _Filling:
@@ -245,18 +275,14 @@ class _Filling:
             return 0 if tags.shown[tag][1] is None else 1 if tag in text else 2
 
         self.tags = sorted(some, key=place)
-        self.overhead = sum(len(tag) + len('"":"",') for tag in some)
-        self.shape = -1
         self._nonce = tags.nonce
         self._shows = [_shown_by(*tags.shown[tag]) for tag in self.tags]
         self._safe = sum(place(tag) == 0 for tag in some)
         self._in_text = sum(place(tag) <= 1 for tag in some)
         self._ends, self._begins = ([n for n, tag in enumerate(self.tags) if tag in edge] for edge in firm)
-        hows = (tags.shown[tag][1] for tag in self.tags)
-        self.rules = (*hows, self._safe, self._in_text, tuple(self._ends), tuple(self._begins))
 
-    def fill(self, seen: Seen) -> _Filled | None:
-        """What stands in each place. None where the tags wouldn't come out right with it."""
+    def fill(self, seen: Seen) -> bytes | None:
+        """What stands in each place, as the members of a JSON object. None where the tags wouldn't come out right."""
         values = [show(seen) for show in self._shows]
         safe, text = "".join(values[: self._safe]), "".join(values[self._safe : self._in_text])
         everything = f"{safe}{text}{''.join(values[self._in_text :])}"
@@ -270,7 +296,7 @@ class _Filling:
         for n in self._begins:
             if not values[n] or values[n][0].isspace():
                 return None
-        return _Filled(values, len(encode_basestring(everything).encode()))
+        return orjson.dumps(dict(zip(self.tags, values, strict=True)))[1:-1]
 
 
 class _Plan:
@@ -285,29 +311,24 @@ class _Plan:
     ) -> None:
         self.layout = layout
         self._own = own
-        self._products = products
+        self._products = [(n, filling.fill) for n, filling in products]
         self._unused = unused
-        self._overhead = own.overhead + sum(filling.overhead for _, filling in products)
 
-    def fill(self, seen: Seen, fragments: dict[tuple[int, ShownProduct], _Filled | None]) -> dict[str, str] | None:
+    def fill(self, seen: Seen, kept: Kept) -> list[bytes] | None:
         for of in self._unused:  # what fails where the whole e-mail is made must fail here
             of(seen)
+        parts = []
+        for n, fill in self._products:
+            part: bytes | None = kept.of(fill, seen, n)
+            if part is None:
+                return None
+            parts.append(part)
         own = self._own.fill(seen)
         if own is None:
             return None
-        substitutions, size = dict(zip(self._own.tags, own.values, strict=True)), own.size + self._overhead
-        for n, filling in self._products:
-            key = (filling.shape, seen.products[n])
-            filled: Any = fragments.get(key, _NEW)
-            if filled is _NEW:
-                if len(fragments) >= FRAGMENTS:
-                    fragments.clear()
-                filled = fragments[key] = filling.fill(seen)
-            if filled is None:
-                return None
-            substitutions.update(zip(filling.tags, filled.values, strict=True))
-            size += filled.size
-        return substitutions if size <= MOST_BYTES else None
+        if own:
+            parts.append(own)
+        return parts if sum(map(len, parts)) + len(parts) < MOST_BYTES else None
 
 
 def draw_nonce() -> str:
@@ -315,16 +336,14 @@ def draw_nonce() -> str:
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(6))
 
 
+def _product_of(expression: Expression) -> int | None:
+    """The position of the one product that it depends on, if it depends on nothing else."""
+    return min(expression.products) if len(expression.products) == 1 and not expression.personal else None
+
+
 def _shown_by(expression: Expression, escaped: bool | None) -> Callable[[Seen], str]:
     of = expression.of
     return (lambda seen: str(escape(of(seen)))) if escaped else (lambda seen: str(of(seen)))
-
-
-def _anywhere(key: Any, n: int) -> Any:
-    """An expression's key without the product's position in it."""
-    if not isinstance(key, tuple):
-        return key
-    return (PRODUCT, *key[2:]) if key[:2] == (PRODUCT, n) else tuple(_anywhere(k, n) for k in key)
 
 
 def _firm(text: str, tag: re.Pattern[str]) -> tuple[frozenset[str], frozenset[str]]:

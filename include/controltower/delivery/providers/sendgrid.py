@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import orjson
 from sendgrid.helpers import mail
 
 from controltower.content.message import Email
@@ -116,7 +117,7 @@ def _personalization(one: Outgoing, test: bool) -> dict[str, Any]:
     if not test:
         own["custom_args"] = {"message_id": one.message_id}
     if isinstance(email, SplitEmail):
-        own["substitutions"] = email.substitutions
+        own["substitutions"] = orjson.Fragment(email.json)
     return own
 
 
