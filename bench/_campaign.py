@@ -1,4 +1,4 @@
-"""A shop of as many customers as wished, a campaign for all of them, and what each of its stages costs as users run it."""
+"""A shop of any size with a campaign for all its customers, and what the stages of that cost as users run them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

@@ -102,7 +102,11 @@ def _decide(member: Member, common: _Common, same_person: bool) -> Decision:
     refused = {c: r for c in spec.channels if (r := _refusal(member, c, permissions))}
     open_channels = [c for c in spec.channels if c not in refused]
     picks = member.picks[: spec.recommend.products]
-    choices = {"channels": open_channels, "refused": refused, "products": [common.product(p) for p in picks]}
+    choices: dict[str, Any] = {
+        "channels": open_channels,
+        "refused": refused,
+        "products": [common.product(p) for p in picks],
+    }
 
     def end(outcome: str, reason: str, probability: float = 1.0, arm: str | None = None) -> Decision:
         return Decision(

@@ -47,10 +47,11 @@ log = logging.getLogger(__name__)
 MOST_BYTES: Final = 8_000
 MOST_TAGS: Final = 100
 LAYOUTS = 200  # of one splitter; a layout is some 50 KB. Whoever comes after that gets a whole e-mail
-MOST_KEPT = 32_000_000  # bytes, about, of what one splitter keeps of products
-_ENTRY = 250  # bytes that the keeping takes
+MOST_KEPT = 25_000  # products, each in each place, of which one splitter keeps what it shows: some 1.2 KB
 
 _NEW: Final = object()
+
+Known = dict[Callable[[Seen], Any], Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,15 +143,18 @@ class Group:
     def _split(self, context: Context) -> SplitEmail | None:
         seen = Seen(self.shared, context)
         plan: Any = self._root
-        kept = self.splitter.kept
+        known = self.splitter.kept.of(seen)
         while type(plan) is _Fork:
-            n = plan.product
-            answer = plan.ask(seen) if n is None else kept.of(plan.ask, seen, n)
+            n, ask = plan.product, plan.ask
+            if n is None:
+                answer = ask(seen)
+            elif (answer := known[n].get(ask, _NEW)) is _NEW:
+                answer = known[n][ask] = ask(seen)
             plan = plan.branches.get(answer, _NEW)
         if plan is _NEW:
             with self.splitter.growing:
                 plan = self._grow(seen)
-        parts = plan.fill(seen, kept) if plan else None
+        parts = plan.fill(seen, known) if plan else None
         return SplitEmail(plan.layout, parts, headers(context)) if plan and parts is not None else None
 
     def _grow(self, seen: Seen) -> _Plan | None:
@@ -243,28 +247,25 @@ class _Fork:
 
 
 class Kept:
-    """What depends on a product alone, kept for all customers who are shown it: answers, what is filled in."""
+    """What depends on a product alone, kept for all customers who are shown it: answers, and what is filled in."""
 
     def __init__(self) -> None:
-        self.size = 0  # bytes, about
-        self._kept: dict[tuple[Callable[[Seen], Any], str, int], tuple[Product, Any]] = {}
+        self._kept: dict[tuple[int, int, str], tuple[Product, Known]] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def of(self, of: Callable[[Seen], Any], seen: Seen, n: int) -> Any:
-        """What `of` gives for the customer's product at this position."""
-        product = seen.context.products[n]
-        key = (of, seen.locale, id(product))  # that object is kept, so that no other gets its id
-        kept = self._kept.get(key)
-        if kept is None:
-            if self.size >= MOST_KEPT:
-                self._kept.clear()
-                self.size = 0
-            found = of(seen)
-            kept = self._kept[key] = product, found
-            self.size += _ENTRY + (len(found) if type(found) is bytes else 0)
-        return kept[1]
+    def of(self, seen: Seen) -> list[Known]:
+        """What is known of each product of a customer: what a function gave for it."""
+        locale, found = seen.locale, []
+        for n, product in enumerate(seen.context.products):
+            kept = self._kept.get((id(product), n, locale))  # the product is kept, so that no other gets its id
+            if kept is None:
+                if len(self._kept) >= MOST_KEPT:
+                    self._kept.clear()
+                kept = self._kept[id(product), n, locale] = product, {}
+            found.append(kept[1])
+        return found
 
 
 class _Filling:
@@ -314,12 +315,14 @@ class _Plan:
         self._products = [(n, filling.fill) for n, filling in products]
         self._unused = unused
 
-    def fill(self, seen: Seen, kept: Kept) -> list[bytes] | None:
+    def fill(self, seen: Seen, known: list[Known]) -> list[bytes] | None:
         for of in self._unused:  # what fails where the whole e-mail is made must fail here
             of(seen)
         parts = []
         for n, fill in self._products:
-            part: bytes | None = kept.of(fill, seen, n)
+            part = known[n].get(fill, _NEW)
+            if part is _NEW:
+                part = known[n][fill] = fill(seen)
             if part is None:
                 return None
             parts.append(part)
