@@ -7,6 +7,7 @@ from datetime import timedelta
 import pyarrow as pa
 import pytest
 from controltower.ledger import caps, consents, reports, suppressions, work
+from controltower.ledger.caps import Window
 from controltower.ledger.database import begin
 from controltower.settings import Settings
 
@@ -88,14 +89,14 @@ def test_caps_count_what_left_and_what_is_planned_but_not_what_never_left(ledger
         work.drop(ledger, batch, token, [(refused, "not_sent", "expired")], DUE)
         work.release(ledger, batch, token, DUE)
     with begin(ledger_settings) as ledger:
-        assert caps.counts(ledger, NOW, LATER) == {"c0": 1, "c2": 1}
-        assert caps.counts(ledger, NOW, LATER, with_planned=False) == {"c0": 1}
-        assert caps.counts(ledger, DUE, LATER, with_planned=False) == {}
-        assert caps.counts(ledger, NOW, LATER, channel="push") == {}
-        assert caps.counts(ledger, NOW, LATER, customers=["c2"]) == {"c2": 1}
-        assert caps.counts(ledger, NOW, LATER, but_occurrence=1) == {}
-        before = NOW - DAY, NOW - timedelta(seconds=1)
-        assert caps.counts(ledger, *before) == {}  # what was planned later was not known then
+        assert caps.counts(ledger, [Window(NOW)], LATER) == [{"c0": 1, "c2": 1}]
+        assert caps.counts(ledger, [Window(NOW)], LATER, with_planned=False) == [{"c0": 1}]
+        assert caps.counts(ledger, [Window(DUE)], LATER, with_planned=False) == [{}]
+        assert caps.counts(ledger, [Window(NOW, "push")], LATER) == [{}]
+        assert caps.counts(ledger, [Window(NOW)], LATER, ["c2"]) == [{"c2": 1}]
+        assert caps.counts(ledger, [Window(NOW)], LATER, but_occurrence=1) == [{}]
+        before = NOW - timedelta(seconds=1)
+        assert caps.counts(ledger, [Window(NOW - DAY)], before) == [{}]  # what was planned later was not known then
 
 
 def test_what_left_a_batch_that_is_not_done_counts_too(ledger_settings: Settings) -> None:
@@ -108,8 +109,8 @@ def test_what_left_a_batch_that_is_not_done_counts_too(ledger_settings: Settings
         rows = [{"request_id": i, "state": s} for i, s in zip(ids, ["sent", "retry"], strict=True)]
         work.close_requests(ledger, batch, token, rows, DUE)
         assert not work.release(ledger, batch, token, DUE, retry_in=60)
-        assert caps.counts(ledger, NOW, LATER, with_planned=False) == {"c0": 1}
-        assert caps.counts(ledger, NOW, LATER) == {"c0": 1, "c1": 1}
+        assert caps.counts(ledger, [Window(NOW)], LATER, with_planned=False) == [{"c0": 1}]
+        assert caps.counts(ledger, [Window(NOW)], LATER) == [{"c0": 1, "c1": 1}]
         (found,) = reports.totals(ledger)
         assert (found.accepted, found.pending, found.accounted) == ({"sendgrid": 1}, 1, True)
         assert reports.waiting(ledger) == (1, DUE)

@@ -110,7 +110,7 @@ def test_a_subject_is_made_from_the_first_customer_id_and_stays(ledger_settings:
 
 def test_arms_are_kept_from_the_first_assignment(ledger_settings: Settings, planned: Callable[..., int]) -> None:
     planned()
-    changed = plans.Decision(**{**vars(message(0)), "arm": "b", "share": 0.9})
+    changed = message(0)._replace(arm="b", share=0.9)
     write_plan(ledger_settings, [changed], occurrence="2026-06-16")
     with begin(ledger_settings) as ledger:
         assert plans.stored_arms(ledger, "spring", NOW) == dict.fromkeys(range(3), ("a", 0.5))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from controltower.ledger import caps, events, funnels, plans, reports, runs, sends, unknowns, webhooks, work
+from controltower.ledger.caps import Window
 from controltower.ledger.database import begin, reading
 from controltower.ledger.states import message_states
 from controltower.ledger.tables import batches, messages, outcomes
@@ -148,7 +149,7 @@ def test_a_reopened_message_leaves_once_more_from_a_batch_of_its_own(
     assert stands(ledger_settings)[batch.messages[2].customer_id] == ("accepted", None)
     with reading(ledger_settings) as ledger:
         assert len({s.seq for s in sends.sends(ledger)}) == len(list(sends.sends(ledger))) == 2
-        assert caps.counts(ledger, NOW, AFTER + HOUR, with_planned=False) == {"c0": 1, "c1": 1, "c2": 1}
+        assert caps.counts(ledger, [Window(NOW)], AFTER + HOUR, with_planned=False) == [{"c0": 1, "c1": 1, "c2": 1}]
 
 
 def test_what_comes_back_before_it_leaves_again_keeps_it(

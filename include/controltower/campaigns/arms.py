@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 GLOBAL_HOLDOUT = "global_holdout"  # spans campaigns
@@ -56,15 +57,20 @@ def assign(
         name, share = stored
     else:
         salt = f"variant:{campaign}" if occurrence is None else f"variant:{campaign}:{occurrence}"
-        name = _pick(unit(salt, subject_id), list(weights.items()))
-        share = weights[name] / sum(weights.values())
+        name, share = _pick(unit(salt, subject_id), tuple(weights.items()))
     return Arm(name, treated * share, share)
 
 
-def _pick(place: float, weights: Sequence[tuple[str, float]]) -> str:
-    total, below = sum(w for _, w in weights), 0.0
-    for name, weight in weights:
-        below += weight / total
-        if place < below:
-            return name
-    return weights[-1][0]
+def _pick(place: float, weights: tuple[tuple[str, float], ...]) -> tuple[str, float]:
+    for name, share, upper in _cumulated(weights):
+        if place < upper:
+            return name, share
+    return name, share
+
+
+@lru_cache(maxsize=64)
+def _cumulated(weights: tuple[tuple[str, float], ...]) -> list[tuple[str, float, float]]:
+    """Each name with its share, and with where its part of [0, 1) ends."""
+    total = sum(weight for _, weight in weights)
+    uppers = accumulate(weight / total for _, weight in weights)
+    return [(name, weight / total, upper) for (name, weight), upper in zip(weights, uppers, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -65,12 +65,6 @@ def gather(
 ) -> Facts:
     """What the ledger says at this moment of the customers of a batch."""
     customers = list(who)
-    capped: set[str] = set()
-    for cap in shop.frequency_caps:
-        if cap.channel in (None, channel):
-            since = now - timedelta(days=cap.days)
-            sent = caps.counts(ledger, since, now, customers=customers, channel=cap.channel, with_planned=False)
-            capped.update(customer for customer, n in sent.items() if n >= cap.most)
     email, push = channel == "email", channel == "push"
     tokens = {
         d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices if push
@@ -87,5 +81,5 @@ def gather(
         | suppressions.dead_devices(ledger, tokens, purpose, now)
         if push
         else none,
-        capped=capped,
+        capped=caps.full(ledger, shop.frequency_caps, [channel], now, customers=customers, with_planned=False)[channel],
     )

@@ -121,18 +121,11 @@ def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, oc
     from controltower.campaigns.planning import Permissions
     from controltower.ledger import caps, consents, plans, suppressions
 
-    capped: dict[str, set[str]] = {c: set() for c in spec.channels}
-    for cap in shop.frequency_caps:
-        since = now - timedelta(days=cap.days)
-        sent = caps.counts(ledger, since, now, channel=cap.channel, but_occurrence=occurrence_id)
-        full = {customer for customer, n in sent.items() if n >= cap.most}
-        for channel in spec.channels if cap.channel is None else {cap.channel} & set(spec.channels):
-            capped[channel] |= full
     return Permissions(
         granted={c: consents.granted(ledger, c, spec.purpose, now) for c in spec.channels},
         night={c: consents.granted(ledger, c, "night_marketing", now) for c in spec.channels},
         suppressed={c: suppressions.held(ledger, "customer", c, spec.purpose, now) for c in spec.channels},
-        capped=capped,
+        capped=caps.full(ledger, shop.frequency_caps, spec.channels, now, but_occurrence=occurrence_id),
         suppressed_addresses=suppressions.held(ledger, "address", "email", spec.purpose, now),
         suppressed_devices=suppressions.held(ledger, "device", "push", spec.purpose, now),
         stored_arms=plans.stored_arms(ledger, spec.name, now),
@@ -244,5 +237,6 @@ def freeze(
         expires_in=timedelta(hours=spec.window.expires_hours),
         plan=plan,
         hold="approval" if waits else None,
+        assigned=allowed.stored_arms,
         **known,
     )

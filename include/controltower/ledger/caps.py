@@ -3,33 +3,65 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from datetime import datetime
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from controltower.ledger import underway
 from controltower.ledger.database import among
 from controltower.ledger.tables import batches, campaign_runs, decisions, messages, outcomes
+from controltower.settings import FrequencyCap
 
 # A message with one of these last outcomes never reached the customer; an unknown one may have.
 _NEVER_LEFT = ("not_sent", "rejected", "cancelled")
 
 
-def counts(
+class Window(NamedTuple):
+    """What counts: messages that left later than `since`, on one channel or (None) on all."""
+
+    since: datetime
+    channel: str | None = None
+
+
+def full(
     connection: sa.Connection,
-    since: datetime,
-    until: datetime,
+    caps: Sequence[FrequencyCap],
+    channels: Collection[str],
+    now: datetime,
     *,
     customers: Collection[str] | None = None,
-    channel: str | None = None,
     but_occurrence: int | None = None,
     with_planned: bool = True,
-) -> Counter[str]:
-    """Messages per customer that left in (since, until], and by default those planned by then that still wait.
+) -> dict[str, set[str]]:
+    """By channel, the customers who had as many messages as a cap lets through; the rest is as for `counts`."""
+    found: dict[str, set[str]] = {channel: set() for channel in channels}
+    caps = [cap for cap in caps if cap.channel is None or cap.channel in found]
+    windows = [Window(now - timedelta(days=cap.days), cap.channel) for cap in caps]
+    sent = counts(connection, windows, now, customers, but_occurrence=but_occurrence, with_planned=with_planned)
+    for cap, counted in zip(caps, sent, strict=True):
+        reached = {customer for customer, n in counted.items() if n >= cap.most}
+        for channel in found if cap.channel is None else [cap.channel]:
+            found[channel] |= reached
+    return found
+
+
+def counts(
+    connection: sa.Connection,
+    windows: Sequence[Window],
+    until: datetime,
+    customers: Collection[str] | None = None,
+    *,
+    but_occurrence: int | None = None,
+    with_planned: bool = True,
+) -> list[Counter[str]]:
+    """For each window, messages per customer that left by `until`, and by default those planned by then that wait.
 
     `but_occurrence` leaves one occurrence out: a message doesn't stand in its own way, nor in its next version's.
     """
+    if not windows:
+        return []
     m, b, o, r = messages.c, batches.c, outcomes.c, campaign_runs.c
     earlier = outcomes.alias()
     last = sa.select(sa.func.max(earlier.c.outcome_id)).where(earlier.c.seq == m.seq).correlate(messages)
@@ -38,36 +70,46 @@ def counts(
         .where(o.seq == m.seq, o.outcome_id == last.scalar_subquery(), o.state.in_(_NEVER_LEFT))
         .correlate(messages)
     )
-    left = sa.and_(b.state == "done", b.done_at > since, b.done_at <= until)
     waits = sa.and_(b.state == "pending", r.planned_at <= until)
+
+    def within(window: Window) -> sa.ColumnElement[bool]:
+        left = sa.and_(b.state == "done", b.done_at > window.since, b.done_at <= until)
+        counted = sa.or_(left, waits) if with_planned else left
+        return counted if window.channel is None else sa.and_(counted, b.channel == window.channel)
+
+    widest = within(Window(min(w.since for w in windows), None))
     rows = (
-        sa.select(m.customer_id, sa.func.count())
+        sa.select(m.customer_id, *(sa.func.count().filter(within(w)) for w in windows))
         .join(batches, b.batch_id == m.batch_id)
         .join(campaign_runs, r.run_id == b.run_id)
-        .where(sa.or_(left, waits) if with_planned else left, m.message_id.is_not(None), ~never_left)
+        .where(widest, m.message_id.is_not(None), ~never_left)
         .group_by(m.customer_id)
     )
     if customers is not None:
         theirs = sa.select(decisions.c.seq).where(among(connection, decisions.c.customer_id, customers))
         rows = rows.where(m.seq.in_(theirs))
-    if channel is not None:
-        rows = rows.where(b.channel == channel)
     if but_occurrence is not None:
         rows = rows.where(r.occurrence_id != but_occurrence)
-    found: Counter[str] = Counter(dict(connection.execute(rows).tuples().all()))
+    found: list[Counter[str]] = [Counter() for _ in windows]
+    for customer, *numbers in connection.execute(rows):
+        for counted, n in zip(found, numbers, strict=True):
+            if n:
+                counted[customer] = n
     if not with_planned:
-        found.update(_out_of_pending(connection, since, until, customers, channel))
+        for customer, channel, at in _out_of_pending(connection, until, customers):
+            for counted, window in zip(found, windows, strict=True):
+                if window.channel in (None, channel) and at > window.since:
+                    counted[customer] += 1
     return found
 
 
 def _out_of_pending(
-    connection: sa.Connection, since: datetime, until: datetime, customers: Collection[str] | None, channel: str | None
-) -> Iterator[str]:
-    """The customers whose message has left although its batch isn't done."""
+    connection: sa.Connection, until: datetime, customers: Collection[str] | None
+) -> Iterator[tuple[str, str, datetime]]:
+    """The customers whose message has left although its batch isn't done, with its channel and when."""
+    theirs = None if customers is None else set(customers)
     for batch, left in underway.half_sent(connection):
-        if channel not in (None, batch.channel):
-            continue
         for message in batch.messages:
             at = left.get(message.seq)
-            if at and since < at <= until and (customers is None or message.customer_id in customers):
-                yield message.customer_id
+            if at and at <= until and (theirs is None or message.customer_id in theirs):
+                yield message.customer_id, batch.channel, at

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -46,7 +45,7 @@ class Decision(NamedTuple):
     channel: str | None = None
     due_at: datetime | None = None
     algorithm: str | None = None
-    choices: Mapping[str, Any] = MappingProxyType({})
+    choices: Mapping[str, Any] = {}
 
 
 def kept_subjects(connection: sa.Connection, customers: Sequence[str]) -> dict[str, int]:
@@ -160,8 +159,11 @@ def freeze(
     key: bytes,
     asked_by: str | None = None,
     hold: str | None = None,
+    assigned: Container[int] = (),
 ) -> int:
     """Write a new version with its decisions, arms, messages and batches. Returns its run id.
+
+    The arms of the subjects `assigned` are stored already.
 
     A message that is not sent within `expires_in` of its due time will be dropped. With a `hold`, nothing of it leaves.
     `key` is the home's: message ids are made with it.
@@ -196,7 +198,11 @@ def freeze(
         connection,
         arms,
         ("campaign", "subject_id", "arm", "share", "assigned_at"),
-        ((campaign, d.subject_id, d.arm, d.share, now) for d in plan if d.outcome == "message"),
+        (
+            (campaign, d.subject_id, d.arm, d.share, now)
+            for d in plan
+            if d.outcome == "message" and d.subject_id not in assigned
+        ),
     )
     return int(run_id)
 

@@ -20,8 +20,9 @@ def half_sent(
     They are few: what a worker holds, and what waits for a retry.
     """
     left = ("sent", "open", "unknown")
-    touched = sa.select(requests.c.batch_id).where(requests.c.state.in_(left))
-    wanted = sa.select(batches.c.batch_id).where(batches.c.state == "pending", batches.c.batch_id.in_(touched))
+    touched = sa.exists().where(requests.c.batch_id == batches.c.batch_id, requests.c.state.in_(left))
+    claimed = (batches.c.state == "pending", batches.c.attempts > 0)
+    wanted = sa.select(batches.c.batch_id).where(*claimed, touched)
     if run_ids is not None:
         wanted = wanted.where(batches.c.run_id.in_(run_ids))
     for batch_id in connection.execute(wanted.order_by(batches.c.batch_id)).scalars().all():

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
 _DOMAIN = re.compile(r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
+_PLAIN = re.compile(rf"(?=.{{1,254}}$){_LOCAL_PART.pattern}@{_DOMAIN.pattern}")  # needs no further look
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,8 @@ def one_each(outgoing: Sequence[Outgoing], encode: Callable[[Outgoing], bytes]) 
 
 def mail_address(to: str) -> str:
     """An e-mail address in ASCII, as envelopes take it; Unfit where it is none."""
+    if _PLAIN.fullmatch(to):
+        return to
     local, _, domain = to.strip().rpartition("@")
     try:
         domain = domain.encode("idna").decode()
