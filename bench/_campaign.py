@@ -17,7 +17,7 @@ import pyarrow as pa
 from controltower import clock
 from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake, interval_key
-from controltower.ledger import insert
+from controltower.ledger import insert, plans
 from controltower.ledger.database import begin, forget
 from controltower.ledger.tables import consents
 from controltower.settings import INCLUDE, Settings
@@ -86,14 +86,14 @@ def set_time(home: Path, moment: datetime) -> None:
     clock.set_clock(Settings(home=home), moment, speed=0)
 
 
-def write_shop(home: Path, customers: int) -> None:
+def write_shop(home: Path, number: int) -> None:
     """The lake and the shop file: all that planning and sending read but consents."""
     text = (INCLUDE / "shops" / "simulated.yaml").read_text(encoding="utf-8")
     (home / "shop.yaml").write_text(
         "".join(line for line in text.splitlines(True) if not line.startswith("approve_above")), encoding="utf-8"
     )
     rng = np.random.default_rng(1)
-    ids = [f"c{n:07}" for n in range(customers)]
+    ids = customers(number)
     lake = Lake(Settings(home=home))
 
     def publish(table: str, columns: Mapping[str, object], interval: str = "bench") -> None:
@@ -114,7 +114,7 @@ def write_shop(home: Path, customers: int) -> None:
     day = PLANNED - timedelta(hours=2)
     publish("customers", {
         "customer_id": ids, "updated_at": day, "email": [f"{c}@customers.example" for c in ids],
-        "first_name": ["민지", "서연", "도윤", "지우", "하준"] * (customers // 5), "country": "KR", "locale": "ko-KR",
+        "first_name": ["민지", "서연", "도윤", "지우", "하준"] * (number // 5), "country": "KR", "locale": "ko-KR",
         "timezone": "Asia/Seoul",
     })  # fmt: skip
     publish("products", {
@@ -124,35 +124,41 @@ def write_shop(home: Path, customers: int) -> None:
         "url": [f"https://haru.example/products/{n}" for n in range(PRODUCTS)],
         "image_url": [f"https://haru.example/images/{n}.jpg" for n in range(PRODUCTS)], "in_stock": True,
     })  # fmt: skip
-    as_of, key = pa.repeat(pa.scalar(day, pa.timestamp("us", tz="UTC")), customers), interval_key(day)
+    as_of, key = pa.repeat(pa.scalar(day, pa.timestamp("us", tz="UTC")), number), interval_key(day)
     publish("features", {
-        "customer_id": ids, "as_of": as_of, "orders_total": pa.repeat(3, customers),
-        "days_since_last_order": pa.repeat(100.0, customers), "revenue_365d": rng.exponential(50_000, customers),
+        "customer_id": ids, "as_of": as_of, "orders_total": pa.repeat(3, number),
+        "days_since_last_order": pa.repeat(100.0, number), "revenue_365d": rng.exponential(50_000, number),
     }, key)  # fmt: skip
     publish("scores", {
-        "customer_id": ids, "as_of": as_of, "send_hour": rng.integers(HOURS.start, HOURS.stop, customers),
-        "model_version": pa.repeat("send_hour-1", customers),
+        "customer_id": ids, "as_of": as_of, "send_hour": rng.integers(HOURS.start, HOURS.stop, number),
+        "model_version": pa.repeat("send_hour-1", number),
     }, key)  # fmt: skip
-    chosen = (rng.zipf(1.3, customers * SHOWN) % PRODUCTS).reshape(customers, SHOWN)
+    chosen = (rng.zipf(1.3, number * SHOWN) % PRODUCTS).reshape(number, SHOWN)
     for n in range(1, SHOWN):  # each product once
         while (twice := (chosen[:, :n] == chosen[:, n : n + 1]).any(axis=1)).any():
             chosen[twice, n] = (chosen[twice, n] + 1) % PRODUCTS
-    rows = customers * SHOWN
+    rows = number * SHOWN
     publish("recommendations", {
-        "customer_id": pa.array(ids).take(pa.array(np.repeat(np.arange(customers), SHOWN))),
+        "customer_id": pa.array(ids).take(pa.array(np.repeat(np.arange(number), SHOWN))),
         "as_of": pa.repeat(as_of[0], rows), "placement": pa.repeat("for_you", rows),
-        "rank": np.tile(np.arange(1, SHOWN + 1), customers),
+        "rank": np.tile(np.arange(1, SHOWN + 1), number),
         "product_id": pa.array([f"p{n}" for n in range(PRODUCTS)]).take(pa.array(chosen.ravel())),
         "algorithm": pa.repeat("als", rows), "reason_code": pa.repeat("popular", rows),
         "reason_value": pa.nulls(rows, pa.string()),
     }, key)  # fmt: skip
 
 
-def write_consents(home: Path, database: str | None, customers: int) -> None:
-    """Everybody's consent to marketing e-mails."""
+def customers(number: int) -> list[str]:
+    return [f"c{n:07}" for n in range(number)]
+
+
+def write_customers(home: Path, database: str | None, number: int) -> None:
+    """What the ledger knows of them: that they consent to marketing e-mails, and who they are for experiments."""
+    before = PLANNED - timedelta(days=9)
     with begin(Settings(home=home, database_url=database)) as ledger:
         insert.load(
             ledger, consents, ("customer_id", "channel", "purpose", "recorded_at", "granted", "source"),
-            ((f"c{n:07}", "email", "marketing", PLANNED - timedelta(days=9), True, "bench") for n in range(customers)),
+            ((c, "email", "marketing", before, True, "bench") for c in customers(number)),
         )  # fmt: skip
+        plans.subject_ids(ledger, customers(number), before)
     forget()

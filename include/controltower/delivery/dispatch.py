@@ -34,7 +34,7 @@ _FRESH = 2.0  # seconds: what leaves later than this after its last check is che
 _MOST = 1000  # messages a request
 _PAUSE = 30.0  # seconds before a provider in trouble is tried again, doubled with each attempt
 _LONGEST_PAUSE = 3600.0
-_THREADS = 32  # at most so many calls under way
+_THREADS = 64  # at most so many calls under way
 _REFUSALS = 8  # refused messages in a row are our fault rather than the messages'
 
 Leaving = deque[tuple[work.Message, Contact]]

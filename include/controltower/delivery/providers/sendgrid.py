@@ -37,7 +37,7 @@ class SendGrid:
 
     name = "sendgrid"
     channel = "email"
-    at_once = 16
+    at_once = 64
     splits = True
 
     def __init__(self, settings: Settings) -> None:
