@@ -177,15 +177,21 @@ def _old_click(key: bytes, token: str, asked: dict[str, str]) -> Click:
 
 @lru_cache(maxsize=65_536)  # a catalogue's products return in every mail
 def _query(key: bytes, utm: tuple[tuple[str, str], ...], url: str, product_id: str | None, position: int | None) -> str:
-    if web_address(url) is None:
-        raise BadSpec(f"{url!r} is no web address.", "A link needs http:// or https:// and a host.")
-    url = with_parameters(url, utm)
-    shown = f"?to={quote(url, safe=':/?=')}"
+    url, shown = _leading_to(url, utm)
     if product_id is not None:
         shown += f";p={quote(product_id, safe='')}"
     if position is not None:
         shown += f";n={position}"
     return f"{shown};s={_signature(key, _destination(url, product_id, position))}"
+
+
+@lru_cache(maxsize=16_384)  # in all places of a mail
+def _leading_to(url: str, utm: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """The address with its parameters, and how a query begins that leads there."""
+    if web_address(url) is None:
+        raise BadSpec(f"{url!r} is no web address.", "A link needs http:// or https:// and a host.")
+    url = with_parameters(url, utm)
+    return url, f"?to={quote(url, safe=':/?=')}"
 
 
 def _destination(url: str, product_id: str | None, position: int | None) -> bytes:

@@ -157,7 +157,7 @@ class Dispatcher:
             if batch.channel == "email" and contact.email
         }
         with reading(self.settings) as ledger:
-            facts = last_check.gather(ledger, self.shop, spec.purpose, batch.channel, who, hashes, now, self._key)
+            facts = last_check.gather(ledger, self.shop, spec.purpose, batch, who, hashes, now, self._key)
         found = last_check.check(batch, some, who, hashes, facts, spec, self.shop, now)
         if found.dropped:
             self._drop(batch, job.token, found.dropped)

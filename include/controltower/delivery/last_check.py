@@ -57,14 +57,17 @@ def gather(
     ledger: sa.Connection,
     shop: Shop,
     purpose: str,
-    channel: str,
+    batch: work.Batch,
     who: Mapping[str, Contact],
     hashes: Mapping[str, str],
     now: datetime,
     key: bytes,
 ) -> Facts:
     """What the ledger says at this moment of the customers of a batch."""
-    customers = list(who)
+    customers, channel = list(who), batch.channel
+    full = caps.full(
+        ledger, shop.frequency_caps, [channel], now, customers=customers, but_run=batch.run_id, with_planned=False
+    )
     email, push = channel == "email", channel == "push"
     tokens = {
         d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices if push
@@ -81,5 +84,5 @@ def gather(
         | suppressions.dead_devices(ledger, tokens, purpose, now)
         if push
         else none,
-        capped=caps.full(ledger, shop.frequency_caps, [channel], now, customers=customers, with_planned=False)[channel],
+        capped=full[channel],
     )

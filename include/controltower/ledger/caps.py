@@ -33,13 +33,17 @@ def full(
     *,
     customers: Collection[str] | None = None,
     but_occurrence: int | None = None,
+    but_run: int | None = None,
     with_planned: bool = True,
 ) -> dict[str, set[str]]:
     """By channel, the customers who had as many messages as a cap lets through; the rest is as for `counts`."""
     found: dict[str, set[str]] = {channel: set() for channel in channels}
     caps = [cap for cap in caps if cap.channel is None or cap.channel in found]
     windows = [Window(now - timedelta(days=cap.days), cap.channel) for cap in caps]
-    sent = counts(connection, windows, now, customers, but_occurrence=but_occurrence, with_planned=with_planned)
+    sent = counts(
+        connection, windows, now, customers,
+        but_occurrence=but_occurrence, but_run=but_run, with_planned=with_planned,
+    )  # fmt: skip
     for cap, counted in zip(caps, sent, strict=True):
         reached = {customer for customer, n in counted.items() if n >= cap.most}
         for channel in found if cap.channel is None else [cap.channel]:
@@ -54,11 +58,13 @@ def counts(
     customers: Collection[str] | None = None,
     *,
     but_occurrence: int | None = None,
+    but_run: int | None = None,
     with_planned: bool = True,
 ) -> list[Counter[str]]:
     """For each window, messages per customer that left by `until`, and by default those planned by then that wait.
 
     `but_occurrence` leaves one occurrence out: a message doesn't stand in its own way, nor in its next version's.
+    `but_run` leaves out one run's messages to the `customers`, of which none has left.
     """
     if not windows:
         return []
@@ -87,6 +93,8 @@ def counts(
     )
     if customers is not None:
         theirs = sa.select(decisions.c.seq).where(among(connection, decisions.c.customer_id, customers))
+        if but_run is not None:
+            theirs = theirs.where(decisions.c.run_id != but_run)
         rows = rows.where(m.seq.in_(theirs))
     if but_occurrence is not None:
         rows = rows.where(r.occurrence_id != but_occurrence)

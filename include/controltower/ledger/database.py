@@ -180,6 +180,9 @@ def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iter
     if connection.dialect.name == "sqlite":
         given = sa.func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
         return column.in_(sa.select(given.c.value))
+    if isinstance(column.type, sa.String):  # a driver's array of texts costs more than the rest of a look-up
+        texts = sa.select(sa.func.json_array_elements_text(sa.bindparam(None, list(values), type_=sa.JSON)))
+        return column == sa.any_(sa.func.array(texts.scalar_subquery(), type_=ARRAY(sa.String)))
     return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
 
 

@@ -55,6 +55,12 @@ def load_new(connection: sa.Connection, table: sa.Table, columns: Sequence[str],
     connection.exec_driver_sql(insert)
 
 
+def loaded(connection: sa.Connection, *tables: sa.Table) -> None:
+    """Let PostgreSQL know what many new rows are like: until then it would guess, and look them up the slow way."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"ANALYZE {', '.join(table.name for table in tables)}")
+
+
 def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
     """Rows by the `size`, as itertools.batched of Python 3.12."""
     given = iter(rows)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from controltower.ledger import holds, work
 from controltower.ledger.database import Epoch, among
-from controltower.ledger.insert import batched, insert_new, load, load_new
+from controltower.ledger.insert import batched, insert_new, load, load_new, loaded
 from controltower.ledger.tables import (
     arms,
     batches,
@@ -28,6 +28,7 @@ from controltower.ledger.tables import (
 )
 
 BATCH_SIZE = 1000
+_MANY = 10_000  # rows of which the database should take note
 STEP = 1  # the first and only one, until there are journeys
 _NUMBERING_LOCK = 0x736571
 
@@ -204,6 +205,8 @@ def freeze(
             if d.outcome == "message" and d.subject_id not in assigned
         ),
     )
+    if len(plan) >= _MANY:
+        loaded(connection, decisions, messages, batches)
     return int(run_id)
 
 

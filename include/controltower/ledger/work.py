@@ -150,11 +150,11 @@ def read(connection: sa.Connection, batch_id: int) -> Batch:
 def _untouched(connection: sa.Connection, head: Any) -> Batch:
     """A batch of which nothing was ever tried, by its row."""
     m = messages.c
-    columns = (m.seq, m.message_id, m.subject_id, m.customer_id)
+    columns = (m.seq, sa.cast(m.message_id, sa.String), m.subject_id, m.customer_id)  # a UUID object costs more
     rows = connection.execute(sa.select(*columns).where(m.batch_id == head.batch_id).order_by(m.seq)).all()
     return Batch(
         head.batch_id, head.run_id, head.channel, head.variant, head.due_at, head.expires_at, head.first_seq,
-        head.attempts, tuple([Message(*row) for row in rows]), {}, (),
+        head.attempts, tuple([Message(seq, text and text.replace("-", ""), *who) for seq, text, *who in rows]), {}, (),
     )  # fmt: skip
 
 
