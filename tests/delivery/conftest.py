@@ -16,7 +16,7 @@ from controltower.delivery.dispatch import Dispatcher, Report
 from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.ledger import reports
 from controltower.ledger.database import begin
-from controltower.ledger.tables import batches
+from controltower.ledger.tables import batches, providers
 from controltower.sandbox import credentials
 from controltower.settings import Settings
 from support import small_shop
@@ -75,6 +75,7 @@ class Desk:
         """Let the database's clock have passed every pause."""
         with begin(self.settings) as ledger:
             ledger.execute(sa.update(batches).values(not_before=0.0))
+            ledger.execute(sa.update(providers).values(paused_until=0.0).where(providers.c.refused.is_(None)))
 
 
 def write_shop(conf: Settings) -> None:
