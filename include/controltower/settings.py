@@ -203,6 +203,9 @@ class Shop(BaseModel):
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
+    def rules_of(self, provider: str) -> ProviderRules:
+        return self.providers.get(provider) or ProviderRules()
+
     def made_up(self, language: str) -> list[str]:
         """What is `simulated`, in a language where it is written in it, else in English, else as it is."""
         return [

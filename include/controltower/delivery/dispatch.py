@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from controltower.delivery.limits import Limits, Wanted
 from controltower.delivery.people import People
 from controltower.delivery.policy import unfit_to_send
 from controltower.delivery.providers.base import REFUSED_TOGETHER, Envelope, Outgoing, Parcel, Provider, Result
-from controltower.delivery.providers.registry import CHANNELS, check_rules, name_of, provider_of
+from controltower.delivery.providers.registry import CHANNELS, name_of, provider_of
 from controltower.errors import BadSettings, BadSpec, ProviderDown
 from controltower.ledger import providers, reports, runs, suppressions, work
 from controltower.ledger.database import begin, reading
@@ -67,15 +68,15 @@ class Work:
     limits: Limits | None  # of the provider
     refusals: int = 0  # in a row
     wait: float = 0.0  # seconds until what must be sent again may be
+    room_in: float = 0.0  # seconds until the provider's rate leaves room for more
     taken: dict[int, Wanted] = field(default_factory=dict)  # by seq: what may leave by the limits, and hasn't yet
 
 
 class Stop(Exception):
-    """This batch can't go on now; `retry_in` seconds later it may."""
+    """This batch can't go on now; `retry_in` seconds later it may. `room_in`: nor can its channel, for so long."""
 
-    def __init__(self, retry_in: float) -> None:
-        super().__init__()
-        self.retry_in = retry_in
+    def __init__(self, retry_in: float, room_in: float = 0.0) -> None:
+        self.retry_in, self.room_in = retry_in, room_in
 
 
 class Dispatcher:
@@ -90,11 +91,12 @@ class Dispatcher:
         self._providers: dict[str, Provider] = {}
         self._composers: dict[int, Composer] = {}
         self._gate = Gate(settings, shop)
-        self._back_at: dict[str, float] = {}  # by channel: when there is room for more, by the monotonic clock
+        self._back_at: dict[str, float] = {}  # by channel: when it can go on, by the monotonic clock
+        self._turns: list[float] = []  # when what waits for its domain can
+        self._sleep = time.sleep
         self._held_up: dict[int, int] = {}  # by batch: how many messages wait for the provider's rate
 
     def run(self, stay: float = 0.0) -> Report:
-        check_rules(self.shop)
         until = time.monotonic() + stay
         with ThreadPoolExecutor(_THREADS) as pool:
             self._pool = pool
@@ -127,15 +129,16 @@ class Dispatcher:
 
     def _is_open(self, channel: str) -> bool:
         paused = self._gate.standing(name_of(self.settings, channel)).waits
-        return not (paused or channel in self.report.trouble or time.monotonic() < self._back_at.get(channel, 0.0))
+        return not (paused or channel in self.report.trouble or channel in self._back_at)
 
     def _wait(self, until: float) -> bool:
         """Wait until there is room for more, if that is soon enough."""
-        now = time.monotonic()
-        later = [at for at in self._back_at.values() if at > now]
-        if not later or min(later) > until:
+        soonest = min((*self._back_at.values(), *self._turns), default=math.inf)
+        if soonest > until:
             return False
-        time.sleep(min(later) - now)
+        self._sleep(max(soonest - time.monotonic(), 0.0))
+        self._back_at = {channel: at for channel, at in self._back_at.items() if at > soonest}
+        self._turns = [at for at in self._turns if at > soonest]
         return True
 
     def _tell(self) -> None:
@@ -151,14 +154,16 @@ class Dispatcher:
 
     def _dispatch(self, batch: work.Batch, token: str) -> None:
         self.report.batches += 1
-        retry_in = 0.0
+        stopped = Stop(0.0)
         try:
             try:
                 self._work_on(batch, token)
             except Stop as stop:
-                retry_in = stop.retry_in
+                stopped = stop
             with begin(self.settings) as ledger:
-                done = work.release(ledger, batch, token, self._now(), retry_in=retry_in)
+                done = work.release(ledger, batch, token, self._now(), retry_in=stopped.retry_in)
+            if stopped.room_in:
+                self._back_at[batch.channel] = time.monotonic() + stopped.room_in
         except work.LeaseLost:
             log.warning("batch %d was taken over by another worker", batch.batch_id)
             return
@@ -197,8 +202,8 @@ class Dispatcher:
         finally:
             if limits and job.taken:
                 self._gate.give_back(provider.name, limits, job.taken.values())
-        if job.wait:
-            raise Stop(job.wait)
+        if job.wait or job.room_in:
+            raise Stop(max(job.wait, job.room_in), job.room_in)
 
     def _check(self, job: Work, some: Sequence[work.Message]) -> list[Checked]:
         """Ask the ledger once more; what may not leave gets its outcome or its new time here."""
@@ -229,13 +234,14 @@ class Dispatcher:
             return leaving
         channel, name = job.batch.channel, job.provider.name
         new = [self._gate.wanted(job.limits, m, c, channel) for m, c in leaving if m.seq not in job.taken]
+        if not new:
+            return leaving
         found = self._gate.take(name, job.limits, new, job.batch, job.token)
         job.taken |= {one.seq: one for one in found.allowed}
         self.report.deferred += Counter(domain_limit=sum(len(s) for _, s in found.later), warm_up=len(found.tomorrow))
         self._held_up[job.batch.batch_id] = len(found.waiting)
-        if found.waiting:
-            job.wait = max(job.wait, found.wait)
-            self._back_at[channel] = time.monotonic() + found.wait
+        job.room_in = max(job.room_in, found.wait)
+        self._turns += [time.monotonic() + wait for wait, _ in found.later]
         return [(m, c) for m, c in leaving if m.seq in job.taken]
 
     def _drop(self, batch: work.Batch, token: str, dropped: Sequence[tuple[int, str, str]]) -> None:
@@ -335,8 +341,7 @@ class Dispatcher:
             self.report.trouble[job.batch.channel] = f"{job.provider.name}: {results[-1].reason}"
             raise Stop(_pause(job.batch))
         if wait := self._gate.standing(job.provider.name).waits:
-            self._back_at[job.batch.channel] = time.monotonic() + wait
-            raise Stop(job.wait)
+            raise Stop(job.wait, wait)
 
     def _provider(self, channel: str) -> Provider:
         if channel not in self._providers:

@@ -12,19 +12,21 @@ from controltower import clock
 from controltower.delivery import circuit
 from controltower.delivery.limits import Allotment, Limits, Wanted, allot, returned
 from controltower.delivery.providers.base import UNAUTHORIZED, Provider, Result
+from controltower.delivery.providers.registry import check_rules
 from controltower.ledger import providers, suppressions, work
 from controltower.ledger.database import begin
 from controltower.ledger.providers import FOREVER, Standing
 from controltower.profiles.contacts import Contact
-from controltower.settings import ProviderRules, Settings, Shop
+from controltower.settings import Settings, Shop
 
 log = logging.getLogger(__name__)
 
 
 class Gate:
-    """Of one dispatcher; others have theirs, and the ledger holds them together."""
+    """Of one dispatcher; others have theirs, and the ledger holds them together. BadSettings for rules of nobody."""
 
     def __init__(self, settings: Settings, shop: Shop) -> None:
+        check_rules(shop)
         self._settings, self._shop = settings, shop
         self._key = settings.signing_key()
         self._standings: dict[str, Standing] = {}
@@ -49,8 +51,8 @@ class Gate:
         if not circuit.tells(results, self.standing(provider.name)):
             return
         before = providers.lock(ledger, provider.name)
-        after = circuit.after(before, results, messages, self._rules(provider.name))
-        if any(r.reason == UNAUTHORIZED for r in results):
+        after = circuit.after(before, results, messages, self._shop.rules_of(provider.name))
+        if before.waits < FOREVER and any(r.reason == UNAUTHORIZED for r in results):
             after = after._replace(refused=self._proof(provider))
         providers.write(ledger, after)
         self._standings[provider.name] = after
@@ -58,7 +60,7 @@ class Gate:
             log.warning("%s is paused for %.0f s: %s", provider.name, after.waits, after.why)
 
     def limits(self, name: str) -> Limits | None:
-        return Limits.of(self._rules(name), clock.today(self._settings, self._shop))
+        return Limits.of(self._shop.rules_of(name), clock.today(self._settings, self._shop))
 
     def wanted(self, limits: Limits, message: work.Message, contact: Contact, channel: str) -> Wanted:
         """What a message takes of the limits: a push as much as it has devices."""
@@ -74,12 +76,11 @@ class Gate:
     def take(self, name: str, limits: Limits, wanted: Collection[Wanted], batch: work.Batch, token: str) -> Allotment:
         """Take what may leave now of the limits; defer what waits for its domain or for tomorrow."""
         with begin(self._settings) as ledger:
-            used = providers.usage(ledger, name, self._day(), {"", *(one.bucket for one in wanted)})
-            found = allot(limits, wanted, used)
-            providers.take(ledger, name, self._day(), found.taken, found.buckets)
+            found = allot(limits, wanted, providers.usage(ledger, name, limits.day, limits.buckets(wanted)))
+            providers.take(ledger, name, limits.day, found.taken, found.buckets)
         if found.later or found.tomorrow:
-            now = clock.now(self._settings)
-            tomorrow = clock.start_of(clock.today(self._settings, self._shop) + timedelta(days=1), self._shop)
+            now, today = clock.now(self._settings), clock.today(self._settings, self._shop)
+            tomorrow = clock.start_of(today + timedelta(days=1), self._shop)
             with begin(self._settings) as ledger:
                 for wait, seqs in found.later:
                     work.defer(ledger, batch, token, seqs, now + timedelta(seconds=wait))
@@ -90,9 +91,8 @@ class Gate:
     def give_back(self, name: str, limits: Limits, unused: Collection[Wanted]) -> None:
         """Give back what was taken for messages that didn't leave."""
         with begin(self._settings) as ledger:
-            used = providers.usage(ledger, name, self._day(), {"", *(one.bucket for one in unused)})
-            rest = returned(limits, unused, used)
-            providers.take(ledger, name, self._day(), rest.taken, rest.buckets)
+            rest = returned(limits, unused, providers.usage(ledger, name, limits.day, limits.buckets(unused)))
+            providers.take(ledger, name, limits.day, rest.taken, rest.buckets)
 
     def told(self, name: str) -> str:
         """Why a provider is paused and what ends it, in one sentence."""
@@ -100,12 +100,6 @@ class Gate:
         if standing.waits == FOREVER:
             return f"{name} is paused until `controltower provider resume {name}`: {standing.why}"
         return f"{name} is paused for {standing.waits:.0f} s: {standing.why}"
-
-    def _rules(self, name: str) -> ProviderRules:
-        return self._shop.providers.get(name) or ProviderRules()
-
-    def _day(self) -> str:
-        return clock.today(self._settings, self._shop).isoformat()
 
     def _proof(self, provider: Provider) -> str:
         return suppressions.address_hash(self._key, provider.secret)

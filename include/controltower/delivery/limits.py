@@ -55,24 +55,6 @@ def warm_up(rules: ProviderRules, today: date) -> int | None:
     return rules.warm_up.days[day] if 0 <= day < len(rules.warm_up.days) else None
 
 
-class Limits(NamedTuple):
-    """What holds for a provider today."""
-
-    rates: Mapping[str, Rate]  # by domain
-    today: int | None
-
-    @classmethod
-    def of(cls, rules: ProviderRules, today: date) -> Limits | None:
-        """None where there are none."""
-        rates = {domain.lower(): Rate.of(text) for domain, text in rules.per_domain.items()}
-        rates |= {ALL: Rate.of(rules.rate)} if rules.rate else {}
-        most = warm_up(rules, today)
-        return cls(rates, most) if rates or most is not None else None
-
-    def of_domain(self, domain: str) -> Rate | None:
-        return self.rates.get(domain) or self.rates.get(EACH_OTHER) if domain else None
-
-
 class Wanted(NamedTuple):
     """A message that could leave: `n` calls or addresses; `bucket`: its domain's, by the name that is kept."""
 
@@ -80,6 +62,31 @@ class Wanted(NamedTuple):
     domain: str = ""
     bucket: str = ALL
     n: int = 1
+
+
+class Limits(NamedTuple):
+    """What holds for a provider today."""
+
+    rates: Mapping[str, Rate]  # by domain
+    today: int | None = None  # the most messages
+    day: str | None = None  # that this is for
+
+    @classmethod
+    def of(cls, rules: ProviderRules, today: date) -> Limits | None:
+        """None where there are none."""
+        rates = {domain.lower(): Rate.of(text) for domain, text in rules.per_domain.items()}
+        rates |= {ALL: Rate.of(rules.rate)} if rules.rate else {}
+        most = warm_up(rules, today)
+        if most is None:
+            return cls(rates) if rates else None
+        return cls(rates, most, today.isoformat())
+
+    def buckets(self, some: Iterable[Wanted]) -> set[str]:
+        """Those that messages take from, if any is kept."""
+        return {ALL, *(one.bucket for one in some)} if self.rates else set()
+
+    def of_domain(self, domain: str) -> Rate | None:
+        return self.rates.get(domain) or self.rates.get(EACH_OTHER) if domain else None
 
 
 @dataclass

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
-from controltower.ledger.database import Epoch
+from controltower.ledger.database import Epoch, among
 from controltower.ledger.insert import insert_new
 from controltower.ledger.tables import delivery_events, provider_rates, providers, requests
 
@@ -65,11 +66,15 @@ def standings(connection: sa.Connection) -> dict[str, Standing]:
 
 def lock(connection: sa.Connection, name: str) -> Standing:
     """A provider's standing, which nobody else changes until the transaction ends."""
-    mine = _standing.where(_p.name == name).with_for_update()
+    return Standing(*_locked(connection, name, _standing))
+
+
+def _locked(connection: sa.Connection, name: str, columns: sa.Select[Any]) -> sa.Row[Any]:
+    mine = columns.where(_p.name == name).with_for_update()
     if (row := connection.execute(mine).one_or_none()) is None:
         insert_new(connection, providers, [{"name": name}])
         row = connection.execute(mine).one()
-    return Standing(*row)
+    return row
 
 
 def write(connection: sa.Connection, standing: Standing) -> None:
@@ -80,9 +85,9 @@ def write(connection: sa.Connection, standing: Standing) -> None:
     connection.execute(change.values(paused_until=until, **kept))
 
 
-def is_paused(name: str) -> sa.ScalarSelect[bool]:
-    """Whether a provider is paused, within a statement; null where it has no row."""
-    return sa.select(_p.paused_until > Epoch()).where(_p.name == name).scalar_subquery()
+def is_paused(name: str) -> sa.Label[bool]:
+    """Whether a provider is paused, as a column `is_paused`; null where it has no row."""
+    return sa.select(_p.paused_until > Epoch()).where(_p.name == name).scalar_subquery().label("is_paused")
 
 
 def resume(connection: sa.Connection, name: str, by: str, now: datetime) -> Standing:
@@ -93,30 +98,28 @@ def resume(connection: sa.Connection, name: str, by: str, now: datetime) -> Stan
     return before
 
 
-def usage(connection: sa.Connection, name: str, day: str, domains: Collection[str]) -> Usage:
+def usage(connection: sa.Connection, name: str, day: str | None, domains: Collection[str]) -> Usage:
     """What was taken; nobody else takes any until the transaction ends."""
-    lock(connection, name)
+    row = _locked(connection, name, sa.select(Epoch().label("now"), _p.day, _p.taken))
     r = provider_rates.c
-    row = connection.execute(sa.select(Epoch(), _p.day, _p.taken).where(_p.name == name)).one()
-    rows = sa.select(r.domain, r.spent_until, r.queued_until).where(r.provider == name, r.domain.in_(domains))
-    taken = {domain: Bucket(*times) for domain, *times in connection.execute(rows)} if domains else {}
-    return Usage(row[0], row.taken if row.day == day else 0, taken)
+    found = sa.select(r.domain, r.spent_until, r.queued_until).where(
+        r.provider == name, among(connection, r.domain, domains)
+    )
+    buckets = {domain: Bucket(*times) for domain, *times in connection.execute(found)} if domains else {}
+    return Usage(row.now, row.taken if day and row.day == day else 0, buckets)
 
 
-def take(connection: sa.Connection, name: str, day: str, taken: int, buckets: Mapping[str, Bucket]) -> None:
-    """Keep what was taken altogether, after `usage` in the same transaction."""
-    connection.execute(sa.update(providers).where(_p.name == name).values(day=day, taken=taken))
+def take(connection: sa.Connection, name: str, day: str | None, taken: int, buckets: Mapping[str, Bucket]) -> None:
+    """Keep what was taken altogether, after `usage` in the same transaction; without a day only of the rates."""
+    if day:
+        connection.execute(sa.update(providers).where(_p.name == name).values(day=day, taken=taken))
     if buckets:
-        insert_new(
-            connection,
-            provider_rates,
-            [{"provider": name, "domain": domain, "spent_until": 0.0} for domain in buckets],
-        )
-        r = provider_rates.c
-        change = sa.update(provider_rates).where(r.provider == name, r.domain == sa.bindparam("d"))
+        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+        new = dialect.insert(provider_rates)
+        kept = {column: new.excluded[column] for column in Bucket._fields}
         connection.execute(
-            change.values(spent_until=sa.bindparam("s"), queued_until=sa.bindparam("q")),
-            [{"d": domain, "s": b.spent_until, "q": b.queued_until} for domain, b in buckets.items()],
+            new.on_conflict_do_update(index_elements=["provider", "domain"], set_=kept),
+            [{"provider": name, "domain": domain, **bucket._asdict()} for domain, bucket in buckets.items()],
         )
 
 

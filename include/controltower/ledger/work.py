@@ -178,8 +178,8 @@ def refreshed(connection: sa.Connection, batch: Batch) -> Batch:
 def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -> tuple[Batch, str] | None:
     """Take the batch that is due longest and that nobody holds: it and the lease's token; None if there is none.
 
-    What an earlier worker left open in it becomes `unknown`. Batches of other channels, and of a run that is held back
-    (holds.py), are left alone until they are too late: then they are taken, so that their messages end.
+    What an earlier worker left open in it becomes `unknown`. Other channels' batches, and those of a run that is held
+    back (holds.py), are left alone until they are too late: then they are taken, so that their messages end.
     """
     b, r, o = batches.c, campaign_runs.c, occurrences.c
     may_leave = sa.or_(holds.HELD.is_(None), r.state != "planned")
@@ -255,11 +255,11 @@ def open_requests(
     paused = connection.execute(
         sa.select(o.paused).where(o.occurrence_id == occurrence_id).with_for_update(read=True)
     ).scalar_one()
-    rests = providers.is_paused(provider).label("rests")
-    run = connection.execute(sa.select(r.state, r.hold, rests).where(r.run_id == batch.run_id)).one()  # as by the lock
+    standing = sa.select(r.state, r.hold, providers.is_paused(provider)).where(r.run_id == batch.run_id)
+    run = connection.execute(standing).one()  # as it is by the lock
     if paused or run.hold or run.state != "planned":
         raise RunHeld(f"run {batch.run_id}")
-    if run.rests:
+    if run.is_paused:
         raise providers.Paused(provider)
     _hold(connection, batch.batch_id, token)
     rows = [
@@ -269,10 +269,8 @@ def open_requests(
         }
         for seqs, device in sends
     ]  # fmt: skip
-    inserted = connection.execute(
-        sa.insert(requests).returning(requests.c.request_id, sort_by_parameter_order=True), rows
-    )
-    return [int(i) for i in inserted.scalars()]
+    new = sa.insert(requests).returning(requests.c.request_id, sort_by_parameter_order=True)
+    return [int(i) for i in connection.execute(new, rows).scalars()]
 
 
 def close_requests(
