@@ -7,6 +7,7 @@ period sees more than N, wherever it begins. What is kept of a bucket is when it
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -105,37 +106,38 @@ class Allotment:
 def allot(limits: Limits, wanted: Iterable[Wanted], usage: Usage) -> Allotment:
     """Allot what is left, in the messages' order. Each needs room in its domain's bucket and in the provider's."""
     found, now = Allotment(taken=usage.taken), usage.now
+    of_all, most = limits.rates.get(ALL), math.inf if limits.today is None else limits.today
+    rates: dict[str, Rate] = {}  # of the buckets come across
+    room: dict[str, int] = {}
     late: dict[str, list[Wanted]] = {}
 
-    def has_room(bucket: str, rate: Rate | None, n: int) -> bool:
-        kept = found.buckets.get(bucket) or usage.buckets.get(bucket, Bucket())
-        return rate is None or rate.room(kept, now) >= min(n, rate.burst)
+    def fits(bucket: str, rate: Rate | None, n: int) -> bool:
+        if rate is None:
+            return True
+        if bucket not in room:
+            rates[bucket], room[bucket] = rate, rate.room(usage.buckets.get(bucket, Bucket()), now)
+        return room[bucket] >= min(n, rate.burst)
 
-    def put(bucket: str, rate: Rate | None, n: int) -> None:
-        if rate:
-            kept = found.buckets.get(bucket) or usage.buckets.get(bucket, Bucket())
-            found.buckets[bucket] = rate.taken(kept, now, n)
-
+    spent: Counter[str] = Counter()
     for one in wanted:
-        of_all, own = limits.rates.get(ALL), limits.of_domain(one.domain)
-        if not has_room(one.bucket, own, one.n):
+        if one.domain and not fits(one.bucket, limits.of_domain(one.domain), one.n):
             late.setdefault(one.bucket, []).append(one)
-        elif limits.today is not None and found.taken + one.n > limits.today:
+        elif found.taken + one.n > most:
             found.tomorrow.append(one.seq)
-        elif not has_room(ALL, of_all, one.n):
+        elif not fits(ALL, of_all, one.n):
             found.waiting.append(one.seq)
         else:
             found.allowed.append(one)
             found.taken += one.n
-            put(ALL, of_all, one.n)
-            put(one.bucket, own, one.n)
-    if found.waiting:
-        kept = found.buckets.get(ALL) or usage.buckets[ALL]
-        found.wait = limits.rates[ALL].wait(kept, now, len(found.waiting))
+            for bucket in {ALL, one.bucket} & room.keys():
+                room[bucket] -= one.n
+                spent[bucket] += one.n
+    for bucket, n in spent.items():
+        found.buckets[bucket] = rates[bucket].taken(usage.buckets.get(bucket, Bucket()), now, n)
+    if of_all and found.waiting:
+        found.wait = of_all.wait(found.buckets.get(ALL) or usage.buckets[ALL], now, len(found.waiting))
     for bucket, some in late.items():
-        own = limits.of_domain(some[0].domain)
-        assert own is not None  # else there was room
-        _queue(found, own, bucket, some, found.buckets.get(bucket) or usage.buckets[bucket], now)
+        _queue(found, rates[bucket], bucket, some, found.buckets.get(bucket) or usage.buckets[bucket], now)
     return found
 
 
