@@ -23,6 +23,7 @@ from support import small_shop
 from support.sandbox import Running, open_sandbox
 
 NOW = datetime.fromisoformat("2026-06-15T12:00+09:00")
+AT_ONCE = 16  # calls that SendGrid gets together
 CUSTOMERS = [f"c{n}" for n in range(24)]
 
 
@@ -104,8 +105,9 @@ def inbox(open_inbox: Running) -> Running:
 
 @pytest.fixture
 def desk(batching_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A desk on each database, whose mails go out one in a request: a fault then meets one message."""
+    """A desk on each database, whose mails go out one in a request, some at a time: a fault then meets one message."""
     monkeypatch.setattr(SendGrid, "splits", False)
+    monkeypatch.setattr(SendGrid, "at_once", AT_ONCE)
     return batching_desk
 
 

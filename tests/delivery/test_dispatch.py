@@ -21,10 +21,9 @@ from controltower.errors import ProviderDown
 from controltower.ledger import consents, plans, runs, suppressions, tables, work
 from controltower.ledger.database import begin
 
-from .conftest import CUSTOMERS, NOW, Desk
+from .conftest import AT_ONCE, CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
-AT_ONCE = 16  # calls that SendGrid gets together
 HOUR = timedelta(hours=1)
 
 

@@ -19,10 +19,9 @@ from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import providers, tables, webhooks
 from controltower.ledger.database import begin, reading
 
-from .conftest import CUSTOMERS, NOW, Desk
+from .conftest import AT_ONCE, CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
-AT_ONCE = 16  # calls that SendGrid gets together
 HOUR = timedelta(hours=1)
 BURST = 10  # of a rate of 100; by the day, so that none comes back while a test runs
 
