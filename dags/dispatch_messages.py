@@ -3,8 +3,9 @@
 The ledger says what is due; consent, suppressions and caps are checked again before each call. A run that was killed is
 safe to clear or to leave: the next one takes over; calls whose answer was lost are `unknown` and aren't sent twice.
 
-**If it fails**, the log names the provider. Messages wait and go out with the next run that succeeds; what became too
-late is recorded with its reason. To stop all sending at once, pause this DAG.
+**If it fails**, the log names the provider, and says whether `controltower provider resume` is needed
+(docs/operations.md). Messages wait and go out with the next run that succeeds; what became too late is recorded with
+its reason. To stop all sending at once, pause this DAG.
 """
 
 from datetime import timedelta
@@ -24,7 +25,7 @@ from controltower.jobs import dispatch
 def dispatch_messages() -> None:
     @task(pool="providers", retries=0, execution_timeout=timedelta(minutes=30))  # the next run is the retry
     def send() -> dict:
-        return run(dispatch.dispatch_messages)
+        return run(dispatch.dispatch_messages, stay=240)  # for limits and short pauses; the next run is at 300
 
     send()
 

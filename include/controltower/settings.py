@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 from contextlib import suppress
-from datetime import datetime, time
+from datetime import date, datetime, time
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -111,6 +111,35 @@ class QuietHours(BaseModel):
         return local >= self.start or local < self.end
 
 
+Rate = Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(minute|hour|day)$")]  # messages
+
+
+class WarmUp(BaseModel):
+    """At most so many messages on each of the days from `start` on, as many as there are; any number later."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: date
+    days: list[Annotated[int, Field(ge=1)]] = Field(default=[50 * 2**n for n in range(15)], min_length=1)
+
+
+class ProviderRules(BaseModel):
+    """How much leaves through a provider, and when nothing does for a while; times in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate: Rate | None = None
+    per_domain: dict[str, Rate] = Field(default={}, description="by the recipients' domain; `*`: each other one")
+    warm_up: WarmUp | None = None
+    failures: int = Field(default=5, ge=1, description="so many calls in a row that fail pause it")
+    pause: float = Field(default=60, ge=0, description="the first pause; each one in a row is twice as long")
+    longest_pause: float = Field(default=3600, ge=0, description="also of what the provider asks for")
+    pause_after_unknown: float = Field(default=60, ge=0, description="after an answer that was lost")
+    complaints: float = Field(default=0.003, gt=0, le=1, description="a larger share pauses it until it is resumed")
+    complaints_days: int = Field(default=7, ge=1, description="within so many days")
+    complaints_of: int = Field(default=1000, ge=1, description="messages, fewer say nothing")
+
+
 class Shop(BaseModel):
     """The shop's own file, `shop.yaml` in the home."""
 
@@ -139,6 +168,7 @@ class Shop(BaseModel):
         default=Utm(), description="the UTM parameters of links to the shop; false: none are added"
     )
     sendgrid: SendGridOptions = SendGridOptions()
+    providers: dict[str, ProviderRules] = Field(default={}, description="by the provider's name")
     quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")
     grace_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default=GRACE_HOURS, description="by channel: how long a message is waited for whose answer was lost"
@@ -172,6 +202,9 @@ class Shop(BaseModel):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    def rules_of(self, provider: str) -> ProviderRules:
+        return self.providers.get(provider) or ProviderRules()
 
     def made_up(self, language: str) -> list[str]:
         """What is `simulated`, in a language where it is written in it, else in English, else as it is."""

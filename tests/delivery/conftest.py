@@ -16,13 +16,14 @@ from controltower.delivery.dispatch import Dispatcher, Report
 from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.ledger import reports
 from controltower.ledger.database import begin
-from controltower.ledger.tables import batches
+from controltower.ledger.tables import batches, providers
 from controltower.sandbox import credentials
 from controltower.settings import Settings
 from support import small_shop
 from support.sandbox import Running, open_sandbox
 
 NOW = datetime.fromisoformat("2026-06-15T12:00+09:00")
+AT_ONCE = 16  # calls that SendGrid gets together
 CUSTOMERS = [f"c{n}" for n in range(24)]
 
 
@@ -75,6 +76,7 @@ class Desk:
         """Let the database's clock have passed every pause."""
         with begin(self.settings) as ledger:
             ledger.execute(sa.update(batches).values(not_before=0.0))
+            ledger.execute(sa.update(providers).values(paused_until=0.0).where(providers.c.refused.is_(None)))
 
 
 def write_shop(conf: Settings) -> None:
@@ -103,8 +105,9 @@ def inbox(open_inbox: Running) -> Running:
 
 @pytest.fixture
 def desk(batching_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A desk on each database, whose mails go out one in a request: a fault then meets one message."""
+    """A desk on each database, whose mails go out one in a request, some at a time: a fault then meets one message."""
     monkeypatch.setattr(SendGrid, "splits", False)
+    monkeypatch.setattr(SendGrid, "at_once", AT_ONCE)
     return batching_desk
 
 

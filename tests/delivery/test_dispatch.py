@@ -21,10 +21,9 @@ from controltower.errors import ProviderDown
 from controltower.ledger import consents, plans, runs, suppressions, tables, work
 from controltower.ledger.database import begin
 
-from .conftest import CUSTOMERS, NOW, Desk
+from .conftest import AT_ONCE, CUSTOMERS, NOW, Desk
 
 N = len(CUSTOMERS)
-AT_ONCE = 16  # calls that SendGrid gets together
 HOUR = timedelta(hours=1)
 
 
@@ -134,7 +133,7 @@ def test_a_provider_that_is_busy_gets_the_rest_later(desk: Desk, channel: str, k
 
 def test_what_must_be_sent_again_waits_although_the_rest_left(desk: Desk) -> None:
     desk.plan()
-    desk.fault("429", count=3, seconds=30)
+    desk.fault("503", count=3)
     report = desk.dispatch()
     assert (report.requests, report.trouble) == ({"sent": N - 3, "retry": 3}, {})
     assert desk.dispatch().batches == 0

@@ -18,7 +18,7 @@ from controltower.jobs.control import pause_campaign, resume_campaign
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import consents, database, reports
 from controltower.ledger.database import begin, reading
-from controltower.ledger.tables import batches, messages, outcomes
+from controltower.ledger.tables import batches, messages, outcomes, providers
 from controltower.sandbox import webhook
 from controltower.settings import Settings
 from support import webhooks
@@ -121,6 +121,7 @@ def _let_time_pass(conf: Settings) -> None:
     """By the database's clock every pause is over, and the lease of whoever is gone has run out."""
     with begin(conf) as ledger:
         ledger.execute(sa.update(batches).values(not_before=0.0))
+        ledger.execute(sa.update(providers).values(paused_until=0.0))
         ledger.execute(sa.update(batches).where(batches.c.lease_token.is_not(None)).values(lease_until=0.0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -24,6 +25,7 @@ NOW = datetime.fromisoformat("2026-06-15T12:00+09:00")
 MAILS, PUSHES = 130, 90
 CUSTOMERS = [f"c{n}" for n in range(MAILS)]
 BATCH = 40  # messages: so that a schedule has several
+_NO_PAUSES = {"pause": 0, "longest_pause": 0, "pause_after_unknown": 0}  # else one fault would hide the others
 _KEY = "a secret that every copy of the home shares"
 
 
@@ -112,6 +114,8 @@ def world(folder: Path, database_kind: str) -> Iterator[World]:
         with patch.dict(os.environ, values), patch.object(plans, "BATCH_SIZE", BATCH):
             conf = settings.load()
             small_shop.write_shop(conf, CUSTOMERS, NOW)
+            with conf.shop_file.open("a") as shop:
+                shop.write(f"providers: {json.dumps({'sendgrid': _NO_PAUSES, 'fcm': _NO_PAUSES})}\n")
             clock.set_clock(conf, NOW, speed=0)
             small_shop.plan(conf, CUSTOMERS, NOW)
             yesterday = NOW - timedelta(hours=19)  # another occurrence

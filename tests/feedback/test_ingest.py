@@ -21,7 +21,8 @@ from .conftest import LOST, NOW, PostBox, address
 
 NOTHING = {
     "bodies": 0, "events": 0, "duplicates": 0, "unknown_message": 0, "unknown_event": 0, "broken": {}, "suppressed": {},
-    "unsubscribed": 0, "confirmed": 0, "twice": 0, "emptied": 0, "as_of": NOW.isoformat(),
+    "unsubscribed": 0, "confirmed": 0, "twice": 0, "emptied": 0, "complained": {}, "paused": [],
+    "as_of": NOW.isoformat(),
 }  # fmt: skip
 
 

@@ -70,11 +70,13 @@ def recommend(
         write_table(table, out)
 
 
-def dispatch() -> None:
+def dispatch(
+    stay: Annotated[float, typer.Option(help="wait up to so many seconds for limits and short pauses")] = 0.0,
+) -> None:
     """Send every message that is due."""
     from controltower.jobs.dispatch import dispatch_messages
 
-    show(dispatch_messages())
+    show(dispatch_messages(stay))
 
 
 def feedback() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +19,15 @@ from controltower.campaigns.composing import Composer
 from controltower.content.splitting import SplitEmail
 from controltower.data.lake import Reading
 from controltower.delivery import last_check
+from controltower.delivery.circuit import MOST, at_once
+from controltower.delivery.gate import Gate
+from controltower.delivery.limits import Limits, Wanted
 from controltower.delivery.people import People
 from controltower.delivery.policy import unfit_to_send
-from controltower.delivery.providers.base import Envelope, Outgoing, Parcel, Provider, Result
-from controltower.delivery.providers.registry import CHANNELS, provider_of
+from controltower.delivery.providers.base import REFUSED_TOGETHER, Envelope, Outgoing, Parcel, Provider, Result
+from controltower.delivery.providers.registry import CHANNELS, name_of, provider_of
 from controltower.errors import BadSettings, BadSpec, ProviderDown
-from controltower.ledger import runs, suppressions, work
+from controltower.ledger import providers, reports, runs, suppressions, work
 from controltower.ledger.database import begin, reading
 from controltower.profiles.contacts import Contact
 from controltower.settings import Settings, Shop
@@ -31,13 +35,13 @@ from controltower.settings import Settings, Shop
 log = logging.getLogger(__name__)
 
 _FRESH = 2.0  # seconds: what leaves later than this after its last check is checked again
-_MOST = 1000  # messages a request
-_PAUSE = 30.0  # seconds before a provider in trouble is tried again, doubled with each attempt
+_PAUSE = 30.0  # seconds before a message is tried again that a provider didn't take, doubled with each time
 _LONGEST_PAUSE = 3600.0
 _THREADS = 64  # at most so many calls under way
 _REFUSALS = 8  # refused messages in a row are our fault rather than the messages'
 
-Leaving = deque[tuple[work.Message, Contact]]
+Checked = tuple[work.Message, Contact]  # one that may leave
+Leaving = deque[Checked]
 
 
 @dataclass
@@ -61,20 +65,22 @@ class Work:
     provider: Provider
     who: Mapping[str, Contact]
     chosen: Mapping[str, Mapping[str, Any]]
+    limits: Limits | None  # of the provider
     refusals: int = 0  # in a row
     wait: float = 0.0  # seconds until what must be sent again may be
+    room_in: float = 0.0  # seconds until the provider's rate leaves room for more
+    taken: dict[int, Wanted] = field(default_factory=dict)  # by seq: what may leave by the limits, and hasn't yet
 
 
 class Stop(Exception):
-    """This batch can't go on now; `retry_in` seconds later it may."""
+    """This batch can't go on now; `retry_in` seconds later it may. `room_in`: nor can its channel, for so long."""
 
-    def __init__(self, retry_in: float) -> None:
-        super().__init__()
-        self.retry_in = retry_in
+    def __init__(self, retry_in: float, room_in: float = 0.0) -> None:
+        self.retry_in, self.room_in = retry_in, room_in
 
 
 class Dispatcher:
-    """Sends what is due until nothing is, or each channel is in trouble."""
+    """Sends what is due until nothing is, or each channel is in trouble. It waits up to `stay` seconds for limits."""
 
     def __init__(self, settings: Settings, shop: Shop, lake: Reading) -> None:
         self.settings = settings
@@ -84,33 +90,80 @@ class Dispatcher:
         self._people = People(settings, shop, lake)
         self._providers: dict[str, Provider] = {}
         self._composers: dict[int, Composer] = {}
+        self._gate = Gate(settings, shop)
+        self._back_at: dict[str, float] = {}  # by channel: when it can go on, by the monotonic clock
+        self._turns: list[float] = []  # when what waits for its domain can
+        self._sleep = time.sleep
+        self._held_up: dict[int, int] = {}  # by batch: how many messages wait for the provider's rate
 
-    def run(self) -> Report:
+    def run(self, stay: float = 0.0) -> Report:
+        until = time.monotonic() + stay
         with ThreadPoolExecutor(_THREADS) as pool:
             self._pool = pool
             try:
-                while claimed := self._claim():
-                    self._dispatch(*claimed)
+                self._reopen()
+                while True:
+                    if claimed := self._claim():
+                        self._dispatch(*claimed)
+                    elif not self._wait(until):
+                        break
             finally:
                 for provider in self._providers.values():
                     provider.close()
+        self._tell()
         return self.report
 
+    def _reopen(self) -> None:
+        """Call providers again that refused our credentials, where those are others now."""
+        with reading(self.settings) as ledger:
+            self._gate.look(ledger)
+        for channel in CHANNELS:
+            if self._gate.standing(name_of(self.settings, channel)).refused:
+                with suppress(BadSettings):
+                    self._gate.reopen(self._provider(channel), self._now())
+
     def _claim(self) -> tuple[work.Batch, str] | None:
-        channels = [c for c in CHANNELS if c not in self.report.trouble]
         with begin(self.settings) as ledger:
-            return work.claim(ledger, self._now(), channels) if channels else None
+            self._gate.look(ledger)
+            return work.claim(ledger, self._now(), [c for c in CHANNELS if self._is_open(c)])
+
+    def _is_open(self, channel: str) -> bool:
+        paused = self._gate.standing(name_of(self.settings, channel)).waits
+        return not (paused or channel in self.report.trouble or channel in self._back_at)
+
+    def _wait(self, until: float) -> bool:
+        """Wait until there is room for more, if that is soon enough."""
+        soonest = min((*self._back_at.values(), *self._turns), default=math.inf)
+        if soonest > until:
+            return False
+        self._sleep(max(soonest - time.monotonic(), 0.0))
+        self._back_at = {channel: at for channel, at in self._back_at.items() if at > soonest}
+        self._turns = [at for at in self._turns if at > soonest]
+        return True
+
+    def _tell(self) -> None:
+        """Report what is still held up: by limits of ours, which is no trouble, or since a provider is paused."""
+        if held_up := sum(self._held_up.values()):
+            self.report.deferred["rate_limit"] = held_up
+        with reading(self.settings) as ledger:
+            self._gate.look(ledger)
+            for channel in CHANNELS:
+                name = name_of(self.settings, channel)
+                if self._gate.standing(name).waits and reports.is_waiting(ledger, channel, self._now()):
+                    self.report.trouble.setdefault(channel, self._gate.told(name))
 
     def _dispatch(self, batch: work.Batch, token: str) -> None:
         self.report.batches += 1
-        retry_in = 0.0
+        stopped = Stop(0.0)
         try:
             try:
                 self._work_on(batch, token)
             except Stop as stop:
-                retry_in = stop.retry_in
+                stopped = stop
             with begin(self.settings) as ledger:
-                done = work.release(ledger, batch, token, self._now(), retry_in=retry_in)
+                done = work.release(ledger, batch, token, self._now(), retry_in=stopped.retry_in)
+            if stopped.room_in:
+                self._back_at[batch.channel] = time.monotonic() + stopped.room_in
         except work.LeaseLost:
             log.warning("batch %d was taken over by another worker", batch.batch_id)
             return
@@ -136,18 +189,23 @@ class Dispatcher:
         except BadSpec as e:
             self.report.trouble[f"run {batch.run_id}"] = str(e)
             raise Stop(_LONGEST_PAUSE) from None
-        job = Work(batch, token, composer, provider, *self._people.fetch(batch))
+        limits = self._gate.limits(provider.name)
+        job = Work(batch, token, composer, provider, *self._people.fetch(batch), limits)
         unchecked = batch.unsettled
-        while unchecked:
-            leaving: Leaving = deque(self._check(job, unchecked))
-            checked_at = time.monotonic()
-            while leaving and time.monotonic() - checked_at < _FRESH:
-                self._send(job, self._compose(job, leaving), _MOST)
-            unchecked = [message for message, _ in leaving]
-        if job.wait:
-            raise Stop(job.wait)
+        try:
+            while unchecked:
+                leaving: Leaving = deque(self._within_limits(job, self._check(job, unchecked)))
+                checked_at = time.monotonic()
+                while leaving and time.monotonic() - checked_at < _FRESH:
+                    self._send(job, self._compose(job, leaving), MOST)
+                unchecked = [message for message, _ in leaving]
+        finally:
+            if limits and job.taken:
+                self._gate.give_back(provider.name, limits, job.taken.values())
+        if job.wait or job.room_in:
+            raise Stop(max(job.wait, job.room_in), job.room_in)
 
-    def _check(self, job: Work, some: Sequence[work.Message]) -> list[tuple[work.Message, Contact]]:
+    def _check(self, job: Work, some: Sequence[work.Message]) -> list[Checked]:
         """Ask the ledger once more; what may not leave gets its outcome or its new time here."""
         now, spec, batch = self._now(), job.composer.spec, job.batch
         who = {m.customer_id: job.who[m.customer_id] for m in some if m.customer_id in job.who}
@@ -168,6 +226,24 @@ class Dispatcher:
                     work.defer(ledger, batch, job.token, seqs, until)
         return found.may_leave
 
+    def _within_limits(self, job: Work, leaving: list[Checked]) -> list[Checked]:
+        """Those that may leave by the provider's limits. The others wait: with their batch for the provider's rate, in
+        batches of their own for their domain's turn, or for tomorrow.
+        """
+        if job.limits is None:
+            return leaving
+        channel, name = job.batch.channel, job.provider.name
+        new = [self._gate.wanted(job.limits, m, c, channel) for m, c in leaving if m.seq not in job.taken]
+        if not new:
+            return leaving
+        found = self._gate.take(name, job.limits, new, job.batch, job.token)
+        job.taken |= {one.seq: one for one in found.allowed}
+        self.report.deferred += Counter(domain_limit=sum(len(s) for _, s in found.later), warm_up=len(found.tomorrow))
+        self._held_up[job.batch.batch_id] = len(found.waiting)
+        job.room_in = max(job.room_in, found.wait)
+        self._turns += [time.monotonic() + wait for wait, _ in found.later]
+        return [(m, c) for m, c in leaving if m.seq in job.taken]
+
     def _drop(self, batch: work.Batch, token: str, dropped: Sequence[tuple[int, str, str]]) -> None:
         self.report.refused.update(reason for _, _, reason in dropped)
         with begin(self.settings) as ledger:
@@ -177,7 +253,8 @@ class Dispatcher:
         """As many of the messages as go out together: all that come in halves, of others the calls at once."""
         composed: list[Outgoing] = []
         whole = 0
-        while leaving and whole < job.provider.at_once:
+        most = at_once(self._gate.standing(job.provider.name))
+        while leaving and whole < job.provider.at_once and len(composed) < most:
             message, contact = leaving.popleft()
             try:
                 for one in self._composed(job, message, contact):
@@ -225,14 +302,19 @@ class Dispatcher:
         except work.RunHeld:
             log.info("run %d was paused, cancelled or replaced: batch %d is given back", batch.run_id, batch.batch_id)
             raise Stop(0.0) from None
+        except providers.Paused:
+            raise Stop(job.wait) from None
+        for one in outgoing:
+            job.taken.pop(one.seq, None)
         posts = [self._pool.submit(_post, provider, p) for p in parcels]
         try:
             wait(posts)
         finally:  # also when interrupted: what was asked is written down
             results = [_told_apart(p, post.result()) for p, post in zip(parcels, posts, strict=True)]
-            rows = [{"request_id": i, **_row(r)} for i, r in zip(ids, results, strict=True)]
+            rows = [{"request_id": i, **vars(r)} for i, r in zip(ids, results, strict=True)]
             with begin(self.settings) as ledger:
                 work.close_requests(ledger, batch, job.token, rows, self._now())
+                self._gate.note(ledger, provider, results, len({one.seq for one in outgoing}))
                 for parcel, result in zip(parcels, results, strict=True):
                     if result.suppress:
                         dead = suppressions.address_hash(self._key, parcel.outgoing[0].to)
@@ -243,7 +325,7 @@ class Dispatcher:
         self.report.requests.update(r.state for r in results)
         self._stop_in_trouble(job, results)
         for parcel, result in zip(parcels, results, strict=True):
-            if result.reason == _TOGETHER:
+            if result.reason == REFUSED_TOGETHER:
                 half = len(parcel.outgoing) // 2
                 for part in (parcel.outgoing[:half], parcel.outgoing[half:]):
                     self._send(job, part, len(part))
@@ -253,13 +335,13 @@ class Dispatcher:
         for r in results:  # dead addresses come in rows: old customers
             refused = r.state == "rejected" and not r.of_address
             job.refusals = job.refusals + 1 if refused else 0 if r.state in ("sent", "rejected") else job.refusals
-        later = [r.retry_in or _pause(job.batch) for r in results if r.state == "retry" and r.reason != _TOGETHER]
-        job.wait = max([job.wait, *later])
-        stop = next((r.stop for r in results if r.stop), None)
-        none_left = all(r.state in ("retry", "unknown") and not r.of_address and r.reason != _TOGETHER for r in results)
-        if results and (stop or none_left or job.refusals >= _REFUSALS):
-            self.report.trouble[job.batch.channel] = stop or f"{job.provider.name}: {results[-1].reason}"
-            raise Stop(max((r.retry_in for r in results if r.retry_in), default=_pause(job.batch)))
+        again = [r for r in results if r.state == "retry" and r.reason != REFUSED_TOGETHER]
+        job.wait = max([job.wait, *(r.retry_in or _pause(job.batch) for r in again)])
+        if job.refusals >= _REFUSALS:
+            self.report.trouble[job.batch.channel] = f"{job.provider.name}: {results[-1].reason}"
+            raise Stop(_pause(job.batch))
+        if wait := self._gate.standing(job.provider.name).waits:
+            raise Stop(job.wait, wait)
 
     def _provider(self, channel: str) -> Provider:
         if channel not in self._providers:
@@ -286,13 +368,10 @@ class Dispatcher:
         return clock.now(self.settings)
 
 
-_TOGETHER = "refused_together"
-
-
 def _told_apart(parcel: Parcel, result: Result) -> Result:
     """One bad message must not take its request's others with it: they are sent again in halves."""
     if result.state == "rejected" and len(parcel.outgoing) > 1:
-        return Result("retry", _TOGETHER, result.http_status)
+        return Result("retry", REFUSED_TOGETHER, result.http_status)
     return result
 
 
@@ -308,16 +387,8 @@ def _post(provider: Provider, parcel: Parcel) -> Result:
 
 
 def _pause(batch: work.Batch) -> float:
-    return min(_PAUSE * 2**batch.attempts, _LONGEST_PAUSE)
-
-
-def _row(result: Result) -> dict[str, Any]:
-    return {
-        "state": result.state,
-        "reason": result.reason,
-        "http_status": result.http_status,
-        "provider_message_id": result.provider_message_id,
-    }
+    times = len({call.opened_at for call in batch.calls if call.state == "retry"})
+    return float(min(_PAUSE * 2**times, _LONGEST_PAUSE))
 
 
 def raise_trouble(report: Report) -> None:

@@ -39,6 +39,7 @@ class Report:
     unknown_event: int = 0
     broken: Counter[str] = field(default_factory=Counter)
     suppressed: Counter[str] = field(default_factory=Counter)
+    complained: Counter[str] = field(default_factory=Counter)  # by provider
     unsubscribed: int = 0
     confirmed: int = 0
     twice: int = 0
@@ -86,6 +87,8 @@ def _record(connection: sa.Connection, body: Body, found: list[Event], report: R
     report.events += len(fresh)
     report.duplicates += len(found) - len(fresh)
     report.unknown_message += sum(e.message_id not in known for e in fresh)
+    if complained := sum(e.event == "complained" for e in fresh):
+        report.complained[body.provider] += complained
     report.unknown_event += sum(e.event == "unknown" for e in fresh)
     report.confirmed += len(settled)
     report.twice += unknowns.tell_apart(connection, again)

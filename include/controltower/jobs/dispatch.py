@@ -7,8 +7,10 @@ from typing import Any
 from controltower import clock, settings
 
 
-def dispatch_messages() -> dict[str, Any]:
+def dispatch_messages(stay: float = 0.0) -> dict[str, Any]:
     """Send every message that is due by the home's clock, through the providers. Raises where one can't be used.
+
+    What limits and short pauses hold up is waited for, up to `stay` seconds after the start.
 
     Returns counts of requests by state, of messages refused or deferred by reason, and what still waits: for
     its hour (`pending`, `next_due`), or because its run is held back (`held`, by why).
@@ -23,7 +25,7 @@ def dispatch_messages() -> dict[str, Any]:
         return {"batches": 0, "requests": {}, "refused": {}, "deferred": {}, "pending": 0, "held": {}, "next_due": None}
     shop = settings.load_shop(conf)
     with Lake(conf).read(clock.now(conf)) as lake:
-        report = Dispatcher(conf, shop, lake).run()
+        report = Dispatcher(conf, shop, lake).run(stay)
     with reading(conf) as ledger:
         pending, next_due = reports.waiting(ledger)
         held = reports.held(ledger)

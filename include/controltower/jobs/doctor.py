@@ -24,6 +24,7 @@ def examine() -> list[dict[str, Any]]:
         ("email", lambda: _provider("email")),
         ("push", lambda: _provider("push")),
         ("in-app", lambda: _provider("in_app")),
+        ("providers", _providers),
         ("feedback", _feedback),
     ]
     return [_try(name, check) for name, check in checks]
@@ -106,6 +107,18 @@ def _provider(channel: str) -> str:
     if unfit := unfit_to_send(conf, settings.load_shop(conf), provider):
         raise ControlTowerError(unfit)
     return f"{provider.name} has all that it needs"
+
+
+def _providers() -> str:
+    from controltower.delivery.providers.registry import check_rules
+    from controltower.jobs.providers import list_providers
+
+    check_rules(settings.load_shop(settings.load()))
+    paused = [p for p in list_providers()["providers"] if p["state"].startswith("paused")]
+    if paused:
+        what = "; ".join(f"{p['name']} is {p['state']}: {p['why']}" for p in paused)
+        raise ControlTowerError(f"{what}.", "Mend the cause, then `controltower provider resume NAME`.")
+    return "none is paused"
 
 
 def _feedback() -> str:

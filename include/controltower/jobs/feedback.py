@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from controltower import clock, settings
+from controltower.jobs.providers import pause_complained_of
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,8 @@ def ingest_feedback() -> dict[str, Any]:
 
     Each body is one transaction, so a run that was killed is simply run again. Returns counts: bodies, events (new),
     duplicates, unknown_message, unknown_event, broken {reason: n}, suppressed {reason: n}, unsubscribed, confirmed
-    (messages whose answer was lost and that did leave), twice (sent again, and both left), emptied (old bodies); and
-    as_of.
+    (messages whose answer was lost and that did leave), twice (sent again, and both left), complained {provider: n},
+    emptied (old bodies); paused, the providers that are complained of too often; and as_of.
     """
     from controltower.feedback import consequences
     from controltower.ledger import webhooks
@@ -37,9 +38,11 @@ def ingest_feedback() -> dict[str, Any]:
             webhooks.close(ledger, body.body_id, outcome, clock.now(conf))
         if outcome != "handled":
             log.warning("webhook body %d of %s: %s", body.body_id, body.provider, outcome)
+    paused = [name for name in sorted(report.complained) if pause_complained_of(name)]
     now = clock.now(conf)
     with begin(conf) as ledger:
         emptied = webhooks.empty(ledger, handled_before=now - KEPT)
     log.info("%d bodies, %d new events", report.bodies, report.events)
     counts = vars(report) | {"broken": dict(report.broken), "suppressed": dict(report.suppressed)}
+    counts |= {"complained": dict(report.complained), "paused": paused}
     return counts | {"emptied": emptied, "as_of": now.isoformat()}

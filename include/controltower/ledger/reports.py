@@ -122,6 +122,13 @@ def held(connection: sa.Connection) -> dict[str, int]:
     return {hold: n for hold, n in counts.items() if n}
 
 
+def is_waiting(connection: sa.Connection, channel: str, now: datetime) -> bool:
+    """Whether anything of a channel is due, by the shop's clock, and hasn't left."""
+    b = batches.c
+    due = sa.exists().where(b.state == "pending", b.due_at <= now, b.channel == channel)
+    return connection.execute(sa.select(due)).scalar_one()
+
+
 def variant_results(
     connection: sa.Connection, campaign: str, since: datetime, until: datetime
 ) -> dict[str, tuple[int, int]]:

@@ -337,3 +337,41 @@ suppressions = Table(
     Index(None, "kind", "value"),
     comment="stored reasons not to send",
 )
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column(
+        "paused_until", Float, nullable=False, server_default="0",
+        comment="epoch seconds, the database's clock; infinity: until somebody resumes it",
+    ),
+    Column("why", String, comment="of its last pause"),
+    Column("refused", String, comment="keyed hash of the credentials refused: others end the pause"),
+    Column("failures", Integer, nullable=False, server_default="0", comment="calls in a row"),
+    Column("pauses", Integer, nullable=False, server_default="0", comment="for failures, in a row"),
+    Column("size", Integer, comment="most messages under way at once, a worker; none: as many as go"),
+    Column("day", String, comment="in the shop's zone, while it is warmed up"),
+    Column("taken", Integer, nullable=False, server_default="0", comment="on that day"),
+    Column("resumed_at", Moment, comment="complaints count from here on"),
+    Column("resumed_by", String),
+    comment="how a provider fares, as all dispatchers know it",
+)  # fmt: skip
+
+provider_rates = Table(
+    "provider_rates",
+    metadata,
+    Column("provider", String, primary_key=True),
+    Column(
+        "domain", String, primary_key=True,
+        comment="the recipients'; empty: all, else as shop.yaml names it, or a keyed hash",
+    ),
+    Column(
+        "spent_until", Float, nullable=False,
+        comment="when all that was taken has come back, epoch seconds, the database's clock",
+    ),
+    Column(
+        "queued_until", Float, nullable=False, server_default="0", comment="until when others wait for it already"
+    ),
+    comment="what was taken of a rate",
+)  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from controltower.ledger import holds
+from controltower.ledger import holds, providers
 from controltower.ledger.database import Epoch
 from controltower.ledger.members import pack, unpack_bits
 from controltower.ledger.tables import batches, campaign_runs, messages, occurrences, outcomes, requests
@@ -32,7 +32,7 @@ class LeaseLost(Exception):
 
 
 class RunHeld(Exception):
-    """The run was paused, cancelled or replaced meanwhile: no further call for these messages may begin."""
+    """The run was paused, cancelled or replaced meanwhile: no further call for its messages may begin."""
 
 
 class Message(NamedTuple):
@@ -178,17 +178,18 @@ def refreshed(connection: sa.Connection, batch: Batch) -> Batch:
 def claim(connection: sa.Connection, now: datetime, channels: Collection[str]) -> tuple[Batch, str] | None:
     """Take the batch that is due longest and that nobody holds: it and the lease's token; None if there is none.
 
-    What an earlier worker left open in it becomes `unknown`. Batches of a run that is held back (holds.py) are left
-    alone until they are too late: then they are taken, so that their messages end.
+    What an earlier worker left open in it becomes `unknown`. Other channels' batches, and those of a run that is held
+    back (holds.py), are left alone until they are too late: then they are taken, so that their messages end.
     """
     b, r, o = batches.c, campaign_runs.c, occurrences.c
+    may_leave = sa.or_(holds.HELD.is_(None), r.state != "planned")
+    free = sa.or_(b.lease_token.is_(None), b.lease_until < Epoch())
     next_due = (
         sa.select(b.batch_id)
         .join(campaign_runs, r.run_id == b.run_id)
         .join(occurrences, o.occurrence_id == r.occurrence_id)
-        .where(b.state == "pending", b.due_at <= now, b.not_before <= Epoch(), b.channel.in_(channels))
-        .where(sa.or_(b.lease_token.is_(None), b.lease_until < Epoch()))
-        .where(sa.or_(holds.HELD.is_(None), r.state != "planned", b.expires_at < now))
+        .where(b.state == "pending", b.due_at <= now, b.not_before <= Epoch(), free)
+        .where(sa.or_(sa.and_(b.channel.in_(channels), may_leave), b.expires_at < now))
         .order_by(b.due_at, b.batch_id)
         .limit(1)
         .with_for_update(skip_locked=True, of=batches)
@@ -246,17 +247,20 @@ def open_requests(
 ) -> list[int]:
     """Commit to calls about to be made, each given as its messages' seqs and the device. Returns the request ids.
 
-    RunHeld where the run was paused, cancelled or replaced meanwhile. The occurrence is locked until this commits, so
-    that whoever stops it (holds.lock) knows: no call begins once that is committed but those written down before.
+    RunHeld where the run was stopped meanwhile, providers.Paused where the provider is. The occurrence is locked until
+    this commits: whoever stops it (holds.lock) knows that afterwards no call begins but those written down before.
     """
     r, o = campaign_runs.c, occurrences.c
     occurrence_id = sa.select(r.occurrence_id).where(r.run_id == batch.run_id).scalar_subquery()
     paused = connection.execute(
         sa.select(o.paused).where(o.occurrence_id == occurrence_id).with_for_update(read=True)
     ).scalar_one()
-    run = connection.execute(sa.select(r.state, r.hold).where(r.run_id == batch.run_id)).one()  # as it is by the lock
+    standing = sa.select(r.state, r.hold, providers.is_paused(provider)).where(r.run_id == batch.run_id)
+    run = connection.execute(standing).one()  # as it is by the lock
     if paused or run.hold or run.state != "planned":
         raise RunHeld(f"run {batch.run_id}")
+    if run.is_paused:
+        raise providers.Paused(provider)
     _hold(connection, batch.batch_id, token)
     rows = [
         {
@@ -265,10 +269,8 @@ def open_requests(
         }
         for seqs, device in sends
     ]  # fmt: skip
-    inserted = connection.execute(
-        sa.insert(requests).returning(requests.c.request_id, sort_by_parameter_order=True), rows
-    )
-    return [int(i) for i in inserted.scalars()]
+    new = sa.insert(requests).returning(requests.c.request_id, sort_by_parameter_order=True)
+    return [int(i) for i in connection.execute(new, rows).scalars()]
 
 
 def close_requests(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 
@@ -18,6 +18,11 @@ from controltower.errors import BadSettings
 from controltower.settings import Shop
 
 log = logging.getLogger(__name__)
+
+# Reasons that mean the same of every provider.
+UNAUTHORIZED: Final = "unauthorized"
+NO_CONNECTION: Final = "no_connection"  # begins it
+REFUSED_TOGETHER: Final = "refused_together"  # one of several messages is at fault
 
 _LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
 _DOMAIN = re.compile(r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
@@ -52,7 +57,7 @@ class Envelope:
 
 @dataclass(frozen=True)
 class Result:
-    """The frozen result of a request: `retry_in` in seconds where the provider said when.
+    """The frozen result of a request: `retry_in` in seconds where the provider said when, also with a success.
 
     `stop` tells that the provider can't be used at all at the moment, with the remedy; `of_address`, that it lies with
     the address, and says nothing of the provider; `suppress`, the reason for which it mustn't be written to again.
@@ -111,6 +116,7 @@ class Provider(Protocol):
 
     `at_once` is how many calls may be under way in one worker; as many are unknown if it dies. `local`: what it is
     given stays on this machine, in the sandbox. `splits`: it takes mails in halves, many of one layout in a call.
+    `secret` is what it proves itself with; other credentials have another one.
     """
 
     name: str
@@ -118,6 +124,7 @@ class Provider(Protocol):
     at_once: int
     splits: bool
     local: bool
+    secret: str
 
     def trouble(self) -> str | None:
         """Why it can't be used at the moment, asked before requests are written down; renews access where it must."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from controltower.delivery.providers.base import Answer, Result
+from controltower.delivery.providers.base import NO_CONNECTION, Answer, Result
 from controltower.errors import BadSettings
 
 CONNECT = 5.0  # seconds to get a connection, TLS included
@@ -53,7 +53,7 @@ class Client:
             connection = self._connection()
         except (OSError, UnicodeError) as e:  # nothing is quoted: an address or a key could be in it
             stop = f"{self.host} can't be reached ({type(e).__name__}). Is its address right, is it up?"
-            return Result("retry", f"no_connection:{type(e).__name__}", stop=stop)
+            return Result("retry", f"{NO_CONNECTION}:{type(e).__name__}", stop=stop)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"{self._head}{lines}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         try:

@@ -26,6 +26,7 @@ from controltower.content.message import Push
 from controltower.content.push import LIMIT, fit
 from controltower.delivery.policy import is_local
 from controltower.delivery.providers.base import (
+    UNAUTHORIZED,
     Answer,
     Envelope,
     Outgoing,
@@ -62,6 +63,7 @@ class Fcm:
         try:
             self._credentials = service_account.Credentials.from_service_account_info(account, scopes=[_SCOPE])
             project = account["project_id"]
+            self.secret = str(account["private_key"])
         except (ValueError, KeyError, TypeError):
             raise BadSettings("FCM's service account file is not valid.", "Download it again from Firebase.") from None
         self.local = is_local(settings.fcm_url)
@@ -200,7 +202,7 @@ def read_answer(answer: Answer) -> Result:
         return Result("rejected", code.lower(), status)
     if status in (401, 403):
         stop = f"FCM refuses our credentials ({code}). Check CONTROLTOWER_FCM_CREDENTIALS and the project's id."
-        return Result("retry", "unauthorized", status, stop=stop)
+        return Result("retry", UNAUTHORIZED, status, stop=stop)
     if status in (429, 503):
         wait = retry_after(answer) or (_WAIT if status == 429 else None)
         return Result("retry", code.lower(), status, retry_in=wait)

@@ -13,6 +13,7 @@ from controltower.content.message import Email
 from controltower.content.splitting import Layout, SplitEmail
 from controltower.delivery.policy import is_local
 from controltower.delivery.providers.base import (
+    UNAUTHORIZED,
     Answer,
     Envelope,
     Outgoing,
@@ -50,7 +51,8 @@ class SendGrid:
             )
         base = settings.sendgrid_url if settings.sendgrid_api_key else connection.get("host") or settings.sendgrid_url
         self.local = is_local(base)
-        self._headers = {"Authorization": f"Bearer {clean_secret('The SendGrid API key', key)}"}
+        self.secret = clean_secret("The SendGrid API key", key)
+        self._headers = {"Authorization": f"Bearer {self.secret}"}
         self._client = Client(f"{base.rstrip('/')}/v3/mail/send")
 
     def trouble(self) -> str | None:
@@ -125,10 +127,12 @@ def read_answer(answer: Answer) -> Result:
     """What SendGrid's answer means for the request. A 5xx may come after it took the mail: unknown."""
     status = answer.status
     if status == 202:
-        return Result("sent", None, status, answer.headers.get("x-message-id"))
+        used_up = answer.headers.get("x-ratelimit-remaining") == "0"
+        wait = _until_reset(answer) if used_up else None
+        return Result("sent", None, status, answer.headers.get("x-message-id"), retry_in=wait)
     if status in (401, 403):
         stop = f"SendGrid refuses our API key or sender ({status}). Check the key and the sender's verification."
-        return Result("retry", "unauthorized", status, stop=stop)
+        return Result("retry", UNAUTHORIZED, status, stop=stop)
     if status == 429:
         return Result("retry", "rate_limited", status, retry_in=retry_after(answer) or _until_reset(answer))
     if status == 503:

@@ -25,7 +25,16 @@ from controltower import clock
 from controltower.content.message import Email
 from controltower.content.text import one_line
 from controltower.delivery.policy import is_local
-from controltower.delivery.providers.base import Envelope, Outgoing, Parcel, Result, mail_address, one_each
+from controltower.delivery.providers.base import (
+    NO_CONNECTION,
+    UNAUTHORIZED,
+    Envelope,
+    Outgoing,
+    Parcel,
+    Result,
+    mail_address,
+    one_each,
+)
 from controltower.errors import BadSettings
 from controltower.settings import Settings, airflow_connection
 
@@ -54,6 +63,7 @@ class Smtp:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._server = _server(settings)
+        self.secret = f"{self._server.user}:{self._server.password}"
         self._kept: deque[smtplib.SMTP] = deque()
 
     def trouble(self) -> str | None:
@@ -196,7 +206,7 @@ def _deliver(server: smtplib.SMTP, parcel: Letter) -> tuple[Result, bool]:
             _allow(server, until - time.monotonic())
             code, text = ask()
         except OSError as e:
-            return Result("retry", f"no_connection:{type(e).__name__}"), False
+            return Result("retry", f"{NO_CONNECTION}:{type(e).__name__}"), False
         if code not in wanted:
             return read_answer(step, code, text), code != 421
     try:
@@ -218,7 +228,7 @@ def read_answer(step: str, code: int, text: bytes) -> Result:
     reason = f"{step}_refused:{code}"
     if code in (530, 535) or (step == "sender" and code != 552 and code >= 500):
         stop = f"The mail server refuses us as a sender ({code}). Check the user and the shop's sender address."
-        return Result("retry", "unauthorized", code, stop=stop)
+        return Result("retry", UNAUTHORIZED, code, stop=stop)
     if code < 500:  # a recipient's may be a full mailbox, or a server that wants to be asked twice
         return Result("retry", reason, code, of_address=step == "recipient" and code != 421)
     if step == "recipient" and re.match(rb"5\.[12]\.\d", text):  # RFC 3463: the mailbox, rather than us
@@ -231,12 +241,12 @@ def _unreachable(host: str, error: Exception) -> Result:
     match error:
         case smtplib.SMTPAuthenticationError():
             stop = f"{host} refuses the user or password ({error.smtp_code}). Check CONTROLTOWER_SMTP_URL."
-            return Result("retry", "unauthorized", error.smtp_code, stop=stop)
+            return Result("retry", UNAUTHORIZED, error.smtp_code, stop=stop)
         case smtplib.SMTPNotSupportedError():
             stop = f"{host} offers no encryption or no log-in. Check CONTROLTOWER_SMTP_URL."
             return Result("retry", "not_offered", stop=stop)
     stop = f"{host} can't be reached ({type(error).__name__}). Is its address right, is it up?"
-    return Result("retry", f"no_connection:{type(error).__name__}", stop=stop)
+    return Result("retry", f"{NO_CONNECTION}:{type(error).__name__}", stop=stop)
 
 
 PROVIDER = Smtp
