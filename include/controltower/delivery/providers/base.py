@@ -39,7 +39,8 @@ class Outgoing:
 class Envelope:
     """What the messages of a batch share.
 
-    `test`: they are test sends, to be kept out of the provider's figures; `check_only`: it is to check them, no more.
+    `test`: they are test sends, to be kept out of the provider's figures; `check_only`: it is to check them, no more,
+    for which it must have `checks`.
     """
 
     shop: Shop
@@ -111,12 +112,14 @@ class Provider(Protocol):
 
     `at_once` is how many calls may be under way in one worker; as many are unknown if it dies. `local`: what it is
     given stays on this machine, in the sandbox. `splits`: it takes mails in halves, many of one layout in a call.
+    `checks`: it can check a message without sending it.
     """
 
     name: str
     channel: str
     at_once: int
     splits: bool
+    checks: bool
     local: bool
 
     def trouble(self) -> str | None:

@@ -16,6 +16,7 @@ class InApp:
     channel = "in_app"
     at_once = 1000
     splits = False
+    checks = False
 
     def __init__(self, settings: Settings) -> None:
         self.local = is_local(settings.public_url)

@@ -49,6 +49,7 @@ class Smtp:
     channel = "email"
     at_once = 8
     splits = False
+    checks = False
     local = False  # a mail server on this machine sends to the world
 
     def __init__(self, settings: Settings) -> None:
