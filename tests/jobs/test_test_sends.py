@@ -105,6 +105,15 @@ def test_each_variant_in_each_language_reaches_the_seed_list_and_counts_nowhere(
     assert counted(shop) == before
 
 
+def test_the_providers_figures_count_it_apart(shop: Settings, inbox: Running) -> None:
+    send_test("spring", variants=["b"])
+    requests = {m["channel"]: inbox.http.get(f"/api/requests/{m['request_id']}").json() for m in caught(inbox)}
+    assert requests["email"]["categories"] == ["test"]
+    push = requests["push"]["message"]
+    assert push["fcm_options"]["analytics_label"] == "test"
+    assert push["data"]["message_id"] and "click_id" not in push["data"]
+
+
 def test_a_customer_is_rendered_with_their_own_name_language_and_products(shop: Settings, inbox: Running) -> None:
     report = send_test("spring", ["one@shop.example"], ["a"], "c1")
     assert (report["rendered_as"], report["sent"]) == ("c1", 1)
