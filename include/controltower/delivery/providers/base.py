@@ -151,7 +151,8 @@ def one_each(outgoing: Sequence[Outgoing], encode: Callable[[Outgoing], bytes]) 
 
 
 def mail_address(to: str) -> str:
-    """An e-mail address in ASCII, as envelopes take it; Unfit where it is none."""
+    """An e-mail address in ASCII, as envelopes take it; Unfit where it is none, or null."""
+    to = to or ""
     if _PLAIN.fullmatch(to):
         return to
     local, _, domain = to.strip().rpartition("@")
