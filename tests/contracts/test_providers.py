@@ -1,17 +1,20 @@
 """What every provider does, each against its real counterpart (tests/support/counterparts.py), one call at a time.
 
-The providers come from the registry: one without a counterpart fails, and so does a file that isn't registered.
+The providers come from the registry: one without a counterpart fails, and so does a file that isn't registered. The one
+of docs/providers.md is held to the same.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import fastapi
 import pytest
 from controltower import settings
 from controltower.content.message import Email, Push
@@ -20,12 +23,19 @@ from controltower.delivery import providers
 from controltower.delivery.providers import registry
 from controltower.delivery.providers.base import Envelope, Outgoing, Provider, Result
 from controltower.errors import BadSettings
+from controltower.sandbox import faults
+from controltower.sandbox.store import Fault
 from controltower.settings import INCLUDE, parse_shop
+from pydantic import SecretStr
+from starlette.responses import JSONResponse
+from support import counterparts
 from support.counterparts import COUNTERPARTS, EMAILS, FAULTS, WAIT, Counterpart, Taken
+from test_guides import NAMED, ROOT, blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")  # on loopback
 
 SHOP = parse_shop(INCLUDE / "shops" / "simulated.yaml")
+GUIDE = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
 REGISTERED = [(channel, name) for channel, names in registry.CHANNELS.items() for name in names]
 HEADERS = {
     "List-Unsubscribe": "<https://haru.example/uTOKEN>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"
@@ -92,11 +102,43 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("keys")
 
 
-@pytest.fixture(params=REGISTERED, ids=[name for _, name in REGISTERED])
+@pytest.fixture(scope="session")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, type[Counterpart]]:
+    """docs/providers.md: the folder with its provider, its lines of settings, its counterpart."""
+    found = {NAMED.search(above)["path"]: text for above, _, text in blocks(GUIDE) if NAMED.search(above)}  # type: ignore[index]
+    folder = tmp_path_factory.mktemp("providers")
+    provider = f"{Path(providers.__path__[0]).relative_to(INCLUDE.parent)}/postmark.py"
+    (folder / "postmark.py").write_text(found[provider], encoding="utf-8")
+    given = {
+        **vars(counterparts),
+        **vars(fastapi),
+        "JSONResponse": JSONResponse,
+        "Fault": Fault,
+        "faults": faults,
+        "uuid": uuid,
+    }
+    exec(compile(found["tests/support/counterparts.py"], "counterparts.py", "exec", dont_inherit=True), given)
+    return folder, found["include/controltower/settings.py"], given["PostmarkServer"]
+
+
+def follow(guide: tuple[Path, str, type[Counterpart]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do what the guide says."""
+    folder, lines, counterpart = guide
+    given = {"Settings": settings.Settings, "SecretStr": SecretStr, "__name__": __name__}
+    exec(f"class More(Settings):\n{lines}", given)
+    monkeypatch.setattr(settings, "Settings", given["More"])
+    monkeypatch.setattr(providers, "__path__", [*providers.__path__, str(folder)])
+    monkeypatch.setitem(registry.CHANNELS, "email", (*registry.CHANNELS["email"], "postmark"))
+    monkeypatch.setitem(COUNTERPARTS, "postmark", counterpart)
+
+
+@pytest.fixture(params=[*REGISTERED, ("email", "postmark")], ids=[*(name for _, name in REGISTERED), "guide"])
 def bench(
     request: pytest.FixtureRequest, home: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
     channel, name = request.param
+    if name == "postmark":
+        follow(request.getfixturevalue("guide"), monkeypatch)
     assert name in COUNTERPARTS, f"write a counterpart of {name} in tests/support/counterparts.py"
     made: list[Provider] = []
 
@@ -245,7 +287,10 @@ def test_a_fault_ends_one_call_and_nothing_is_asked_twice(bench: Bench, fault: s
 def test_a_limit_that_says_when_is_heeded(bench: Bench) -> None:
     bench.meet("too_many")
     wait = bench.one().retry_in
-    assert wait is None if bench.counterpart.provider == "smtp" else wait and WAIT <= wait <= WAIT + 2
+    if bench.counterpart.says_when:
+        assert wait and WAIT <= wait <= WAIT + 2
+    else:
+        assert wait is None
 
 
 def test_where_nothing_listens_nothing_left(bench: Bench) -> None:

@@ -6,6 +6,7 @@ A counterpart is a context manager. While it is open:
   `nobody`: some that lead to where nothing listens.
 - `taken()`: what it took, each a Taken; `calls`: how many it was asked to take, refused ones included.
 - `meet(fault)`: the next call meets one of FAULTS. `cannot` says of which it knows none, and why.
+- `says_when`: whether it says when to come back, once there were too many.
 - `secrets`: what no error and no log may hold.
 - `addresses` and `bad_addresses`: some that can be sent to, and some that can't.
 - `hasten`: the modules whose ANSWER (seconds) is how long the provider waits for an answer.
@@ -38,6 +39,7 @@ from fastapi import FastAPI
 # lost: taken, and the connection is cut. silent: taken, and no answer comes.
 FAULTS: Final = ("too_many", "unavailable", "broken", "lost", "silent")
 WAIT: Final = 30
+KINDS: Final = {"too_many": "429", "unavailable": "503", "broken": "500", "lost": "drop", "silent": "hang"}  # HTTP's
 EMAILS: Final = [f"c{n}@customers.example" for n in range(5)]
 BAD_EMAILS: Final = [
     "",
@@ -70,6 +72,7 @@ class Counterpart(AbstractContextManager["Counterpart"]):
     addresses: ClassVar[list[str]] = EMAILS
     bad_addresses: ClassVar[list[str]] = BAD_EMAILS
     cannot: ClassVar[dict[str, str]] = {}
+    says_when: ClassVar[bool] = True
     hasten: ClassVar[list[ModuleType]] = [client]
     environment: dict[str, str]
     wrong: dict[str, dict[str, str]]
@@ -127,9 +130,6 @@ class Sandboxed(Counterpart):
 
     path: ClassVar[str]
     channel: ClassVar[str]
-    _faults: ClassVar[dict[str, str]] = {
-        "too_many": "429", "unavailable": "503", "broken": "500", "lost": "drop", "silent": "hang"
-    }  # fmt: skip
 
     @contextmanager
     def serve(self) -> Iterator[None]:
@@ -154,7 +154,7 @@ class Sandboxed(Counterpart):
 
     def meet(self, fault: str) -> None:
         seconds = 60 if fault == "silent" else WAIT
-        body = {"kind": self._faults[fault], "count": 1, "seconds": seconds}
+        body = {"kind": KINDS[fault], "count": 1, "seconds": seconds}
         assert self.http().post("/api/faults", json=body).status_code == 201
 
     def http(self) -> Any:
@@ -206,6 +206,7 @@ class MailServer(Counterpart):
 
     provider = "smtp"
     hasten: ClassVar[list[ModuleType]] = [smtp]
+    says_when = False
     cannot: ClassVar[dict[str, str]] = {"broken": "an error after the mail is a refusal: SMTP knows no other"}
 
     @contextmanager
