@@ -1,5 +1,5 @@
 """The trigger form of a campaign: what a marketer may change for one occasion, in the shop's language. And the fields
-that name an occasion of any campaign, for the DAGs that hold or stop it.
+that name an occasion of any campaign, for the DAGs that hold or stop it, or what of it to try on our own people.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ CLOCK_TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 
 def occasion_form() -> dict[str, Param]:
     """Whose messages, and of which day."""
-    names = sorted(spec.name for spec in load_specs(settings.load().campaigns))  # of broken ones too: messages may wait
     return {
-        "campaign": Param(type="string", enum=names, title="Campaign", description="Whose unsent messages."),
+        "campaign": _campaign("Whose unsent messages."),
         "occasion": Param(
             None,
             type=["string", "null"],
@@ -28,6 +27,27 @@ def occasion_form() -> dict[str, Param]:
             description="The day it was for. Empty: today in the shop's zone.",
         ),
     }
+
+
+def test_form() -> dict[str, Param]:
+    """What to send to the seed list. No addresses: Airflow keeps what it is triggered with."""
+
+    def text(title: str, about: str) -> Param:
+        return Param(None, type=["string", "null"], title=title, description=about)
+
+    return {
+        "campaign": _campaign("Whose messages."),
+        "variant": text("Variant", "Empty: each of them."),
+        "customer": text("As whom", "A customer's id: their name, language and products. Empty: a made-up customer."),
+        "sandbox_mode": Param(
+            False, type="boolean", title="Only check", description="The provider checks it and sends nothing."
+        ),
+    }
+
+
+def _campaign(about: str) -> Param:
+    names = sorted(spec.name for spec in load_specs(settings.load().campaigns))  # of broken ones too: messages may wait
+    return Param(type="string", enum=names, title="Campaign", description=about)
 
 
 def form(spec: Spec) -> dict[str, Param]:

@@ -60,6 +60,17 @@ class SendGridOptions(BaseModel):
     )
 
 
+class SeedList(BaseModel):
+    """Who gets test sends: people of the shop, never customers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = Field(default=[], max_length=20, repr=False)
+    push: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[], max_length=20, repr=False, description="the devices' push tokens"
+    )
+
+
 class FrequencyCap(BaseModel):
     """At most `most` messages per customer in a rolling window; no channel means all together."""
 
@@ -169,6 +180,7 @@ class Shop(BaseModel):
     )
     sendgrid: SendGridOptions = SendGridOptions()
     providers: dict[str, ProviderRules] = Field(default={}, description="by the provider's name")
+    seed_list: SeedList = Field(default=SeedList(), description="who gets test sends: `controltower campaign test`")
     quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")
     grace_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default=GRACE_HOURS, description="by channel: how long a message is waited for whose answer was lost"

@@ -70,6 +70,7 @@ def test_the_day_is_one_chain_of_assets(ours: dict[str, Any]) -> None:
         "example_export_top_customers": ([scores], []),
         "cancel_campaign": ([], []),
         "pause_campaign": ([], []),
+        "test_campaign": ([], []),
         "dispatch_messages": ([], []),
         "ingest_feedback": ([], ["controltower_feedback"]),
     }
@@ -94,6 +95,15 @@ def test_the_campaign_to_stop_is_chosen_from_the_specs(ours: dict[str, Any], dag
     form = ours["dags"][dag]["params"]
     assert form["campaign"]["enum"] == sorted(p.stem for p in SPECS.glob("*.yaml"))
     assert form["occasion"]["default"] is None
+
+
+def test_the_form_of_a_test_takes_no_address(ours: dict[str, Any]) -> None:
+    """Airflow keeps what a DAG is triggered with."""
+    form = ours["dags"]["test_campaign"]["params"]
+    assert form["campaign"]["enum"] == sorted(p.stem for p in SPECS.glob("*.yaml"))
+    assert {name: field["default"] for name, field in form.items() if name != "campaign"} == {
+        "variant": None, "customer": None, "sandbox_mode": False
+    }  # fmt: skip
 
 
 def test_a_campaigns_form_is_filled_from_its_spec(ours: dict[str, Any]) -> None:
@@ -149,6 +159,7 @@ def test_what_is_due_now_cannot_be_backfilled(ours: dict[str, Any]) -> None:
         "dispatch_messages": ["manual", "scheduled"],
         "ingest_feedback": ["manual", "scheduled"],
         "pause_campaign": ["manual"],
+        "test_campaign": ["manual"],
     }
 
 

@@ -88,3 +88,21 @@ def _read(status: int, code: str, message: str, *details: dict[str, object]) -> 
 )
 def test_an_answer_of_no_form_blames_no_token(body: bytes) -> None:
     assert fcm.read_answer(Answer(400, {}, body)).suppress is None
+
+
+def test_a_message_to_several_devices_is_accepted_if_one_of_them_is(desk: Desk) -> None:
+    second = {"c0": "token-second", "c1": "unregistered-second", "c2": "unregistered-second"}
+    known = NOW - timedelta(hours=1)
+    Lake(desk.settings).publish(
+        "devices", "second",
+        rows("devices", *({"device_id": f"second-{c}", "customer_id": c, "push_token": f"{token}-{c}",
+                           "platform": "android", "updated_at": known, "last_seen_at": known}
+                          for c, token in second.items())),
+    )  # fmt: skip
+    give_tokens(desk, 0, c2="unregistered-first")
+    desk.plan("push")
+    report = desk.dispatch()
+    assert report.requests == {"sent": N, "rejected": 3}
+    totals = desk.totals()
+    assert (totals.accepted, totals.rejected) == ({"fcm": N - 1}, {"unregistered": 1})
+    assert suppressed(desk) == [("address", "push", "dead_token", "fcm")] * 3

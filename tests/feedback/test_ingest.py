@@ -20,8 +20,8 @@ from controltower.settings import INCLUDE
 from .conftest import LOST, NOW, PostBox, address
 
 NOTHING = {
-    "bodies": 0, "events": 0, "duplicates": 0, "unknown_message": 0, "unknown_event": 0, "broken": {}, "suppressed": {},
-    "unsubscribed": 0, "confirmed": 0, "twice": 0, "emptied": 0, "complained": {}, "paused": [],
+    "bodies": 0, "events": 0, "duplicates": 0, "of_tests": 0, "unknown_message": 0, "unknown_event": 0, "broken": {},
+    "suppressed": {}, "unsubscribed": 0, "confirmed": 0, "twice": 0, "emptied": 0, "complained": {}, "paused": [],
     "as_of": NOW.isoformat(),
 }  # fmt: skip
 

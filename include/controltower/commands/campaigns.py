@@ -47,6 +47,25 @@ def preview(
 
 
 @app.command()
+def test(
+    name: Name,
+    to: Annotated[
+        list[str] | None, typer.Option(help="an e-mail address instead of the shop's seed_list; again for more")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="only this variant; again for more")] = None,
+    customer: Annotated[str | None, typer.Option(help="as whose, and in whose language, to render it")] = None,
+    sandbox_mode: Annotated[
+        bool, typer.Option("--sandbox-mode", help="let the provider check it, without sending")
+    ] = False,
+    by: By = COMMAND_LINE,
+) -> None:
+    """Send each variant in each language to the shop's seed list, marked as a test and out of every figure."""
+    from controltower.jobs.test_sends import send_test
+
+    show(send_test(name, to or (), variant or (), customer, sandbox_mode, by))
+
+
+@app.command()
 def plan(
     name: Name,
     occasion: Occasion = None,

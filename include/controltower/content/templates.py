@@ -290,7 +290,7 @@ def samples(template: Template, shop: Shop) -> Iterator[Context]:
                 shop=shop,
                 customer={"first_name": name},
                 locale=language,
-                products=tuple(_product(n, shop, language, pictures) for n in range(count)),
+                products=sample_products(count, shop, language, pictures),
                 message_id=f"{number:032x}",
                 unsubscribe_url=f"{shop.url}/unsubscribe",
                 preferences_url=f"{shop.url}/preferences",
@@ -298,6 +298,11 @@ def samples(template: Template, shop: Shop) -> Iterator[Context]:
                 click_url="",
                 advertisement=advertisement,
             )
+
+
+def sample_products(count: int, shop: Shop, language: str, pictures: bool) -> tuple[Product, ...]:
+    """Made-up products, every other one with a reason."""
+    return tuple(_product(n, shop, language, pictures) for n in range(count))
 
 
 def _product(number: int, shop: Shop, language: str, picture: bool) -> Product:

@@ -8,6 +8,9 @@ The address. A body is signed, so what it says of an address is SendGrid's own f
 not arrive: its hash is suppressed, also when the message isn't ours (the account may send other mail) or the customer
 has a new address meanwhile, which stays open. What concerns a person, the withdrawal of a consent, goes by our message
 id only: an address alone could be somebody else's by now.
+
+What comes back of a test send leads to nothing and is kept nowhere, only counted in the report: whoever reports a test
+as spam is no customer who objects.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from controltower.content.links import is_test
 from controltower.feedback import sendgrid
 from controltower.feedback.sendgrid import Broken, Event
 from controltower.ledger import consents, events, recipients, suppressions, unknowns
@@ -35,6 +39,7 @@ class Report:
     bodies: int = 0
     events: int = 0
     duplicates: int = 0
+    of_tests: int = 0
     unknown_message: int = 0
     unknown_event: int = 0
     broken: Counter[str] = field(default_factory=Counter)
@@ -56,7 +61,9 @@ def handle(connection: sa.Connection, body: Body, key: bytes, report: Report) ->
         report.broken[str(e)] += 1
         return str(e)
     report.broken.update(broken)
-    _record(connection, body, found, report)
+    real = [e for e in found if not (e.message_id and is_test(key, e.message_id))]
+    report.of_tests += len(found) - len(real)
+    _record(connection, body, real, report)
     return ", ".join(f"{n} {reason}" for reason, n in sorted(broken.items())) or "handled"
 
 

@@ -18,9 +18,10 @@ def ingest_feedback() -> dict[str, Any]:
     """Handle the stored webhook bodies that wait: delivery events, suppressions, withdrawn consents.
 
     Each body is one transaction, so a run that was killed is simply run again. Returns counts: bodies, events (new),
-    duplicates, unknown_message, unknown_event, broken {reason: n}, suppressed {reason: n}, unsubscribed, confirmed
-    (messages whose answer was lost and that did leave), twice (sent again, and both left), complained {provider: n},
-    emptied (old bodies); paused, the providers that are complained of too often; and as_of.
+    duplicates, of_tests (of test sends: kept nowhere), unknown_message, unknown_event, broken {reason: n}, suppressed
+    {reason: n}, unsubscribed, confirmed (messages whose answer was lost and that did leave), twice (sent again, and
+    both left), complained {provider: n}, emptied (old bodies); paused, the providers that are complained of too often;
+    and as_of.
     """
     from controltower.feedback import consequences
     from controltower.ledger import webhooks

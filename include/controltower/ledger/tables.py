@@ -240,6 +240,32 @@ outcomes = Table(
     comment="exceptions only, append-only: the last one of a message holds",
 )
 
+test_sends = Table(
+    "test_sends",
+    metadata,
+    Column("test_id", MessageId, primary_key=True),
+    Column("campaign", String, nullable=False, index=True),
+    Column("spec_hash", String, nullable=False),
+    Column("content_hash", String, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("variant", String, nullable=False),
+    Column("language", String, nullable=False),
+    Column("customer_id", String, comment="as whom it was rendered; none: a made-up customer"),
+    Column("address_hash", String, nullable=False, comment="keyed hash of the address or push token it went to"),
+    Column("provider", String, nullable=False),
+    Column("check_only", Boolean, nullable=False, comment="the provider was to check it, not to send it"),
+    Column("asked_by", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("closed_at", Moment),
+    Column("http_status", Integer),
+    Column("reason", String),
+    Column("provider_message_id", String),
+    CheckConstraint("state in ('open', 'sent', 'retry', 'rejected', 'unknown')", name="state"),
+    CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
+    comment="one test send to the seed list: no message, no decision, and in no figure",
+)
+
 delivery_events = Table(
     "delivery_events",
     metadata,

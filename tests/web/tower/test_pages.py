@@ -63,7 +63,9 @@ def test_who_may_only_read_gets_no_buttons(tower: TestClient, shop: Settings, do
 
 
 def test_a_campaign_in_plain_words(tower: TestClient, shop: Settings) -> None:
-    page = text(tower.get("/campaigns/spring").text)
+    shown = tower.get("/campaigns/spring").text
+    assert 'href="/dags/test_campaign">Send a test in Airflow<' in shown
+    page = text(shown)
     assert "Who orders so far at least 1 the highest probability of an order within 28 days first" in page
     assert "10:00 to 21:00 in the customer's own time" in page
     assert "a 50% A {{ products[0].title }}" in page

@@ -44,7 +44,8 @@ class Outgoing:
 class Envelope:
     """What the messages of a batch share.
 
-    `test`: they are test sends, to be kept out of the provider's figures; `check_only`: it is to check them, no more.
+    `test`: they are test sends, to be kept out of the provider's figures; `check_only`: it is to check them, no more,
+    for which it must have `checks`.
     """
 
     shop: Shop
@@ -117,12 +118,14 @@ class Provider(Protocol):
     `at_once` is how many calls may be under way in one worker; as many are unknown if it dies. `local`: what it is
     given stays on this machine, in the sandbox. `splits`: it takes mails in halves, many of one layout in a call.
     `secret` is what it proves itself with; other credentials have another one.
+    `checks`: it can check a message without sending it.
     """
 
     name: str
     channel: str
     at_once: int
     splits: bool
+    checks: bool
     local: bool
     secret: str
 
@@ -155,7 +158,8 @@ def one_each(outgoing: Sequence[Outgoing], encode: Callable[[Outgoing], bytes]) 
 
 
 def mail_address(to: str) -> str:
-    """An e-mail address in ASCII, as envelopes take it; Unfit where it is none."""
+    """An e-mail address in ASCII, as envelopes take it; Unfit where it is none, or null."""
+    to = to or ""
     if _PLAIN.fullmatch(to):
         return to
     local, _, domain = to.strip().rpartition("@")

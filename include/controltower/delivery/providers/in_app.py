@@ -17,6 +17,7 @@ class InApp:
     at_once = 1000
     splits = False
     secret = ""
+    checks = False
 
     def __init__(self, settings: Settings) -> None:
         self.local = is_local(settings.public_url)

@@ -40,6 +40,7 @@ class SendGrid:
     channel = "email"
     at_once = 64
     splits = True
+    checks = True
 
     def __init__(self, settings: Settings) -> None:
         connection = airflow_connection("sendgrid_default") or {}
@@ -86,7 +87,7 @@ def payload(outgoing: Sequence[Outgoing], envelope: Envelope) -> dict[str, Any]:
     """The request for mails of one layout, or for one that was made whole. SendGrid's click tracking is off: links are
     ours. SendGrid's own helpers build what the mails share.
 
-    A test send names no campaign and no message: its events are to count nowhere.
+    A test send names no campaign: SendGrid's own statistics are to count it apart.
     """
     sender, options = envelope.shop.sender, envelope.shop.sendgrid
     first = outgoing[0].content
@@ -108,16 +109,16 @@ def payload(outgoing: Sequence[Outgoing], envelope: Envelope) -> dict[str, Any]:
     if envelope.check_only:
         message.mail_settings = mail.MailSettings(sandbox_mode=mail.SandBoxMode(True))
     body: dict[str, Any] = message.get()
-    return body | {"personalizations": [_personalization(one, envelope.test) for one in outgoing]}
+    return body | {"personalizations": [_personalization(one) for one in outgoing]}
 
 
-def _personalization(one: Outgoing, test: bool) -> dict[str, Any]:
+def _personalization(one: Outgoing) -> dict[str, Any]:
     """One recipient's part. Their headers hold addresses of ours, and nothing of theirs."""
     email = one.content
     assert isinstance(email, SplitEmail | Email)
-    own: dict[str, Any] = {"to": [{"email": mail_address(one.to)}], "headers": email.headers}
-    if not test:
-        own["custom_args"] = {"message_id": one.message_id}
+    own: dict[str, Any] = {
+        "to": [{"email": mail_address(one.to)}], "headers": email.headers, "custom_args": {"message_id": one.message_id}
+    }  # fmt: skip
     if isinstance(email, SplitEmail):
         own["substitutions"] = orjson.Fragment(email.json)
     return own

@@ -40,6 +40,7 @@ from controltower.settings import Settings, airflow_connection
 
 CONNECT = 5.0  # seconds for each step to a connection
 ANSWER = 30.0  # seconds for a mail, once connected: less than a batch's lease
+_HUNG_UP: Final = 599  # no code of SMTP's: the server ended the connection instead of answering
 _PORTS: Final = {"smtp+starttls": 587, "smtps": 465, "smtp": 25}
 _HINT: Final = "It is smtp+starttls://user:password@host:587, or smtps://user:password@host:465."
 
@@ -58,6 +59,7 @@ class Smtp:
     channel = "email"
     at_once = 8
     splits = False
+    checks = False
     local = False  # a mail server on this machine sends to the world
 
     def __init__(self, settings: Settings) -> None:
@@ -110,7 +112,7 @@ class Smtp:
             if server.security == "smtp+starttls":
                 made.starttls(context=trust)
             if server.user:
-                made.login(server.user, server.password)
+                _log_in(made, server.user, server.password)
             made.ehlo_or_helo_if_needed()
         except BaseException:
             made.close()
@@ -191,6 +193,15 @@ def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def _log_in(server: smtplib.SMTP, user: str, password: str) -> None:
+    """SMTPAuthenticationError also where the server hangs up, as some do upon a wrong password."""
+    server.ehlo_or_helo_if_needed()
+    try:
+        server.login(user, password)
+    except smtplib.SMTPServerDisconnected:
+        raise smtplib.SMTPAuthenticationError(_HUNG_UP, b"") from None
+
+
 def _deliver(server: smtplib.SMTP, parcel: Letter) -> tuple[Result, bool]:
     """Hand a mail over, and what came of it; whether the connection can be kept."""
     until = time.monotonic() + ANSWER
@@ -239,9 +250,10 @@ def read_answer(step: str, code: int, text: bytes) -> Result:
 def _unreachable(host: str, error: Exception) -> Result:
     """Why there is no connection: nothing left."""
     match error:
-        case smtplib.SMTPAuthenticationError():
-            stop = f"{host} refuses the user or password ({error.smtp_code}). Check CONTROLTOWER_SMTP_URL."
-            return Result("retry", UNAUTHORIZED, error.smtp_code, stop=stop)
+        case smtplib.SMTPAuthenticationError(smtp_code=code) if code >= 500:  # 454: not now
+            how = "by hanging up" if code == _HUNG_UP else str(code)
+            stop = f"{host} refuses the user or password ({how}). Check CONTROLTOWER_SMTP_URL."
+            return Result("retry", UNAUTHORIZED, None if code == _HUNG_UP else code, stop=stop)
         case smtplib.SMTPNotSupportedError():
             stop = f"{host} offers no encryption or no log-in. Check CONTROLTOWER_SMTP_URL."
             return Result("retry", "not_offered", stop=stop)

@@ -16,6 +16,7 @@ from controltower.ledger.database import reading
 from controltower.settings import Settings
 from controltower.web.public import clicks, in_app, preferences, unsubscribe, view, webhooks
 from controltower.web.public.page import HEADERS, PAGES, RETRY, error_page
+from controltower.web.public.tokens import OfTest
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
                 known = error.detail not in {s.phrase for s in HTTPStatus}
                 reason = error.detail if known else _BY_STATUS.get(error.status_code, "not_found")
                 return refuse(request, error.status_code, reason, dict(error.headers or {}))
+            case OfTest():
+                return refuse(request, 200, "test")  # as far as a mailbox program can tell, the link works
             case BadToken():
                 return refuse(request, 404, "bad_link")
             case sa.exc.SQLAlchemyError():  # its own text holds the statement's values
@@ -59,6 +62,6 @@ def create_app(settings: Settings) -> FastAPI:
                 log.error("%s", error)
         return refuse(request, 503, "unavailable", RETRY)
 
-    for kind in (HTTPException, BadToken, sa.exc.SQLAlchemyError, ControlTowerError, OSError):
+    for kind in (HTTPException, OfTest, BadToken, sa.exc.SQLAlchemyError, ControlTowerError, OSError):
         app.add_exception_handler(kind, answer)
     return app

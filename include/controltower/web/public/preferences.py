@@ -25,13 +25,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from controltower import clock
-from controltower.content.links import verify
 from controltower.ledger import consents, recipients, suppressions
 from controltower.ledger.database import begin, reading
 from controltower.ledger.recipients import Recipient
 from controltower.settings import Settings
 from controltower.web.public import bodies, unsubscribe
 from controltower.web.public.page import RETRY, Reader, page, reader_of
+from controltower.web.public.tokens import message_of
 
 Box = tuple[str, str]  # channel, purpose
 
@@ -77,7 +77,7 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.get("/p{token}")
     def choices(token: str, request: Request) -> Response:
-        message_id = verify(settings.signing_key(), "preferences", token)
+        message_id = message_of(settings, "preferences", token)
         recipient = addressee(message_id)
         reader = reader_of(settings, recipient, request)
         now = clock.now(settings)
@@ -89,7 +89,7 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.post("/p{token}")
     async def save(token: str, request: Request) -> Response:
-        message_id = verify(settings.signing_key(), "preferences", token)
+        message_id = message_of(settings, "preferences", token)
         form = read_form(await bodies.read(request, bodies.LARGEST_FORM))
         return await run_in_threadpool(apply, message_id, request, form)
 

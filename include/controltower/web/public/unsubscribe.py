@@ -11,13 +11,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from controltower import clock
-from controltower.content.links import LETTERS, sign, verify
+from controltower.content.links import LETTERS, sign
 from controltower.ledger import consents, events, recipients
 from controltower.ledger.database import begin, reading
 from controltower.ledger.recipients import Recipient
 from controltower.settings import Settings
 from controltower.web.public import bodies
 from controltower.web.public.page import page, reader_of
+from controltower.web.public.tokens import message_of
 
 PURPOSE: Final = "marketing"  # what every campaign sends for
 
@@ -27,7 +28,7 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.get("/u{token}")
     def ask(token: str, request: Request) -> Response:
-        message_id = verify(settings.signing_key(), "unsubscribe", token)
+        message_id = message_of(settings, "unsubscribe", token)
         with reading(settings) as ledger:
             recipient = recipients.find(ledger, message_id)
             if recipient is None:
@@ -40,7 +41,7 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.post("/u{token}")
     async def end(token: str, request: Request) -> Response:
-        message_id = verify(settings.signing_key(), "unsubscribe", token)
+        message_id = message_of(settings, "unsubscribe", token)
         await bodies.read(request, bodies.LARGEST_FORM)  # List-Unsubscribe=One-Click; whoever posts here wants the same
         return await run_in_threadpool(withdraw, message_id, request)
 

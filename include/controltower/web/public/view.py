@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 
 from controltower import clock
 from controltower.campaigns.composing import catalogue
-from controltower.content.links import verify
 from controltower.data.lake import Lake
 from controltower.errors import BadSpec, ControlTowerError
 from controltower.ledger import plans, recipients, runs
@@ -22,6 +21,7 @@ from controltower.profiles.contacts import contact_of
 from controltower.settings import Settings, load_shop
 from controltower.web.public.page import HEADERS, RETRY
 from controltower.web.public.remade import composer_of
+from controltower.web.public.tokens import message_of
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.get("/v{token}")
     def view(token: str) -> Response:
-        message_id = verify(settings.signing_key(), "view", token)
+        message_id = message_of(settings, "view", token)
         return HTMLResponse(render(settings, message_id), headers=HEADERS | {"Content-Security-Policy": _CSP})
 
     return routes
