@@ -20,7 +20,8 @@ import pyarrow as pa
 from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
 from controltower.profiles.features import NAMES, features
-from controltower.settings import Sender, Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Sender, Shop
 
 AS_OF = datetime(2026, 6, 15, tzinfo=UTC)
 SHOP = Shop(

@@ -19,7 +19,8 @@ from controltower.content.message import Context, Email, Product
 from controltower.content.sources import MJML_INCLUDE, Sources, read_sources
 from controltower.content.splitting import SplitEmail, Splitter
 from controltower.content.values import template_values
-from controltower.settings import INCLUDE, Shop, parse_shop
+from controltower.settings import INCLUDE, parse_shop
+from controltower.shop import Shop
 from jinja2 import Environment
 
 FOLDER = INCLUDE / "templates"

@@ -14,7 +14,8 @@ from controltower import clock, settings
 from controltower.data.sources.folder import FolderSource
 from controltower.errors import BadSettings, BadSource
 from controltower.sandbox import credentials
-from controltower.settings import INCLUDE, Shop, parse_shop
+from controltower.settings import INCLUDE, parse_shop
+from controltower.shop import Shop
 
 from demo.tower import APPROVER
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from controltower.campaigns.specs import Audience, Recommend, Spec, Variant, Window
 from controltower.cli import app
-from controltower.settings import FrequencyCap, ProviderRules, Sender, Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import FrequencyCap, ProviderRules, Sender, Shop
 from pydantic import BaseModel
 from typer.main import get_command
 

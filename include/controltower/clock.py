@@ -17,7 +17,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from controltower.errors import BadSettings
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 _PROCESS_START = time.time()
 

@@ -14,7 +14,8 @@ from controltower.campaigns.composing import CatalogueItem, Composer
 from controltower.content.links import verify_click
 from controltower.content.splitting import SplitEmail
 from controltower.profiles.contacts import Contact
-from controltower.settings import INCLUDE, Settings, Shop, parse_shop
+from controltower.settings import INCLUDE, Settings, parse_shop
+from controltower.shop import Shop
 
 MESSAGE = "0123456789abcdef" * 2
 ITEMS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 from controltower.campaigns.occasions import occasions
-from controltower.settings import INCLUDE, Shop
+from controltower.settings import INCLUDE
+from controltower.shop import Shop
 
 
 @pytest.fixture(scope="module")

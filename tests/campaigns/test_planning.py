@@ -8,7 +8,8 @@ from controltower.campaigns import timing
 from controltower.campaigns.allocation import Learned
 from controltower.campaigns.planning import Member, Permissions, Pick, decide
 from controltower.campaigns.specs import Spec, find_spec
-from controltower.settings import INCLUDE, QuietHours, Shop, parse_shop
+from controltower.settings import INCLUDE, parse_shop
+from controltower.shop import QuietHours, Shop
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from controltower.campaigns.specs import Window
 from controltower.campaigns.timing import Hours, due_at, is_night_in_korea, night_rule_applies
-from controltower.settings import QuietHours
+from controltower.shop import QuietHours
 from hypothesis import given
 from hypothesis import strategies as st
 

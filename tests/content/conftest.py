@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from controltower.content import reasons
 from controltower.content.message import Context, Product
-from controltower.settings import INCLUDE, Shop, parse_shop
+from controltower.settings import INCLUDE, parse_shop
+from controltower.shop import Shop
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "content"
 TEMPLATES = INCLUDE / "templates"

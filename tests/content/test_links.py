@@ -24,7 +24,8 @@ from controltower.content.links import (
     with_parameters,
 )
 from controltower.errors import BadSettings, BadSpec
-from controltower.settings import Settings, Shop, Utm
+from controltower.settings import Settings
+from controltower.shop import Shop, Utm
 from hypothesis import given
 from hypothesis import strategies as st
 

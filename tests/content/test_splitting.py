@@ -21,7 +21,7 @@ from controltower.content.splitting import Group, SplitEmail, Splitter
 from controltower.content.templates import Template
 from controltower.errors import BadSpec
 from controltower.sandbox import mail_fields, rendering
-from controltower.settings import Shop
+from controltower.shop import Shop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

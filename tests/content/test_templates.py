@@ -15,7 +15,7 @@ from controltower.content import templates
 from controltower.content.message import GMAIL_CLIPS_AT, Context, Email, Product
 from controltower.content.templates import check, load
 from controltower.errors import BadSpec
-from controltower.settings import Shop
+from controltower.shop import Shop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from controltower.delivery.circuit import MOST, after, at_once, complained_of, t
 from controltower.delivery.providers.base import Answer, Result
 from controltower.delivery.providers.sendgrid import read_answer
 from controltower.ledger.providers import FOREVER, Standing
-from controltower.settings import ProviderRules
+from controltower.shop import ProviderRules
 
 RULES = ProviderRules()
 SENT = Result("sent")

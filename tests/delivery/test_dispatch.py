@@ -20,6 +20,7 @@ from controltower.delivery.providers.registry import provider_of
 from controltower.errors import ProviderDown
 from controltower.ledger import consents, plans, runs, suppressions, tables, work
 from controltower.ledger.database import begin
+from controltower.shop import Shop
 
 from .conftest import AT_ONCE, CUSTOMERS, NOW, Desk
 
@@ -303,7 +304,7 @@ def test_a_placeholder_sender_or_a_plain_http_link_never_leaves_this_machine(des
     shop = settings.load_shop(desk.settings)
     real = desk.settings.model_copy(update={"sendgrid_url": "https://api.sendgrid.com"})
 
-    def unfit(conf: settings.Settings, whose: settings.Shop) -> str | None:
+    def unfit(conf: settings.Settings, whose: Shop) -> str | None:
         return unfit_to_send(conf, whose, provider_of(conf, "email"))
 
     assert "placeholder" in str(unfit(real, shop))

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 from controltower.delivery.limits import Limits, Rate, Wanted, allot, returned, warm_up
 from controltower.ledger.providers import Bucket, Usage
-from controltower.settings import ProviderRules, WarmUp
+from controltower.shop import ProviderRules, WarmUp
 from pydantic import ValidationError
 
 DAY = date(2026, 12, 1)

@@ -10,7 +10,7 @@ import pytest
 from controltower.campaigns.specs import Window
 from controltower.delivery.policy import Facts, Refusal, refusal, without_suppressed_devices
 from controltower.profiles.contacts import Contact, Device
-from controltower.settings import QuietHours
+from controltower.shop import QuietHours
 
 NOON = datetime.fromisoformat("2026-06-15T12:00+09:00")
 EVENING = datetime.fromisoformat("2026-06-15T21:00+09:00")

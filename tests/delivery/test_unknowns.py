@@ -18,7 +18,7 @@ from controltower.ledger import consents, events, webhooks
 from controltower.ledger.database import begin
 from controltower.ledger.states import message_states
 from controltower.ledger.unknowns import Lost
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 from .conftest import CUSTOMERS, NOW, Desk
 

@@ -8,7 +8,8 @@ from campaigns.test_specs import GOOD
 from controltower.campaigns.specs import validate
 from controltower.jobs.planning import permissions
 from controltower.ledger.database import reading
-from controltower.settings import INCLUDE, FrequencyCap, Settings, parse_shop
+from controltower.settings import INCLUDE, Settings, parse_shop
+from controltower.shop import FrequencyCap
 from ledger.conftest import NOW
 from support.sent_messages import plan, send
 

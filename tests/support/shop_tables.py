@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
-from controltower.settings import Sender, Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Sender, Shop
 
 T = datetime(2026, 6, 15, tzinfo=UTC)
 SHOP = Shop(

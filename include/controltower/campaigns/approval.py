@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from controltower.campaigns.specs import Spec
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 
 def threshold(shop: Shop, spec: Spec) -> int | None:

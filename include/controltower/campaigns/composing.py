@@ -16,7 +16,8 @@ from controltower.content.splitting import Group, SplitEmail, Splitter
 from controltower.data.lake import Reading
 from controltower.errors import BadSpec
 from controltower.profiles.contacts import Contact
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 _MOST_SHOWN = 65_536  # of one run's products, with their reasons
 

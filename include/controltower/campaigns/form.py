@@ -8,7 +8,7 @@ from typing import Any
 from controltower.campaigns import approval
 from controltower.campaigns.specs import Spec, validate
 from controltower.errors import BadSpec
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 # Of these, `despite_anomaly` changes nothing in the spec: the planning job reads it.
 FIELDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controltower import clock
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 
 def occasions(

@@ -15,7 +15,7 @@ from controltower.campaigns.allocation import Learned
 from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign
 from controltower.campaigns.specs import Spec
 from controltower.ledger.plans import Decision
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 POLICY_VERSION = "3"  # raise it when the meaning of a decision changes
 

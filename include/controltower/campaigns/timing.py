@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from controltower.campaigns.specs import Window
-from controltower.settings import QuietHours
+from controltower.shop import QuietHours
 
 KOREA = ZoneInfo("Asia/Seoul")
 NIGHT_START, NIGHT_END = time(21), time(8)  # Network Act 50(3): 21:00 inclusive to 08:00 exclusive

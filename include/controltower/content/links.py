@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from controltower.errors import BadSpec, ControlTowerError
-from controltower.settings import UTM_VALUE, Shop
+from controltower.shop import UTM_VALUE, Shop
 
 LETTERS: Final = {"unsubscribe": "u", "preferences": "p", "click": "c", "view": "v"}
 

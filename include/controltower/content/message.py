@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 GMAIL_CLIPS_AT = 102 * 1024  # bytes of HTML; second-hand, see docs: Gmail hides what follows, the footer included
 

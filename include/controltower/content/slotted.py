@@ -20,7 +20,7 @@ from controltower.content.values import (
     product_query,
     shop_query,
 )
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 _OF_THE_CATALOGUE = frozenset(f.name for f in fields(ShownProduct)) - {"url", "reason"}
 _ADDRESSES = ("message_id", "unsubscribe_url", "preferences_url", "view_url")

@@ -27,7 +27,7 @@ from controltower.content.sources import NOTICES, Sources, read_sources
 from controltower.content.text import label_advertisement, one_line, shorten
 from controltower.content.values import template_values
 from controltower.errors import BadSpec
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 SUBJECT_LENGTH = 150  # characters; clients show 40 to 80
 PREHEADER_LENGTH = 200

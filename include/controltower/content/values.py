@@ -14,7 +14,7 @@ from controltower.content.message import Context, Product
 from controltower.content.money import format_money
 from controltower.content.text import one_line, shorten
 from controltower.data.contract import CONTRACT
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 NAMES = frozenset(
     "shop customer products locale language t subject preheader message_id unsubscribe_url preferences_url"

@@ -7,7 +7,7 @@ from typing import Final
 
 from controltower.delivery.providers.base import NO_CONNECTION, REFUSED_TOGETHER, UNAUTHORIZED, Result
 from controltower.ledger.providers import FOREVER, Standing
-from controltower.settings import ProviderRules
+from controltower.shop import ProviderRules
 
 MOST: Final = 1000  # messages under way at once in a worker
 FEWEST_COMPLAINTS: Final = 5  # fewer are chance: of 1,000 messages at 0.1 %, five come one time in 270

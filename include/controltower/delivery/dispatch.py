@@ -30,7 +30,8 @@ from controltower.errors import BadSettings, BadSpec, ProviderDown
 from controltower.ledger import providers, reports, runs, suppressions, work
 from controltower.ledger.database import begin, reading
 from controltower.profiles.contacts import Contact
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 log = logging.getLogger(__name__)
 

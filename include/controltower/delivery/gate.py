@@ -17,7 +17,8 @@ from controltower.ledger import providers, suppressions, work
 from controltower.ledger.database import begin
 from controltower.ledger.providers import FOREVER, Standing
 from controltower.profiles.contacts import Contact
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from controltower.campaigns.specs import Spec
 from controltower.delivery.policy import Facts, refusal, without_suppressed_devices
 from controltower.ledger import caps, consents, suppressions, work
 from controltower.profiles.contacts import Contact
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 
 @dataclass

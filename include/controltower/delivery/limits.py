@@ -14,7 +14,7 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from controltower.ledger.providers import Bucket, Usage
-from controltower.settings import ProviderRules
+from controltower.shop import ProviderRules
 
 ALL: Final = ""  # the bucket of every message; others bear a domain's name
 EACH_OTHER: Final = "*"

@@ -10,7 +10,8 @@ from controltower.data.lake import Reading
 from controltower.ledger import plans, suppressions, work
 from controltower.ledger.database import reading
 from controltower.profiles.contacts import Contact, contacts
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 _AHEAD = 20_000  # messages whose customers are looked up together: a look costs as much for one as for thousands
 

@@ -12,7 +12,8 @@ from controltower.campaigns import timing
 from controltower.campaigns.specs import Window
 from controltower.delivery.providers.base import Provider
 from controltower.profiles.contacts import Contact
-from controltower.settings import QuietHours, Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import QuietHours, Shop
 
 
 @dataclass(frozen=True)

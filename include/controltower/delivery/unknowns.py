@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from controltower.ledger.unknowns import Lost
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 Verdict = Literal["wait", "give_up", "reopen"]
 _LONGEST = 72  # hours, for a channel of which neither spec nor shop says anything

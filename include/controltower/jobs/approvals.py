@@ -21,7 +21,8 @@ from controltower.content.locales import Translate
 from controltower.errors import BadSpec, NotAllowed
 from controltower.jobs.runs import run_by_id, run_of, run_report
 from controltower.ledger import holds
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -13,7 +13,8 @@ from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
 from controltower.jobs import planning
 from controltower.jobs.control import COMMAND_LINE
 from controltower.jobs.runs import day_of, run_report
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.errors import BadSettings
-from controltower.settings import INCLUDE, Settings, Shop
+from controltower.settings import INCLUDE, Settings
+from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import pyarrow as pa

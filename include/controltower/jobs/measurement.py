@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from controltower import clock, settings
 from controltower.campaigns.specs import find_spec
 from controltower.errors import ControlTowerError, NoData
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -12,7 +12,8 @@ from controltower.campaigns.preflight import LAST, Audience, Odd, anomalies, tel
 from controltower.campaigns.specs import Spec
 from controltower.content import words
 from controltower.errors import Anomaly, BadSettings
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

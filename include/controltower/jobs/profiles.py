@@ -10,7 +10,8 @@ from controltower import clock, settings
 
 if TYPE_CHECKING:
     from controltower.data.lake import Lake
-    from controltower.settings import Settings, Shop
+    from controltower.settings import Settings
+    from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
 

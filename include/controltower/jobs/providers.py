@@ -54,10 +54,11 @@ def pause_complained_of(name: str) -> bool:
     from controltower.delivery.circuit import complained_of
     from controltower.ledger import providers
     from controltower.ledger.database import begin
+    from controltower.shop import ProviderRules
 
     conf = settings.load()
     shop = settings.shop_if_any(conf)
-    rules = shop.rules_of(name) if shop else settings.ProviderRules()
+    rules = shop.rules_of(name) if shop else ProviderRules()
     with begin(conf) as ledger:
         standing = providers.lock(ledger, name)
         since = clock.now(conf) - timedelta(days=rules.complaints_days)

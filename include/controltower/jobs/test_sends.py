@@ -19,7 +19,7 @@ from controltower import clock, settings
 from controltower.campaigns.specs import Spec, Variant, find_spec
 from controltower.errors import BadSettings, NoData, ProviderDown
 from controltower.jobs.control import COMMAND_LINE
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 if TYPE_CHECKING:
     from controltower.campaigns.composing import CatalogueItem, Composer

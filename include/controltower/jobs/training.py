@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from controltower.data.lake import Lake
     from controltower.models.base import Outcome
     from controltower.models.registry import Registry
-    from controltower.settings import Shop
+    from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from controltower.ledger import underway
 from controltower.ledger.database import among
 from controltower.ledger.tables import batches, campaign_runs, decisions, messages, outcomes
-from controltower.settings import FrequencyCap
+from controltower.shop import FrequencyCap
 
 # A message with one of these last outcomes never reached the customer; an unknown one may have.
 _NEVER_LEFT = ("not_sent", "rejected", "cancelled")

@@ -388,16 +388,8 @@ provider_rates = Table(
     "provider_rates",
     metadata,
     Column("provider", String, primary_key=True),
-    Column(
-        "domain", String, primary_key=True,
-        comment="the recipients'; empty: all, else as shop.yaml names it, or a keyed hash",
-    ),
-    Column(
-        "spent_until", Float, nullable=False,
-        comment="when all that was taken has come back, epoch seconds, the database's clock",
-    ),
-    Column(
-        "queued_until", Float, nullable=False, server_default="0", comment="until when others wait for it already"
-    ),
+    Column("domain", String, primary_key=True, comment="the recipients'; empty: all; as shop.yaml names it, or a hash"),
+    Column("spent_until", Float, nullable=False, comment="when what was taken has come back; the database's clock"),
+    Column("queued_until", Float, nullable=False, server_default="0", comment="until when others wait for it"),
     comment="what was taken of a rate",
 )  # fmt: skip

@@ -24,7 +24,7 @@ from controltower.measurement.funnel import RUN, credit
 from controltower.measurement.kpis import BY_NAME, KPIS, Figure, figures
 from controltower.measurement.readout import readout
 from controltower.measurement.worth import Worth
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 PAGES = Path(__file__).parent / "pages"
 

@@ -24,7 +24,7 @@ from controltower.measurement.attribution import Credit, Order, Touch, attribute
 from controltower.measurement.funnel import Funnel, funnel
 from controltower.measurement.orders import counted
 from controltower.measurement.readout import Group, Window, people, tally
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import pyarrow as pa

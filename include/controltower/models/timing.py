@@ -28,7 +28,7 @@ from pydantic import Field
 from controltower.models.base import Model, ModelConfig, Outcome, State
 from controltower.profiles.facts import Tables, gather
 from controltower.profiles.local_time import epoch, local_hour, seconds, with_local_seconds
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 NAME = "send_hour"
 LOOK_BACK_DAYS = 180

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from controltower.data.lake import Reading
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 _ATTRIBUTES = ("first_name", "last_name", "gender", "loyalty_tier", "points", "home_store", "site")
 

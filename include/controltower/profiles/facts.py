@@ -14,7 +14,7 @@ import ibis
 import ibis.expr.types as ir
 
 from controltower.profiles.local_time import DAY, epoch, local_weekday, seconds, with_local_seconds
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 _WIDE = (
     "decimal(28,4)"  # a factor of this width makes the product wide enough: DuckDB multiplies two decimal(18) into one

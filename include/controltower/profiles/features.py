@@ -17,7 +17,7 @@ import ibis.expr.types as ir
 from controltower.profiles.facts import Facts, Tables, gather
 from controltower.profiles.lifecycle import lifecycle
 from controltower.profiles.local_time import DAY
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 Source = Literal["customers", "orders", "lines", "visits", "weekends", "events", "messages", "reactions", "features"]
 

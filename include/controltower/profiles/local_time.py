@@ -12,7 +12,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 DAY = 86_400
 LOOK_BACK_DAYS = 366  # local times are known for facts this old at most

@@ -15,7 +15,7 @@ import orjson
 from controltower.content.message import Email, Push
 from controltower.content.splitting import SplitEmail
 from controltower.errors import BadSettings
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from controltower.delivery.providers.base import Provider
 from controltower.errors import BadSettings
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 # By channel, the names of those that can serve it; the first one does unless a setting names another.
 CHANNELS: Final[dict[str, tuple[str, ...]]] = {

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from controltower.profiles.facts import Tables, gather
 from controltower.profiles.local_time import DAY, epoch, seconds
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 ORDER, CART, VIEW = 0, 1, 2
 KINDS = {"add_to_cart": CART, "view_item": VIEW}

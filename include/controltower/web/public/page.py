@@ -22,7 +22,8 @@ from controltower.data.lake import Lake
 from controltower.errors import ControlTowerError
 from controltower.ledger.recipients import Recipient
 from controltower.profiles.contacts import Contact, contact_of
-from controltower.settings import Settings, Shop, load_shop
+from controltower.settings import Settings, load_shop
+from controltower.shop import Shop
 from controltower.web import languages
 
 log = logging.getLogger(__name__)

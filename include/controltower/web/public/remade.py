@@ -6,7 +6,8 @@ from controltower.campaigns import specs
 from controltower.campaigns.composing import Composer
 from controltower.errors import BadSpec
 from controltower.ledger.runs import Run
-from controltower.settings import Settings, Shop
+from controltower.settings import Settings
+from controltower.shop import Shop
 
 
 def composer_of(settings: Settings, shop: Shop, run: Run) -> Composer:

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from controltower import clock
 from controltower.content import words
 from controltower.content.locales import Locales, Translate
-from controltower.settings import Shop
+from controltower.shop import Shop
 from controltower.web import languages
 from controltower.web.tower.standing import MOST
 

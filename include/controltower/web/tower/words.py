@@ -9,7 +9,7 @@ from controltower.campaigns.approval import threshold
 from controltower.campaigns.specs import Spec
 from controltower.content.locales import Translate
 from controltower.content.words import word
-from controltower.settings import Shop
+from controltower.shop import Shop
 
 
 def schedule(text: str, shop: Shop, t: Translate) -> str:

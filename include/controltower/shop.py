@@ -1,0 +1,203 @@
+"""The shop file, `shop.yaml`: who sends, when nothing may be sent, how often, and how much through whom."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, time
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+UTM_VALUE: Final = re.compile(r"\{(channel|campaign|variant)\}")
+GRACE_HOURS = {"email": 72, "push": 1}  # mail is tried for three days; FCM tells nothing, at most a click does
+
+
+class Sender(BaseModel):
+    """Who the messages come from; the law wants name, contact and postal address in each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    email: str
+    contact: str = Field(description="telephone or address for questions, shown in every mail")
+    postal_address: str
+    reply_to: str | None = Field(default=None, description="where answers to mails go, if not to `email`")
+
+
+class SendGridOptions(BaseModel):
+    """What SendGrid does with the shop's mails beside sending them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    asm_group_id: int | None = Field(default=None, ge=1, description="the unsubscribe group that mails belong to")
+    ip_pool_name: str | None = Field(default=None, min_length=2, max_length=64)
+    categories: list[Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]] = Field(
+        default=[], max_length=8, description="beside the campaign's own two; never personal data"
+    )
+
+
+class SeedList(BaseModel):
+    """Who gets test sends: people of the shop, never customers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = Field(default=[], max_length=20, repr=False)
+    push: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[], max_length=20, repr=False, description="the devices' push tokens"
+    )
+
+
+class FrequencyCap(BaseModel):
+    """At most `most` messages per customer in a rolling window; no channel means all together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    most: int = Field(ge=1)
+    days: int = Field(ge=1)
+    channel: str | None = None
+
+
+class Utm(BaseModel):
+    """The UTM parameters of the links in messages, by which the shop's analytics tell where a visit came from.
+
+    Each may hold {channel}, {campaign} and {variant}; an empty one is left out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = "controltower"
+    medium: str = "{channel}"
+    campaign: str = "{campaign}"
+    content: str = "{variant}"
+
+    @field_validator("*")
+    @classmethod
+    def _known_values(cls, value: str) -> str:
+        if "{" in UTM_VALUE.sub("", value) or "}" in UTM_VALUE.sub("", value):
+            raise ValueError(f"{value!r} may hold {{channel}}, {{campaign}} and {{variant}}, no other braces")
+        return value
+
+
+class QuietHours(BaseModel):
+    """From `start` until `end`, also over midnight."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: time
+    end: time
+
+    @model_validator(mode="after")
+    def _not_always(self) -> QuietHours:
+        if self.start == self.end:
+            raise ValueError("quiet_hours must end at another time than they start")
+        return self
+
+    def hold(self, local: time) -> bool:
+        if self.start < self.end:
+            return self.start <= local < self.end
+        return local >= self.start or local < self.end
+
+
+Rate = Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(minute|hour|day)$")]  # messages
+
+
+class WarmUp(BaseModel):
+    """At most so many messages on each of the days from `start` on, as many as there are; any number later."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: date
+    days: list[Annotated[int, Field(ge=1)]] = Field(default=[50 * 2**n for n in range(15)], min_length=1)
+
+
+class ProviderRules(BaseModel):
+    """How much leaves through a provider, and when nothing does for a while; times in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate: Rate | None = None
+    per_domain: dict[str, Rate] = Field(default={}, description="by the recipients' domain; `*`: each other one")
+    warm_up: WarmUp | None = None
+    failures: int = Field(default=5, ge=1, description="so many calls in a row that fail pause it")
+    pause: float = Field(default=60, ge=0, description="the first pause; each one in a row is twice as long")
+    longest_pause: float = Field(default=3600, ge=0, description="also of what the provider asks for")
+    pause_after_unknown: float = Field(default=60, ge=0, description="after an answer that was lost")
+    complaints: float = Field(default=0.003, gt=0, le=1, description="a larger share pauses it until it is resumed")
+    complaints_days: int = Field(default=7, ge=1, description="within so many days")
+    complaints_of: int = Field(default=1000, ge=1, description="messages, fewer say nothing")
+
+
+class Shop(BaseModel):
+    """The shop's own file, `shop.yaml` in the home."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    timezone: str = "UTC"
+    country: str = Field(default="KR", description="ISO 3166 country, where a customer's own is unknown")
+    currency: str = "KRW"
+    locale: str = "en"
+    sender: Sender
+    url: str = Field(description="the shop's web site")
+    global_holdout: float = Field(default=0.0, ge=0, le=0.5)
+    approve_above: int | None = Field(
+        default=None, ge=0, description="a run of more messages waits for a second person; none: no run does"
+    )
+    stale_after_hours: int = Field(
+        default=36, ge=1, description="campaigns aren't planned on features and scores older than this"
+    )
+    attribution_days: int = Field(default=7, ge=1, le=90, description="how long a message may have caused an order")
+    recorded_orders: bool = Field(
+        default=False, description="the orders are a recording of the past: no message of ours can have caused them"
+    )
+    frequency_caps: list[FrequencyCap] = []
+    utm: Utm | Literal[False] = Field(
+        default=Utm(), description="the UTM parameters of links to the shop; false: none are added"
+    )
+    sendgrid: SendGridOptions = SendGridOptions()
+    providers: dict[str, ProviderRules] = Field(default={}, description="by the provider's name")
+    seed_list: SeedList = Field(default=SeedList(), description="who gets test sends: `controltower campaign test`")
+    quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")
+    grace_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default=GRACE_HOURS, description="by channel: how long a message is waited for whose answer was lost"
+    )
+    simulated: list[str | dict[str, str]] = Field(
+        default=[], description="what in the data is made up, shown where it shows; as text, or as text by language"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Seoul") from None
+        return value
+
+    @field_validator("grace_hours")
+    @classmethod
+    def _each_channel(cls, value: dict[str, int]) -> dict[str, int]:
+        return GRACE_HOURS | value
+
+    @field_validator("country", "currency")
+    @classmethod
+    def _iso_code(cls, value: str, field: ValidationInfo) -> str:
+        letters = 2 if field.field_name == "country" else 3
+        if not re.fullmatch(f"[A-Za-z]{{{letters}}}", value):
+            raise ValueError(f"{value!r} is not an ISO code of {letters} letters")
+        return value.upper()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    def rules_of(self, provider: str) -> ProviderRules:
+        return self.providers.get(provider) or ProviderRules()
+
+    def made_up(self, language: str) -> list[str]:
+        """What is `simulated`, in a language where it is written in it, else in English, else as it is."""
+        return [
+            text if isinstance(text, str) else text.get(language) or text.get("en") or next(iter(text.values()), "")
+            for text in self.simulated
+        ]
