@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from controltower import clock, settings
-from controltower.delivery import dispatch as dispatching
+from controltower.delivery import sending
 from controltower.delivery.dispatch import raise_trouble
 from controltower.delivery.policy import unfit_to_send
 from controltower.delivery.providers.registry import provider_of
@@ -158,12 +158,12 @@ def test_a_lost_answer_is_unknown_and_not_sent_again(desk: Desk, kind: str, arri
 def test_refused_credentials_stop_the_channel_and_lose_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.plan()
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", "SG.wrong")
-    desk.settings = dispatching.Settings()
+    desk.settings = settings.Settings()
     report = desk.dispatch()
     assert "API key" in report.trouble["email"]
     assert desk.totals().pending == N
     monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", desk.sandbox.api_key)
-    desk.settings = dispatching.Settings()
+    desk.settings = settings.Settings()
     desk.retry_now()
     assert desk.dispatch().requests == {"sent": N}
 
@@ -185,7 +185,7 @@ def test_a_dead_or_unset_provider_is_named_and_the_other_channel_goes_on(
     desk.plan("push", due_at=NOW - timedelta(days=1) + 5 * HOUR)
     port = desk.sandbox.url.rpartition(":")[2]
     monkeypatch.setenv(name, value.format(port=port)) if value else monkeypatch.delenv(name)
-    desk.settings = dispatching.Settings()
+    desk.settings = settings.Settings()
     report = desk.dispatch()
     assert says in report.trouble["email"]
     assert report.requests["sent"] == N
@@ -231,7 +231,7 @@ def test_a_template_edited_after_planning_holds_the_run_back(
     with (edited / "email" / "picked_for_you.txt").open("a") as f:
         f.write("edited\n")
     monkeypatch.setenv("CONTROLTOWER_TEMPLATES", str(edited))
-    desk.settings = dispatching.Settings()
+    desk.settings = settings.Settings()
     report = desk.dispatch()
     assert "has changed since" in report.trouble[f"run {desk.run_id}"]
     assert desk.totals().pending == N
@@ -262,7 +262,7 @@ def test_an_access_token_that_cannot_be_had_loses_nothing(desk: Desk, monkeypatc
     broken = desk.settings.home / "account.json"
     broken.write_text(json.dumps(account | {"token_uri": "http://127.0.0.1:9/token"}))
     monkeypatch.setenv("CONTROLTOWER_FCM_CREDENTIALS", str(broken))
-    desk.settings = dispatching.Settings()
+    desk.settings = settings.Settings()
     desk.plan("push")
     report = desk.dispatch()
     assert "access token" in report.trouble["push"]
@@ -286,16 +286,16 @@ def test_an_interrupted_dispatch_notes_the_answers_it_had_and_gives_the_batch_ba
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.plan()
-    real = dispatching.wait
+    real = sending.wait
 
     def interrupted(calls: list[Any]) -> None:
         real(calls)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dispatching, "wait", interrupted)
+    monkeypatch.setattr(sending, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         desk.dispatch()
-    monkeypatch.setattr(dispatching, "wait", real)
+    monkeypatch.setattr(sending, "wait", real)
     assert desk.dispatch().requests == {"sent": N - AT_ONCE}
     assert desk.totals().accepted == {"sendgrid": N}
 

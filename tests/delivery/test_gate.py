@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from controltower import cli, clock, settings
 from controltower.data.lake import Lake
-from controltower.delivery import dispatch as dispatching
+from controltower.delivery import sending
 from controltower.delivery.dispatch import Dispatcher
 from controltower.errors import BadSettings
 from controltower.jobs.feedback import ingest_feedback
@@ -186,18 +186,18 @@ def test_retry_after_pauses_a_provider_for_everybody(desk: Desk) -> None:
 
 def test_a_pause_holds_for_a_batch_that_another_dispatcher_is_at(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.plan()
-    real = dispatching.wait
+    real = sending.wait
 
     def paused_meanwhile(calls: list[Any]) -> None:
         real(calls)
         with begin(desk.settings) as ledger:
             providers.write(ledger, providers.lock(ledger, "sendgrid")._replace(waits=60.0, why="rate_limited"))
 
-    monkeypatch.setattr(dispatching, "wait", paused_meanwhile)
+    monkeypatch.setattr(sending, "wait", paused_meanwhile)
     report = desk.dispatch()
     assert report.requests == {"sent": AT_ONCE}
     assert "rate_limited" in report.trouble["email"]
-    monkeypatch.setattr(dispatching, "wait", real)
+    monkeypatch.setattr(sending, "wait", real)
     desk.retry_now()
     assert desk.dispatch().requests == {"sent": N - AT_ONCE}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from controltower import clock
-from controltower.delivery import dispatch as dispatching
+from controltower.delivery import sending
 from controltower.delivery.providers.fcm import Fcm
 from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.jobs.control import cancel_campaign, pause_campaign, resume_campaign
@@ -31,7 +31,7 @@ CAMPAIGN, DAY = "picked_for_you", NOW.date().isoformat()
 def being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> Iterator[None]:
     """A dispatcher in another thread, two calls at a time to a slow provider; entered once `after` calls have begun."""
     begun = Event()
-    real, calls = dispatching._post, []
+    real, calls = sending._post, []
 
     def post(provider: Any, payload: Any) -> Any:
         calls.append(payload)
@@ -39,7 +39,7 @@ def being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> I
             begun.set()
         return real(provider, payload)
 
-    monkeypatch.setattr(dispatching, "_post", post)
+    monkeypatch.setattr(sending, "_post", post)
     for provider in (SendGrid, Fcm):
         monkeypatch.setattr(provider, "at_once", 2)
     desk.fault("slow", count=N, seconds=0.1)
@@ -100,7 +100,7 @@ def test_the_answer_counts_what_left_what_waits_and_what_nobody_can_recall(
     """Two calls were answered, two are under way, when somebody stops it."""
     desk.plan()
     begun, answered, calls = Event(), Event(), []
-    real = dispatching._post
+    real = sending._post
 
     def post(provider: Any, parcel: Any) -> Any:
         calls.append(parcel)
@@ -110,7 +110,7 @@ def test_the_answer_counts_what_left_what_waits_and_what_nobody_can_recall(
             assert answered.wait(20)
         return real(provider, parcel)
 
-    monkeypatch.setattr(dispatching, "_post", post)
+    monkeypatch.setattr(sending, "_post", post)
     monkeypatch.setattr(SendGrid, "at_once", 2)
     worker = Thread(target=desk.dispatch)
     worker.start()
