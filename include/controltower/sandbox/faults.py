@@ -1,4 +1,4 @@
-"""Faults on purpose, for tests of delivery: too many requests, server errors, slow, silent and lost answers."""
+"""Faults on purpose, for tests of delivery: refusals, too many requests, server errors, slow, silent and lost answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from controltower.sandbox.store import Fault
 
-STATUSES = ("429", "500", "503")
+STATUSES = ("400", "429", "500", "503")
 KINDS = (*STATUSES, "slow", "hang", "drop", "reset")
 _TRANSPORT = "controltower.transport"
 
