@@ -120,7 +120,7 @@ def world(folder: Path, kind: str) -> Iterator[World]:
     """The sandbox, the home's template, and for PostgreSQL a server with the ledger's."""
     with ExitStack() as stack:
         sandbox = stack.enter_context(_sandbox(folder / "sandbox-home"))
-        server = stack.enter_context(postgres.running()) if kind == "postgresql" else None
+        server = stack.enter_context(postgres.running(restarts=True)) if kind == "postgresql" else None
         signer, public_key = webhooks.keypair()
         template, home = folder / "template", folder / "home"
         template.mkdir()
