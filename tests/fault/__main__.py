@@ -109,6 +109,8 @@ def _complain(verdict: dict[str, Any]) -> None:
 
 def _lane(database: str, seeds: list[int]) -> int:
     """Play schedules one after the other; a line of JSON each."""
+    import logging
+
     from fault.run import Play
     from fault.verdict import judge
     from fault.world import world
@@ -117,6 +119,7 @@ def _lane(database: str, seeds: list[int]) -> int:
         raise SystemExit(1)
 
     signal.signal(signal.SIGTERM, end)
+    logging.disable(logging.CRITICAL)  # errors are what this is about
     try:
         with tempfile.TemporaryDirectory(prefix="fault-") as folder, world(Path(folder), database) as made:
             for seed in seeds:

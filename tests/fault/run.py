@@ -17,7 +17,7 @@ from controltower import clock
 from controltower.jobs import approvals, control, dispatch, reconcile
 from controltower.ledger import consents, reports
 from controltower.ledger.database import begin, reading
-from controltower.ledger.tables import batches, occurrences
+from controltower.ledger.tables import batches, campaign_runs, occurrences
 from controltower.sandbox import webhook
 from controltower.settings import Settings
 from support import webhooks
@@ -50,11 +50,21 @@ class Play:
     _posted: set[tuple[str, int]] = field(default_factory=set)
 
     def play(self) -> None:
+        self._order()
         for one in self.schedule.rounds:
             self._round(one)
         while len(self.met) < ENOUGH:
             self._round(Round([Act("dispatch")], during=["restart" if self.world.server else "dead writer"]))
         self._finish()
+
+    def _order(self) -> None:
+        """The campaigns are due one after the other, in the schedule's order."""
+        r, o = campaign_runs.c, occurrences.c
+        with begin(self.conf) as ledger:
+            of_run = sa.select(r.run_id, o.campaign).join(occurrences, o.occurrence_id == r.occurrence_id)
+            for run_id, campaign in ledger.execute(of_run).all():
+                due = shop.NOW - timedelta(minutes=60 - self.schedule.order.index(campaign))
+                ledger.execute(sa.update(batches).where(batches.c.run_id == run_id).values(due_at=due))
 
     def _round(self, one: Round) -> None:
         self._set_clock(one.hours)
@@ -66,7 +76,7 @@ class Play:
         space = self._space() if "no space" in one.during else None
         impatient = any(f["kind"] == "hang" for f in one.http)
         sleeper = self._start(one.sleeper, space, impatient) if one.sleeper else None
-        asleep = sleeper is not None and self._wait(sleeper)
+        asleep = sleeper is not None and self._wait(sleeper, space is not None)
         if asleep and one.overslept:
             self._let_time_pass()
         acts = [*one.acts, *([Act("die writing", kill=("", 0))] if "dead writer" in one.during else [])]
@@ -75,13 +85,14 @@ class Play:
         if "restart" in one.during:
             self._until_some_came(before, running)
             self.world.restart()
+        broken = bool({"restart", "no space"} & {*one.during})
         for process in running:
-            self._wait(process)
+            self._wait(process, broken)
         if sleeper and asleep:
             self.gone += one.overslept
             self.met.append("slept" + " beyond its lease" * one.overslept)
             os.kill(sleeper.pid, signal.SIGKILL if one.dies else signal.SIGCONT)
-            self._wait(sleeper)
+            self._wait(sleeper, broken)
         self.met += [d for d in one.during]
         self.met += ["two at once"] if sum(a.job == "dispatch" for a in acts) > 1 else []
         lost = self.world.sandbox.end_faults(one.http)
@@ -95,15 +106,15 @@ class Play:
         pid = worker.fork(act, posts=[(h, b) for h, b, _ in posts], space=space, impatient=impatient)
         return Process(pid, act, [mail for _, _, mails in posts for mail in mails])
 
-    def _wait(self, process: Process) -> bool:
-        """Wait until a process ends; whether it fell asleep first."""
+    def _wait(self, process: Process, broken: bool = False) -> bool:
+        """Wait until a process ends; whether it fell asleep first. `broken`: its database may fail it."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)
             if pid and os.WIFSTOPPED(status):
                 return True
             if pid:
-                self._ended(process, os.waitstatus_to_exitcode(status))
+                self._ended(process, os.waitstatus_to_exitcode(status), broken)
                 return False
             time.sleep(0.003)
         os.kill(process.pid, signal.SIGKILL)
@@ -111,17 +122,17 @@ class Play:
         self.wrong.append(f"{process.act.job} hangs")
         return False
 
-    def _ended(self, process: Process, code: int) -> None:
+    def _ended(self, process: Process, code: int, broken: bool) -> None:
         if code == 0 and process.act.job == "feedback":
             self._posted.update((m.provider_id, m.position) for m in process.mails)
             self.told.update(m.message_id for m in process.mails)
-        if code == 0:
+        if code in (0, worker.EXIT_TOLD):
             return
         self.gone += 1
         if code == -signal.SIGKILL and process.act.kill and process.act.kill[0]:
             self.met.append(f"kill {process.act.kill[0]}")
             self.places.append(process.act.kill[0])
-        elif code not in (worker.EXIT_TROUBLE, -signal.SIGKILL):
+        elif code != -signal.SIGKILL and not (broken and code == worker.EXIT_DATABASE):
             self.wrong.append(f"{process.act.job} ended with {code}")
 
     def _finish(self) -> None:
@@ -139,7 +150,8 @@ class Play:
 
     def _go_on(self) -> None:
         """Whoever was killed while giving an order gives it again: nothing is held for good, `late` is planned."""
-        shop.plan(self.conf, "late") if self._begun("late") else None
+        if any(act.about == "late" for r in self.schedule.rounds for act in r.acts):
+            shop.plan(self.conf, "late")
         with reading(self.conf) as ledger:
             paused = ledger.execute(sa.select(occurrences.c.campaign).where(occurrences.c.paused)).scalars().all()
         for campaign in paused:
@@ -147,9 +159,6 @@ class Play:
         waits = approvals.newest_run("large", shop.OCCASION)
         if waits["hold"] == "approval":
             approvals.approve_campaign(waits["run_id"], waits["plan_hash"], "ann")
-
-    def _begun(self, campaign: str) -> bool:
-        return any(act.about == campaign for r in self.schedule.rounds for act in r.acts)
 
     def _dispatch_all(self, hours: int) -> None:
         self._set_clock(hours)
@@ -197,8 +206,7 @@ class Play:
         worker.take_in(self.conf, [(h, b) for h, b, _ in posts])
         self.told.update(m.message_id for _, _, mails in posts for m in mails)
         self._posted.update((m.provider_id, m.position) for _, _, mails in posts for m in mails)
-        events = set(self.schedule.events)
-        self.met += [f"events {e}" for e in self.schedule.events if late and e in events]
+        self.met += [f"events {e}" for e in self.schedule.events if late]
 
     def _posts(self, *, late: bool = False) -> list[tuple[dict[str, str], bytes, list[Mail]]]:
         """SendGrid's signed posts about the mails that it took, as the schedule lets them come."""

@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from fault.places import CONTROL, DISPATCH, FEEDBACK, NAPS, PLACES, RECONCILE, Place
+from fault import shop
+from fault.places import CONTROL, DISPATCH, NAPS, PLACES, RECONCILE, Place
 
 HTTP = ("429", "503", "500", "400", "drop", "reset", "slow", "hang")
 DURING = ("restart", "dead writer", "no space", "withdrawals")
@@ -14,6 +15,7 @@ ELSEWHERE = {"sqlite": "restart", "postgresql": "no space"}  # what can't happen
 EVENTS = ("duplicated", "reordered", "some lost", "some late", "all lost")
 NIGHT, LATER = 10, 3  # hours after noon: outside of every window; after every grace
 _NTH = (1, 1, 1, 1, 2, 3)
+_STRIDE = 23  # from one place to the next seed's: neighbours are alike
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ class Round:
 
 @dataclass
 class Schedule:
-    """The rounds, and what becomes of the provider's events."""
+    """The rounds, in which order the campaigns are due, and what becomes of the provider's events."""
 
     seed: int
     database: str
     rounds: list[Round]
+    order: list[str]
     events: list[str]
 
     def __str__(self) -> str:
@@ -69,14 +72,14 @@ class Schedule:
 def draw(seed: int, database: str) -> Schedule:
     """One to five rounds. Every place of a kill is aimed at as often as any other, others come by chance."""
     rng = random.Random(f"{seed}/{database}")
-    place = PLACES[seed % len(PLACES)]
-    rounds, events = _aimed(rng, (place, rng.choice(_NTH)), database)
-    for _ in range(rng.randint(0, 2)):
-        rounds.insert(rng.randrange(len(rounds) + 1), Round([Act("dispatch")]))
+    rounds, first, events = _aimed(rng, PLACES[seed * _STRIDE % len(PLACES)])
+    order = rng.sample(list(shop.CAMPAIGNS), len(shop.CAMPAIGNS))
+    order.sort(key=lambda campaign: campaign not in first)
+    rounds += [Round([Act("dispatch")]) for _ in range(rng.randint(0, 2))]
     for _ in range(rng.randint(2, 5)):
         _worsen(rng, rng.choice(rounds), database)
     more = rng.sample(EVENTS[:4], rng.randint(1, 2)) + ["all lost"] * (rng.random() < 0.08)
-    return Schedule(seed, database, rounds, sorted({*events, *more}))
+    return Schedule(seed, database, rounds, order, sorted({*events, *more}))
 
 
 def _http(rng: random.Random, kind: str, count: int | None = None, provider: str | None = None) -> dict[str, Any]:
@@ -85,32 +88,34 @@ def _http(rng: random.Random, kind: str, count: int | None = None, provider: str
     return {"kind": kind, "count": count or rng.choice(most), "seconds": seconds, "provider": provider}
 
 
-def _aimed(rng: random.Random, kill: Place, database: str) -> tuple[list[Round], list[str]]:
-    """Rounds in which somebody comes to the place, and what must become of the events."""
-    step = kill[0].split(" ", 1)[1]
+def _aimed(rng: random.Random, place: str) -> tuple[list[Round], list[str], list[str]]:
+    """Rounds in which somebody comes to the place; which campaigns are first for that, and the fate of the events."""
+    step = place.split(" ", 1)[1]
+    kill = (place, 1)
     dispatch, killed = Round([Act("dispatch")]), Round([Act("dispatch", kill=kill)])
-    lost = Round([Act("dispatch")], [_http(rng, "drop", 4)])
+    lost = Round([Act("dispatch")], [_http(rng, "drop", 12)])
+    resendable = rng.sample(("letters", "nudges"), 2)
     if step in CONTROL:
-        about = {"plan": "late", "approve": "large", "reject": "large"}.get(step) or rng.choice(("mails", "pushes"))
-        acts = [Act(step, about, kill)]
-        if step == "resume":
-            return [Round([Act("pause", about)]), Round([*acts, Act("dispatch")])], []
-        sleeper = Act("dispatch", nap=(rng.choice(NAPS[:4]), rng.choice(_NTH))) if rng.random() < 0.5 else None
-        return [Round([*acts, *[Act("dispatch")] * (sleeper is None)], sleeper=sleeper)], []
+        return _ordered(rng, step, kill)
     if step in ("store", "handle"):
-        return [dispatch, Round([Act("feedback", kill=kill)])], []
+        return [dispatch, Round([Act("feedback", kill=(place, rng.choice(_NTH)))])], [], []
     if step == "settle":
-        return [lost, Round([Act("feedback", kill=(kill[0], 1))])], []
+        return [lost, Round([Act("feedback", kill=kill)])], [rng.choice(("mails", "letters"))], []
     if step in RECONCILE:
-        return [lost, Round([Act("reconcile", kill=(kill[0], 1))], hours=LATER)], ["some lost"]
+        first = resendable if step == "reopen" else ["mails", "pushes"]
+        return [lost, Round([Act("reconcile", kill=kill)], hours=LATER)], first, ["some lost"]
     if step == "twice":
-        lost.http = [_http(rng, "drop", 12, "sendgrid")]
         again = Round([Act("reconcile")], hours=LATER)
-        return [lost, again, dispatch, Round([Act("feedback", kill=(kill[0], 1))])], ["some late"]
+        sent_again = Round([Act("dispatch"), Act("feedback")], hours=LATER)
+        return [lost, again, sent_again, Round([Act("feedback", kill=kill)])], ["letters"], ["some lost"]
     assert step in DISPATCH
     if step in ("reclaim", "cut short"):
-        first = Round([Act("dispatch", kill=("after open", kill[1]))])
-        return [first, Round([Act("dispatch", kill=(kill[0], 1))])], []
+        return [Round([Act("dispatch", kill=("after open", rng.choice(_NTH)))]), killed], [], []
+    if step in ("given back", "stopped"):
+        nap = "after claim" if step == "given back" else rng.choice(("after claim", "before post", "after open"))
+        order = "pause" if step == "given back" else rng.choice(("cancel", "supersede"))
+        return [Round([Act(order, "mails")], sleeper=Act("dispatch", kill=kill, nap=(nap, 1)))], ["mails"], []
+    first = []
     if step == "drop":
         killed.during.append("withdrawals")
     elif step == "defer":
@@ -121,13 +126,22 @@ def _aimed(rng: random.Random, kill: Place, database: str) -> tuple[list[Round],
         killed.http.append(_http(rng, "400", 6, "fcm"))
     elif step == "halve":
         killed.http.append(_http(rng, "400", rng.choice((1, 2, 4)), "sendgrid"))
+        first = ["mails"]
     elif step == "unknown":
         killed.http.append(_http(rng, rng.choice(("500", "drop", "reset")), 5))
-    elif step in ("given back", "stopped"):
-        sleeper = Act("dispatch", nap=(rng.choice(("after claim", "before post", "after open")), 1), kill=(kill[0], 1))
-        what = "pause" if step == "given back" else rng.choice(("cancel", "supersede"))
-        return [Round([Act(what, "mails")], sleeper=sleeper)], []
-    return [killed], []
+    else:
+        killed.acts = [Act("dispatch", kill=(place, rng.choice(_NTH)))]
+    return [killed], first, []
+
+
+def _ordered(rng: random.Random, order: str, kill: Place) -> tuple[list[Round], list[str], list[str]]:
+    """Somebody who gives an order is killed, while nobody dispatches, or somebody does, or is about to."""
+    about = {"plan": "late", "approve": "large", "reject": "large"}.get(order) or rng.choice(("mails", "pushes"))
+    act = Act(order, about, kill)
+    before = [Round([Act("pause", about)])] if order == "resume" else []
+    sleeper = Act("dispatch", nap=(rng.choice(NAPS[:4]), 1)) if rng.random() < 0.5 else None
+    others = [] if sleeper else [Act("dispatch")] * rng.randint(0, 1)
+    return [*before, Round([act, *others], sleeper=sleeper)], [about], []
 
 
 def _worsen(rng: random.Random, at: Round, database: str) -> None:

@@ -19,7 +19,7 @@ OCCASION = NOW.date().isoformat()
 BATCH = 40  # messages: so that a schedule has several
 # campaign: messages, channel, delivery; `letters` can't be split, `large` waits for approval, `late` is planned later
 CAMPAIGNS = {
-    "mails": (84, "email", "at_most_once"),
+    "mails": (100, "email", "at_most_once"),
     "letters": (24, "email", "at_least_once"),
     "pushes": (64, "push", "at_most_once"),
     "nudges": (24, "push", "at_least_once"),

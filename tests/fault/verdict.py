@@ -71,6 +71,8 @@ def judge(play: Play) -> Verdict:
         verdict.unknown += message.state == "unknown"
         verdict.twice += came[message.message_id] > 1 + message.reopened
         verdict.resent += came[message.message_id] > 1
+    to = Counter(recipient for _, recipient in caught)
+    verdict.wrong += [f"{n} messages came to one address" for n in to.values() if n > 1]
     verdict.wrong += [f"message {m} came and is in no ledger" for m in came.keys() - found.keys()]
     return verdict
 

@@ -19,14 +19,15 @@ from controltower.ledger import database
 from controltower.ledger.database import begin
 from controltower.ledger.tables import batches, messages, outcomes
 from controltower.settings import Settings
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from support import webhooks
 
 from fault import shop
 from fault.places import Watch
 from fault.schedule import Act
 
-EXIT_TROUBLE = 3  # it ended by an error that it told
+EXIT_TOLD = 3  # it ended by an error with its remedy, as where a provider is down
+EXIT_DATABASE = 4  # its database, or the disk, failed it
 IMPATIENT = 3.0  # seconds for an answer, where some stay away
 _PR_SET_PDEATHSIG = 1
 
@@ -55,8 +56,10 @@ def fork(act: Act, *, posts: Posts = (), space: int | None = None, impatient: bo
             resource.setrlimit(resource.RLIMIT_FSIZE, (space, space))
         _do(conf, act, posts)
         code = 0
-    except (ControlTowerError, SQLAlchemyError, OSError):
-        code = EXIT_TROUBLE
+    except ControlTowerError:
+        code = EXIT_TOLD
+    except (OperationalError, OSError):
+        code = EXIT_DATABASE
     except BaseException:
         traceback.print_exc()
     finally:
