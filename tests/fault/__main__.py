@@ -53,9 +53,12 @@ def _run(lanes: list[dict[str, Any]], schedules: int) -> int:
     begun, told = time.monotonic(), time.monotonic()
     command = [sys.executable, "-W", "ignore", "-m", "fault", "--lane"]
     verdicts: list[dict[str, Any]] = []
-    with tempfile.TemporaryFile("w+") as results, _ended(
-        [subprocess.Popen([*command, json.dumps(lane)], stdout=subprocess.PIPE, text=True) for lane in lanes]
-    ) as running:
+    with (
+        tempfile.TemporaryFile("w+") as results,
+        _ended(
+            [subprocess.Popen([*command, json.dumps(lane)], stdout=subprocess.PIPE, text=True) for lane in lanes]
+        ) as running,
+    ):
         del results
         for verdict in _verdicts(running):
             verdicts.append(verdict)

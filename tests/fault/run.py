@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +23,7 @@ from controltower.settings import Settings
 from support import webhooks
 
 from fault import shop, worker
-from fault.schedule import LATER, Act, Round, Schedule
+from fault.schedule import FIRST_HALF, LATER, Act, Round, Schedule
 from fault.world import Mail, World
 
 PATIENCE = 120.0  # seconds for a process
@@ -58,17 +58,18 @@ class Play:
         self._finish()
 
     def _order(self) -> None:
-        """The campaigns are due one after the other, in the schedule's order."""
+        """The campaigns are due one after the other, in the schedule's order: some at once, some after an hour."""
         r, o = campaign_runs.c, occurrences.c
         with begin(self.conf) as ledger:
             of_run = sa.select(r.run_id, o.campaign).join(occurrences, o.occurrence_id == r.occurrence_id)
             for run_id, campaign in ledger.execute(of_run).all():
-                due = shop.NOW - timedelta(minutes=60 - self.schedule.order.index(campaign))
+                place = self.schedule.order.index(campaign)
+                due = shop.NOW + timedelta(minutes=(30 if place >= FIRST_HALF else -60) + place)
                 ledger.execute(sa.update(batches).where(batches.c.run_id == run_id).values(due_at=due))
 
     def _round(self, one: Round) -> None:
         self._set_clock(one.hours)
-        if one.hours:
+        if one.clock_steps:
             self.met.append("clock step")
         self.world.sandbox.set_faults(one.http)
         if "withdrawals" in one.during:

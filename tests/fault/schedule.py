@@ -13,7 +13,9 @@ HTTP = ("429", "503", "500", "400", "drop", "reset", "slow", "hang")
 DURING = ("restart", "dead writer", "no space", "withdrawals")
 ELSEWHERE = {"sqlite": "restart", "postgresql": "no space"}  # what can't happen to our part of it
 EVENTS = ("duplicated", "reordered", "some lost", "some late", "all lost")
-NIGHT, LATER = 10, 3  # hours after noon: outside of every window; after every grace
+# Hours after noon: when the second half of the campaigns is due; after every grace; outside of every window.
+SECOND, LATER, NIGHT = 1, 3, 10
+FIRST_HALF = 3  # campaigns
 _NTH = (1, 1, 1, 1, 2, 3)
 _STRIDE = 23  # from one place to the next seed's: neighbours are alike
 
@@ -52,7 +54,11 @@ class Round:
             found.append(f"sleep {self.sleeper.nap[0]}" + ", lease over" * self.overslept + ", dies" * self.dies)
         found += [f"{f['kind']} x{f['count']}" for f in self.http] + self.during
         found += ["two dispatchers"] if sum(a.job == "dispatch" for a in acts) > 1 else []
-        return found + ([f"clock {self.hours:+} h"] if self.hours else [])
+        return found + ([f"clock {self.hours:+} h"] if self.clock_steps else [])
+
+    @property
+    def clock_steps(self) -> bool:
+        return self.hours not in (0, SECOND)
 
 
 @dataclass
@@ -70,16 +76,18 @@ class Schedule:
 
 
 def draw(seed: int, database: str) -> Schedule:
-    """One to five rounds. Every place of a kill is aimed at as often as any other, others come by chance."""
+    """Two to seven rounds. Every place of a kill is aimed at as often as any other, others come by chance."""
     rng = random.Random(f"{seed}/{database}")
     rounds, first, events = _aimed(rng, PLACES[seed * _STRIDE % len(PLACES)])
     order = rng.sample(list(shop.CAMPAIGNS), len(shop.CAMPAIGNS))
     order.sort(key=lambda campaign: campaign not in first)
-    rounds += [Round([Act("dispatch")]) for _ in range(rng.randint(0, 2))]
-    for _ in range(rng.randint(2, 5)):
+    others = [Round([Act("dispatch")], hours=SECOND) for _ in range(rng.randint(1, 3))]
+    for _ in range(rng.randint(3, 6)):
+        _worsen(rng, rng.choice(others), database)
+    if rng.random() < 0.3:  # not often: what is aimed at would be missed
         _worsen(rng, rng.choice(rounds), database)
     more = rng.sample(EVENTS[:4], rng.randint(1, 2)) + ["all lost"] * (rng.random() < 0.08)
-    return Schedule(seed, database, rounds, order, sorted({*events, *more}))
+    return Schedule(seed, database, rounds + others, order, sorted({*events, *more}))
 
 
 def _http(rng: random.Random, kind: str, count: int | None = None, provider: str | None = None) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def _aimed(rng: random.Random, place: str) -> tuple[list[Round], list[str], list
         return [lost, Round([Act("reconcile", kill=kill)], hours=LATER)], first, ["some lost"]
     if step == "twice":
         again = Round([Act("reconcile")], hours=LATER)
-        sent_again = Round([Act("dispatch"), Act("feedback")], hours=LATER)
+        sent_again = Round([Act("dispatch")], hours=LATER)
         return [lost, again, sent_again, Round([Act("feedback", kill=kill)])], ["letters"], ["some lost"]
     assert step in DISPATCH
     if step in ("reclaim", "cut short"):
@@ -156,8 +164,8 @@ def _worsen(rng: random.Random, at: Round, database: str) -> None:
         at.overslept, at.dies = rng.random() < 0.7, rng.random() < 0.3
     elif kind == "two":
         at.acts.append(Act("dispatch"))
-    elif kind == "clock" and not at.hours:
-        at.hours = rng.choice((-30, -9, -1, 1, 2, NIGHT))
+    elif kind == "clock" and at.hours in (0, SECOND):
+        at.hours = rng.choice((-30, -9, -1, 2, 4, NIGHT))
     elif kind == "other":
         what = rng.choice([d for d in DURING if d != ELSEWHERE[database]])
         at.during += [] if what in at.during else [what]

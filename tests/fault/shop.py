@@ -97,7 +97,10 @@ def plan(conf: Settings, campaign: str) -> None:
 def _decision(customer: str, subject: int, campaign: str, before: bool) -> plans.Decision:
     if before:
         return plans.Decision(customer, subject, "not_sent", 1.0, reason="in_earlier_version")
-    about: dict[str, Any] = {"channel": CAMPAIGNS[campaign][1], "due_at": NOW, "choices": {"products": small_shop.PICKS}}
+    about: dict[str, Any] = {
+        "channel": CAMPAIGNS[campaign][1],
+        "due_at": NOW,
+        "choices": {"products": small_shop.PICKS},
+    }
     arm = "personal" if about["channel"] == "push" else "we_miss_you"
     return plans.Decision(customer, subject, "message", 0.45, arm=arm, share=0.5, **about)
-

@@ -163,5 +163,3 @@ def _count_lost_answers(ledger: sa.Connection, play: Play, verdict: Verdict) -> 
     workers = {row.lease_token for row in unknown if row.reason == "worker_lost"}
     if len(workers) > play.gone:
         verdict.wrong.append(f"{len(workers)} workers are lost, and {play.gone} went")
-
-
