@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
+import selectors
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fault import forking
 from fault.places import PLACES
+from fault.run import Play
 from fault.schedule import draw
+from fault.verdict import judge
+from fault.world import world
 
 DATABASES = ("sqlite", "postgresql")
 ALL_PLACES = 600  # schedules from which on every place must have been hit
@@ -31,15 +37,12 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, help="where the seeds begin, by default SEED or 1; others, others")
     arguments.add_argument("--database", choices=DATABASES, help="only on this one")
     arguments.add_argument("--lanes", type=int, default=2, help="how many run beside each other on each database")
-    arguments.add_argument("--lane", help=argparse.SUPPRESS)
     chosen = arguments.parse_args()
     if not sys.platform.startswith("linux"):
         print("the proof by fault runs on Linux: it needs fork, SIGKILL and RLIMIT_FSIZE as they are there")
         return 2
     for name in [n for n in os.environ if n.startswith("CONTROLTOWER_")]:
         del os.environ[name]
-    if chosen.lane:
-        return _lane(**json.loads(chosen.lane))
     seed = chosen.seed if chosen.seed is not None else int(os.environ.get("SEED") or 1)
     kinds = [chosen.database] if chosen.database else list(DATABASES)
     each = max(-(-chosen.schedules // len(kinds)), 1)
@@ -50,16 +53,10 @@ def main() -> int:
 
 
 def _run(lanes: list[dict[str, Any]], schedules: int) -> int:
-    begun, told = time.monotonic(), time.monotonic()
-    command = [sys.executable, "-W", "ignore", "-m", "fault", "--lane"]
+    begun = told = time.monotonic()
     verdicts: list[dict[str, Any]] = []
-    with (
-        tempfile.TemporaryFile("w+") as results,
-        _ended(
-            [subprocess.Popen([*command, json.dumps(lane)], stdout=subprocess.PIPE, text=True) for lane in lanes]
-        ) as running,
-    ):
-        del results
+    forking.preload()
+    with _running(lanes) as running:
         for verdict in _verdicts(running):
             verdicts.append(verdict)
             if verdict["wrong"]:
@@ -68,37 +65,38 @@ def _run(lanes: list[dict[str, Any]], schedules: int) -> int:
                 told = time.monotonic()
                 unfit = sum(bool(v["wrong"]) for v in verdicts)
                 print(f"{len(verdicts)} of {schedules} schedules, {unfit} failed, {told - begun:.0f} s", flush=True)
-        broken = sum(process.wait() != 0 for process in running)
-    return tell(verdicts, time.monotonic() - begun, broken)
+    return tell(verdicts, time.monotonic() - begun, broken=len(verdicts) < schedules)
 
 
-def _verdicts(running: list[subprocess.Popen[str]]) -> Iterator[dict[str, Any]]:
+@contextlib.contextmanager
+def _running(lanes: list[dict[str, Any]]) -> Iterator[list[int]]:
+    """Each lane in a process, and where it writes. Whatever happens none outlives us, nor what it has started."""
+    processes, pipes = [], []
+    try:
+        for lane in lanes:
+            read, write = os.pipe()
+            processes.append(forking.fork(partial(_lane, write=write, **lane), signal.SIGTERM))
+            os.close(write)
+            pipes.append(read)
+        yield pipes
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGTERM)
+        for pid in processes:
+            os.waitpid(pid, 0)
+
+
+def _verdicts(pipes: list[int]) -> Iterator[dict[str, Any]]:
     """The lanes' lines as they come."""
-    import selectors
-
-    with selectors.DefaultSelector() as waiting:
-        for process in running:
-            assert process.stdout
-            waiting.register(process.stdout, selectors.EVENT_READ)
+    with selectors.DefaultSelector() as waiting, contextlib.ExitStack() as stack:
+        for pipe in pipes:
+            waiting.register(stack.enter_context(os.fdopen(pipe)), selectors.EVENT_READ)
         while waiting.get_map():
             for key, _ in waiting.select():
                 if line := key.fileobj.readline():  # type: ignore[union-attr]
                     yield json.loads(line)
                 else:
                     waiting.unregister(key.fileobj)
-
-
-@contextlib.contextmanager
-def _ended(running: list[subprocess.Popen[str]]) -> Iterator[list[subprocess.Popen[str]]]:
-    """Whatever happens, no lane outlives us; a lane that is interrupted ends what it has started."""
-    try:
-        yield running
-    finally:
-        for process in running:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in running:
-            process.wait()
 
 
 def _complain(verdict: dict[str, Any]) -> None:
@@ -110,35 +108,31 @@ def _complain(verdict: dict[str, Any]) -> None:
     print(f"    again: {again}", flush=True)
 
 
-def _lane(database: str, seeds: list[int]) -> int:
+def _lane(database: str, seeds: list[int], write: int) -> int:
     """Play schedules one after the other; a line of JSON each."""
-    import logging
-
-    from fault.run import Play
-    from fault.verdict import judge
-    from fault.world import world
 
     def end(*_: object) -> None:
-        raise SystemExit(1)
+        raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
     logging.disable(logging.CRITICAL)  # errors are what this is about
-    try:
-        with tempfile.TemporaryDirectory(prefix="fault-") as folder, world(Path(folder), database) as made:
-            for seed in seeds:
-                begun = time.monotonic()
-                with made.fresh() as conf:
-                    play = Play(made, conf, draw(seed, database), random.Random(f"{seed}/{database}/play"))
-                    play.play()
-                    verdict = judge(play)
-                verdict.seconds = time.monotonic() - begun
-                print(json.dumps(vars(verdict)), flush=True)
-    except KeyboardInterrupt:
-        return 1
+    with (
+        os.fdopen(write, "w") as out,
+        tempfile.TemporaryDirectory(prefix="fault-") as folder,
+        world(Path(folder), database) as made,
+    ):
+        for seed in seeds:
+            begun = time.monotonic()
+            with made.fresh() as conf:
+                play = Play(made, conf, draw(seed, database), random.Random(f"{seed}/{database}/play"))
+                play.play()
+                verdict = judge(play)
+            verdict.seconds = time.monotonic() - begun
+            print(json.dumps(vars(verdict)), file=out, flush=True)
     return 0
 
 
-def tell(verdicts: list[dict[str, Any]], seconds: float, broken: int) -> int:
+def tell(verdicts: list[dict[str, Any]], seconds: float, *, broken: bool) -> int:
     """Print the table, in Markdown; whether something is wrong."""
     head = ("Database", "Schedules", "Messages", "Faults met", "Killed", "Twice", "Lost", "Unknown", "Sent again")
     print("\n| " + " | ".join(head) + " |\n|---|" + "---:|" * (len(head) - 1))

@@ -94,7 +94,7 @@ class Play:
             self.met.append("slept" + " beyond its lease" * one.overslept)
             os.kill(sleeper.pid, signal.SIGKILL if one.dies else signal.SIGCONT)
             self._wait(sleeper, broken)
-        self.met += [d for d in one.during]
+        self.met += one.during
         self.met += ["two at once"] if sum(a.job == "dispatch" for a in acts) > 1 else []
         lost = self.world.sandbox.end_faults(one.http)
         self.met += list(lost)
@@ -104,7 +104,7 @@ class Play:
 
     def _start(self, act: Act, space: int | None = None, impatient: bool = False) -> Process:
         posts = self._posts() if act.job == "feedback" else []
-        pid = worker.fork(act, posts=[(h, b) for h, b, _ in posts], space=space, impatient=impatient)
+        pid = worker.start(act, posts=[(h, b) for h, b, _ in posts], space=space, impatient=impatient)
         return Process(pid, act, [mail for _, _, mails in posts for mail in mails])
 
     def _wait(self, process: Process, broken: bool = False) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import yaml
 from controltower.campaigns.specs import find_spec
@@ -88,8 +87,8 @@ def plan(conf: Settings, campaign: str) -> None:
         plans.freeze(
             ledger, occurrence_id=occurrence, campaign=campaign, as_of=NOW, now=NOW,
             spec=spec.model_dump(mode="json"), spec_hash=spec.hash, content_hash=template.content_hash, policy={},
-            policy_version="1", triggered_by=None, key=conf.signing_key(), hold="approval" if campaign == "large" else None,
-            expires_in=timedelta(hours=spec.window.expires_hours),
+            policy_version="1", triggered_by=None, key=conf.signing_key(),
+            hold="approval" if campaign == "large" else None, expires_in=timedelta(hours=spec.window.expires_hours),
             plan=[_decision(c, subject, campaign, subject in taken) for c, subject in subjects.items()],
         )  # fmt: skip
 
@@ -97,10 +96,8 @@ def plan(conf: Settings, campaign: str) -> None:
 def _decision(customer: str, subject: int, campaign: str, before: bool) -> plans.Decision:
     if before:
         return plans.Decision(customer, subject, "not_sent", 1.0, reason="in_earlier_version")
-    about: dict[str, Any] = {
-        "channel": CAMPAIGNS[campaign][1],
-        "due_at": NOW,
-        "choices": {"products": small_shop.PICKS},
-    }
-    arm = "personal" if about["channel"] == "push" else "we_miss_you"
-    return plans.Decision(customer, subject, "message", 0.45, arm=arm, share=0.5, **about)
+    channel = CAMPAIGNS[campaign][1]
+    return plans.Decision(
+        customer, subject, "message", 0.45, arm="personal" if channel == "push" else "we_miss_you", share=0.5,
+        channel=channel, due_at=NOW, choices={"products": small_shop.PICKS},
+    )  # fmt: skip

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
-import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,47 +20,42 @@ from sqlalchemy.exc import OperationalError
 from support import webhooks
 
 from fault import shop
+from fault.forking import fork
 from fault.places import Watch
 from fault.schedule import Act
 
 EXIT_TOLD = 3  # it ended by an error with its remedy, as where a provider is down
 EXIT_DATABASE = 4  # its database, or the disk, failed it
 IMPATIENT = 3.0  # seconds for an answer, where some stay away
-_PR_SET_PDEATHSIG = 1
 
 Posts = Sequence[tuple[Mapping[str, str], bytes]]  # of a provider's events: headers and body
 
 
-def fork(act: Act, *, posts: Posts = (), space: int | None = None, impatient: bool = False) -> int:
-    """Start the process: a copy of this one, which has imported everything. Returns its id.
+def start(act: Act, *, posts: Posts = (), space: int | None = None, impatient: bool = False) -> int:
+    """Start the process. Returns its id.
 
     `space`: bytes that a file may have; writing beyond fails as it does on a full disk.
     """
     conf = settings.load()
     engine = database.opened(conf)
     engine.dispose()  # SQLite's locks don't survive a fork
-    sys.stdout.flush()
-    if pid := os.fork():
-        return pid
-    code = 1
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def work() -> int:
         Watch(engine, act.kill, act.nap)
         if impatient:
             client.ANSWER = IMPATIENT
         if space is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (space, space))
-        _do(conf, act, posts)
-        code = 0
-    except ControlTowerError:
-        code = EXIT_TOLD
-    except (OperationalError, OSError):
-        code = EXIT_DATABASE
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+        try:
+            _do(conf, act, posts)
+        except ControlTowerError:
+            return EXIT_TOLD
+        except (OperationalError, OSError):
+            return EXIT_DATABASE
+        return 0
+
+    return fork(work)
 
 
 def _do(conf: Settings, act: Act, posts: Posts) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -21,10 +20,12 @@ from controltower import clock, settings
 from controltower.jobs import dispatch, feedback, reconcile
 from controltower.ledger import database, plans
 from controltower.ledger.database import begin
+from controltower.sandbox.serve import serve
 from controltower.settings import Settings
 from support import postgres, webhooks
 
 from fault import shop
+from fault.forking import fork
 
 _KEY = "a secret that every copy of the home shares"
 _TEMPLATE, _COPY = "fault_template", "fault"
@@ -177,14 +178,22 @@ def _of(home: Path, url: str | None) -> dict[str, str]:
 
 @contextmanager
 def _sandbox(home: Path) -> Iterator[Sandbox]:
-    command = [sys.executable, "-m", "controltower.cli", "--home", str(home), "sandbox", "--port", "0"]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("CONTROLTOWER_")}
-    process = subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, text=True)
+    """A copy of this process serves it until it is told to end."""
+    with patch.dict(os.environ, {"CONTROLTOWER_HOME": str(home)}):
+        conf = settings.load()
+    read, write = os.pipe()
+
+    def run() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        serve(conf, port=0, announce=lambda url, _: print(url, file=os.fdopen(write, "w"), flush=True))
+
+    pid = fork(run)
+    os.close(write)
     try:
-        assert process.stdout
-        url = process.stdout.readline().split()[1]
+        with os.fdopen(read) as told:
+            url = told.readline().strip()
         with httpx.Client(base_url=url, timeout=20, trust_env=False) as http:
             yield Sandbox(url, home, http)
     finally:
-        process.terminate()
-        process.wait()
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)

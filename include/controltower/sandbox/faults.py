@@ -1,4 +1,4 @@
-"""Faults on purpose, for tests of delivery: refusals, too many requests, server errors, slow, silent and lost answers."""
+"""Faults on purpose, for tests of delivery: refusals, too many requests, server errors, late and lost answers."""
 
 from __future__ import annotations
 
