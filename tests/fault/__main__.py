@@ -56,7 +56,7 @@ def _run(lanes: list[dict[str, Any]], schedules: int) -> int:
     begun = told = time.monotonic()
     verdicts: list[dict[str, Any]] = []
     forking.preload()
-    with _running(lanes) as running:
+    with contextlib.suppress(KeyboardInterrupt), _running(lanes) as running:
         for verdict in _verdicts(running):
             verdicts.append(verdict)
             if verdict["wrong"]:
@@ -112,9 +112,12 @@ def _lane(database: str, seeds: list[int], write: int) -> int:
     """Play schedules one after the other; a line of JSON each."""
 
     def end(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):  # once: it is to clean up undisturbed
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     logging.disable(logging.CRITICAL)  # errors are what this is about
     with (
         os.fdopen(write, "w") as out,
@@ -153,6 +156,8 @@ def tell(verdicts: list[dict[str, Any]], seconds: float, *, broken: bool) -> int
     missed = [place for place in PLACES if not killed[place]]
     if missed:
         print(f"never hit: {', '.join(missed)}")
+    if broken:
+        print("not all of them were played")
     print(f"({seconds:.0f} s)")
     too_small = [v["seed"] for v in verdicts if v["messages"] < 200 or len(v["met"]) < 3]
     if too_small:
