@@ -113,7 +113,7 @@ def _lane(database: str, seeds: list[int], write: int) -> int:
 
     def end(*_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # once: it is to clean up undisturbed
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: None)
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):

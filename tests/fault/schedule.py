@@ -9,7 +9,7 @@ from typing import Any
 from fault import shop
 from fault.places import CONTROL, DISPATCH, NAPS, PLACES, RECONCILE, Place
 
-HTTP = ("429", "503", "500", "400", "drop", "reset", "slow", "hang")
+HTTP = ("429", "503", "500", "late_500", "400", "drop", "reset", "slow", "hang")
 DURING = ("restart", "dead writer", "no space", "withdrawals")
 ELSEWHERE = {"sqlite": "restart", "postgresql": "no space"}  # what can't happen to our part of it
 EVENTS = ("duplicated", "reordered", "some lost", "some late", "all lost")
@@ -136,7 +136,7 @@ def _aimed(rng: random.Random, place: str) -> tuple[list[Round], list[str], list
         killed.http.append(_http(rng, "400", rng.choice((1, 2, 4)), "sendgrid"))
         first = ["mails"]
     elif step == "unknown":
-        killed.http.append(_http(rng, rng.choice(("500", "drop", "reset")), 5))
+        killed.http.append(_http(rng, rng.choice(("500", "late_500", "drop", "reset")), 5))
     else:
         killed.acts = [Act("dispatch", kill=(place, rng.choice(_NTH)))]
     return [killed], first, []

@@ -18,7 +18,7 @@ from fault import shop
 from fault.run import Play
 
 # How a request's answer came to be unknown, and which of the sandbox's faults do that.
-_LOST_BY = {"http_500": ("500",), "no_answer": ("drop", "reset", "hang")}
+_LOST_BY = {"http_500": ("500", "late_500"), "no_answer": ("drop", "reset", "hang")}
 
 
 @dataclass
