@@ -34,8 +34,8 @@ async def answer(
     """The answer that `fault` leaves.
 
     `slow`, `hang`, `drop` and `late_500` take the request, and the caller learns it late or never: `hang` stays silent
-    for `fault.seconds` or until the caller gives up, `drop` cuts the connection, `late_500` says that it failed. `reset`
-    cuts the connection without having taken it.
+    for `fault.seconds` or until the caller gives up, `drop` cuts the connection, `late_500` says that it failed.
+    `reset` cuts it without having taken it.
     """
     if fault is None:
         return await accept()
