@@ -17,7 +17,7 @@ from controltower import clock
 from controltower.jobs import approvals, control, dispatch, reconcile
 from controltower.ledger import consents, reports
 from controltower.ledger.database import begin, reading
-from controltower.ledger.tables import batches, campaign_runs, occurrences
+from controltower.ledger.tables import batches, campaign_runs, occurrences, providers
 from controltower.sandbox import webhook
 from controltower.settings import Settings
 from support import webhooks
@@ -50,6 +50,8 @@ class Play:
     _posted: set[tuple[str, int]] = field(default_factory=set)
 
     def play(self) -> None:
+        if not self.schedule.pauses:
+            shop.without_pauses(self.conf)
         self._order()
         for one in self.schedule.rounds:
             self._round(one)
@@ -180,6 +182,7 @@ class Play:
         with begin(self.conf) as ledger:
             ledger.execute(sa.update(batches).where(batches.c.not_before > 0).values(not_before=0.0))
             ledger.execute(sa.update(batches).where(batches.c.lease_token.is_not(None)).values(lease_until=0.0))
+            ledger.execute(sa.update(providers).where(providers.c.paused_until > 0).values(paused_until=0.0))
 
     def _space(self) -> int:
         largest = max(f.stat().st_size for f in self.conf.home.rglob("*") if f.is_file())

@@ -70,9 +70,11 @@ class Schedule:
     rounds: list[Round]
     order: list[str]
     events: list[str]
+    pauses: bool  # of a provider in trouble
 
     def __str__(self) -> str:
-        return "; ".join(", ".join(r.planned()) or "-" for r in self.rounds) + f"; events {', '.join(self.events)}"
+        rounds = "; ".join(", ".join(r.planned()) or "-" for r in self.rounds)
+        return f"{rounds}; events {', '.join(self.events)}" + "; no pauses" * (not self.pauses)
 
 
 def draw(seed: int, database: str) -> Schedule:
@@ -87,7 +89,7 @@ def draw(seed: int, database: str) -> Schedule:
     if rng.random() < 0.3:  # not often: what is aimed at would be missed
         _worsen(rng, rng.choice(rounds), database)
     more = rng.sample(EVENTS[:4], rng.randint(1, 2)) + ["all lost"] * (rng.random() < 0.08)
-    return Schedule(seed, database, rounds + others, order, sorted({*events, *more}))
+    return Schedule(seed, database, rounds + others, order, sorted({*events, *more}), rng.random() < 0.5)
 
 
 def _http(rng: random.Random, kind: str, count: int | None = None, provider: str | None = None) -> dict[str, Any]:

@@ -65,6 +65,13 @@ def _write_spec(conf: Settings, campaign: str, channel: str, delivery: str) -> N
     (conf.campaigns / f"{campaign}.yaml").write_text(yaml.safe_dump(spec, allow_unicode=True))
 
 
+def without_pauses(conf: Settings) -> None:
+    """A provider in trouble is asked again at once: else one fault hides the others."""
+    none = dict.fromkeys(("pause", "longest_pause", "pause_after_unknown"), 0)
+    with conf.shop_file.open("a") as file:
+        file.write(yaml.safe_dump({"providers": {"sendgrid": none, "fcm": none}}))
+
+
 def edit(conf: Settings, campaign: str) -> None:
     """Change the words of a campaign's file."""
     path = conf.campaigns / f"{campaign}.yaml"

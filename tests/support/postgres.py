@@ -53,7 +53,8 @@ def running(*, restarts: bool = False) -> Iterator[Postgres]:
             how = ("-D", str(server.pgdata), "-m", "immediate", "-w", "-s", "restart")
             pgexec("pg_ctl", how, bin_path=server.bin_path, user=server.system_user)
 
-        postgres = Postgres(str(server.get_postmaster_info().socket_dir), restart)
+        found = server.get_postmaster_info()
+        postgres = Postgres(str(found.socket_dir), int(found.pid), restart)
         for setting in ("fsync", "full_page_writes", *["synchronous_commit"] * (not restarts)):
             postgres._admin(f"ALTER SYSTEM SET {setting} = off")
         postgres._admin("SELECT pg_reload_conf()")
