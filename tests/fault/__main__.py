@@ -35,6 +35,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="fault", description=__doc__)
     arguments.add_argument("--schedules", type=int, default=1000, help="in all, half of them on each database")
     arguments.add_argument("--seed", type=int, help="where the seeds begin, by default SEED or 1; others, others")
+    arguments.add_argument("--seeds", type=int, nargs="+", help="just these, on each database")
     arguments.add_argument("--database", choices=DATABASES, help="only on this one")
     arguments.add_argument("--lanes", type=int, default=2, help="how many run beside each other on each database")
     chosen = arguments.parse_args()
@@ -45,11 +46,10 @@ def main() -> int:
         del os.environ[name]
     seed = chosen.seed if chosen.seed is not None else int(os.environ.get("SEED") or 1)
     kinds = [chosen.database] if chosen.database else list(DATABASES)
-    each = max(-(-chosen.schedules // len(kinds)), 1)
-    seeds = list(range(seed, seed + each))
-    count = min(chosen.lanes, each)
+    seeds = chosen.seeds or list(range(seed, seed + max(-(-chosen.schedules // len(kinds)), 1)))
+    count = min(chosen.lanes, len(seeds))
     lanes = [{"database": kind, "seeds": seeds[n::count]} for kind in kinds for n in range(count)]
-    return _run(lanes, each * len(kinds))
+    return _run(lanes, len(seeds) * len(kinds))
 
 
 def _run(lanes: list[dict[str, Any]], schedules: int) -> int:
