@@ -1,90 +1,102 @@
-"""A dispatcher in a process of its own, which dies where it is told to."""
+"""A process that does one job of ours, and dies or sleeps where it is told to."""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-EXIT_TROUBLE = 3  # it ended by an error that it told
+from controltower import settings
+from controltower.delivery.providers import client
+from controltower.errors import ControlTowerError
+from controltower.jobs import approvals, control, dispatch, feedback, reconcile
+from controltower.ledger import database
+from controltower.ledger.database import begin
+from controltower.ledger.tables import batches, messages, outcomes
+from controltower.settings import Settings
+from sqlalchemy.exc import OperationalError
+from support import webhooks
 
-PRELOAD = [
-    "controltower.delivery.dispatch", "controltower.jobs.dispatch", "controltower.ledger.reports", "duckdb",
-    "controltower.content.compiling", "psycopg", "fault.worker",
-]  # fmt: skip
+from fault import shop
+from fault.forking import fork
+from fault.places import Watch
+from fault.schedule import Act
 
+EXIT_TOLD = 3  # it ended by an error with its remedy, as where a provider is down
+EXIT_DATABASE = 4  # its database, or the disk, failed it
+IMPATIENT = 3.0  # seconds for an answer, where some stay away
 
-def run(environment: dict[str, str], kill: tuple[str, int] | None, space: int | None) -> None:
-    """Dispatch what is due. `kill`: a place and the how-many-eth time that it is come to. `space`: bytes that a file
-    may have; writing beyond fails as it does on a full disk."""
-    for name in [n for n in os.environ if n.startswith("CONTROLTOWER_")]:
-        del os.environ[name]
-    os.environ.update(environment)
-    if kill:
-        _arm(*kill)
-    if space is not None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (space, space))
-    from controltower.errors import ControlTowerError
-    from controltower.jobs.dispatch import dispatch_messages
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        dispatch_messages()
-    except (ControlTowerError, SQLAlchemyError, OSError):
-        os._exit(EXIT_TROUBLE)
-    os._exit(0)
+Posts = Sequence[tuple[Mapping[str, str], bytes]]  # of a provider's events: headers and body
 
 
-def _arm(place: str, nth: int) -> None:
-    """Let SIGKILL end this process before or after a transaction that does the step, or before or after the call."""
-    from controltower.delivery import dispatch
-    from controltower.ledger import work
+def start(act: Act, *, posts: Posts = (), space: int | None = None, impatient: bool = False) -> int:
+    """Start the process. Returns its id.
 
-    when, step = place.split(" ", 1)
-    seen: Counter[str] = Counter()
+    `space`: bytes that a file may have; writing beyond fails as it does on a full disk.
+    """
+    conf = settings.load()
+    engine = database.opened(conf)
+    engine.dispose()  # SQLite's locks don't survive a fork
 
-    def come_to(moment: str, what: str) -> None:
-        if what == step and moment == when:
-            seen[what] += 1
-            if seen[what] == nth:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def work() -> int:
+        Watch(engine, act.kill, act.nap)
+        if impatient:
+            client.ANSWER = IMPATIENT
+        if space is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (space, space))
+        try:
+            _do(conf, act, posts)
+        except ControlTowerError:
+            return EXIT_TOLD
+        except (OperationalError, OSError):
+            return EXIT_DATABASE
+        return 0
 
-    current: list[str] = []
+    return fork(work)
 
-    def noted(name: str) -> Any:
-        real = getattr(work, name)
 
-        def wrapped(*arguments: Any, **more: Any) -> Any:
-            result = real(*arguments, **more)
-            if result is not None or name != "claim":  # a claim that finds nothing is no transition
-                current.append(name)
-            return result
+def _do(conf: Settings, act: Act, posts: Posts) -> None:
+    jobs: dict[str, Any] = {
+        "dispatch": dispatch.dispatch_messages, "reconcile": reconcile.reconcile,
+        "feedback": lambda: take_in(conf, posts), "plan": lambda: shop.plan(conf, act.about),
+        "supersede": lambda: edited(conf, act.about), "approve": lambda: decide(act.about, True),
+        "reject": lambda: decide(act.about, False), "die writing": lambda: die_writing(conf),
+        "cancel": lambda: control.cancel_campaign(act.about, shop.OCCASION),
+        "pause": lambda: control.pause_campaign(act.about, shop.OCCASION),
+        "resume": lambda: control.resume_campaign(act.about, shop.OCCASION),
+    }  # fmt: skip
+    jobs[act.job]()
 
-        return wrapped
 
-    real_begin, real_post = dispatch.begin, dispatch._post
+def take_in(conf: Settings, posts: Posts) -> None:
+    """As the public app and the task that reads what it stored."""
+    for headers, body in posts:
+        webhooks.receive(conf, "sendgrid", headers, body)
+    feedback.ingest_feedback()
 
-    @contextmanager
-    def begin(settings: Any) -> Iterator[Any]:
-        current.clear()
-        with real_begin(settings) as connection:
-            yield connection
-            for name in current:
-                come_to("before", name)
-        for name in current:
-            come_to("after", name)
 
-    def post(*arguments: Any) -> Any:
-        come_to("before", "post")
-        result = real_post(*arguments)
-        come_to("after", "post")
-        return result
+def edited(conf: Settings, campaign: str) -> None:
+    """A new version takes the place of what is unsent."""
+    shop.edit(conf, campaign)
+    shop.plan(conf, campaign)
 
-    for name in ("claim", "drop", "defer", "open_requests", "close_requests", "release"):
-        setattr(work, name, noted(name))
-    dispatch.begin, dispatch._post = begin, post  # type: ignore[assignment]
+
+def decide(campaign: str, approve: bool) -> None:
+    """A second person's word on a run that waits."""
+    run = approvals.newest_run(campaign, shop.OCCASION)
+    if approve:
+        approvals.approve_campaign(run["run_id"], run["plan_hash"], "ann")
+    else:
+        approvals.reject_campaign(run["run_id"], "ann")
+
+
+def die_writing(conf: Settings) -> None:
+    """Hold the write lock, spoil what there is, and die before it is committed."""
+    with begin(conf) as ledger:
+        ledger.execute(outcomes.delete())
+        ledger.execute(batches.update().values(attempts=0, not_before=0.0))
+        ledger.execute(messages.update().where(messages.c.seq % 2 == 0).values(message_id=None))
+        os.kill(os.getpid(), signal.SIGKILL)

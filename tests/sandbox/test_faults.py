@@ -13,7 +13,7 @@ def _fault(sandbox: Running, **fault: object) -> None:
     assert sandbox.http.post("/api/faults", json=fault).status_code == 201
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
 def test_the_next_requests_fail_and_leave_nothing(sandbox: Running, status: int) -> None:
     _fault(sandbox, kind=str(status), count=2, seconds=3)
     assert [sandbox.send(sandbox.mail()).status_code for _ in range(3)] == [status, status, 202]
@@ -48,6 +48,21 @@ def test_a_dropped_answer_was_accepted(sandbox: Running, channel: str) -> None:
     assert not isinstance(caught.value, httpx.TimeoutException)
     assert sandbox.http.get("/api/summary").json()["requests"] == 1
     assert sandbox.send(sandbox.mail()).status_code == 202
+
+
+@pytest.mark.parametrize("channel", ["mail", "push"])
+def test_a_server_that_failed_may_have_accepted(sandbox: Running, channel: str) -> None:
+    _fault(sandbox, kind="late_500")
+    answer = sandbox.send(sandbox.mail()) if channel == "mail" else sandbox.push({"token": "tok"})
+    assert answer.status_code == 500
+    assert sandbox.http.get("/api/summary").json()["requests"] == 1
+
+
+def test_a_refused_push_names_no_token(sandbox: Running) -> None:
+    _fault(sandbox, kind="400")
+    assert sandbox.push({"token": "tok"}).json()["error"]["details"] == [
+        {"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": "INVALID_ARGUMENT"}
+    ]
 
 
 def test_a_silent_provider_accepted_too(sandbox: Running) -> None:

@@ -40,8 +40,11 @@ class Postgres:
 
 
 @contextmanager
-def running() -> Iterator[Postgres]:
-    """A server in a folder of its own, without fsync: nothing in it outlives the tests."""
+def running(*, restarts: bool = False) -> Iterator[Postgres]:
+    """A server in a folder of its own, without fsync: nothing in it outlives the tests.
+
+    `restarts`: what was committed outlives the server's own end at least.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ct-pg-"))  # not pytest's: a socket's path is short, other users must enter
     server = get_server(folder / "data", cleanup_mode="stop")
     try:
@@ -52,7 +55,7 @@ def running() -> Iterator[Postgres]:
 
         found = server.get_postmaster_info()
         postgres = Postgres(str(found.socket_dir), int(found.pid), restart)
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        for setting in ("fsync", "full_page_writes", *["synchronous_commit"] * (not restarts)):
             postgres._admin(f"ALTER SYSTEM SET {setting} = off")
         postgres._admin("SELECT pg_reload_conf()")
         yield postgres

@@ -1,4 +1,4 @@
-"""Faults on purpose, for tests of delivery: too many requests, server errors, slow, silent and lost answers."""
+"""Faults on purpose, for tests of delivery: refusals, too many requests, server errors, late and lost answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from controltower.sandbox.store import Fault
 
-STATUSES = ("429", "500", "503")
-KINDS = (*STATUSES, "slow", "hang", "drop", "reset")
+STATUSES = ("400", "429", "500", "503")
+KINDS = (*STATUSES, "late_500", "slow", "hang", "drop", "reset")
 _TRANSPORT = "controltower.transport"
 
 
@@ -33,13 +33,17 @@ async def answer(
 ) -> Response:
     """The answer that `fault` leaves.
 
-    `slow`, `hang` and `drop` take the request, and the caller learns it late or never: `hang` stays silent for
-    `fault.seconds` or until the caller gives up, `drop` cuts the connection. `reset` cuts it without having taken it.
+    `slow`, `hang`, `drop` and `late_500` take the request, and the caller learns it late or never: `hang` stays silent
+    for `fault.seconds` or until the caller gives up, `drop` cuts the connection, `late_500` says that it failed.
+    `reset` cuts it without having taken it.
     """
     if fault is None:
         return await accept()
     if fault.kind in STATUSES:
         return refuse(int(fault.kind), fault.seconds)
+    if fault.kind == "late_500":
+        await accept()
+        return refuse(500, fault.seconds)
     if fault.kind == "slow":
         await asyncio.sleep(fault.seconds)
         return await accept()

@@ -39,6 +39,7 @@ _OTHER_PROJECT = Refusal(
     403, "PERMISSION_DENIED", "SenderId mismatch", [{"@type": FCM_ERROR, "errorCode": "SENDER_ID_MISMATCH"}]
 )
 _BROKEN = {
+    400: push_rules.invalid("Request contains an invalid argument."),
     429: Refusal(429, "RESOURCE_EXHAUSTED", "Quota exceeded.", [{"@type": FCM_ERROR, "errorCode": "QUOTA_EXCEEDED"}]),
     500: Refusal(500, "INTERNAL", "Internal error encountered.", [{"@type": FCM_ERROR, "errorCode": "INTERNAL"}]),
     503: Refusal(
@@ -116,7 +117,7 @@ def _accept(sandbox: Sandbox, project: str, body: bytes) -> Response:
 
 
 def _broken(status: int, wait: float) -> Response:
-    return refuse(_BROKEN[status], {} if status == 500 else {"Retry-After": str(max(int(wait), 1))})
+    return refuse(_BROKEN[status], {} if status in (400, 500) else {"Retry-After": str(max(int(wait), 1))})
 
 
 def _keys(account: dict[str, Any]) -> tuple[Any, str]:
