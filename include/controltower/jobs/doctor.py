@@ -53,9 +53,16 @@ def _shop() -> str:
 
 
 def _ledger() -> str:
-    from controltower.ledger.database import opened
+    from controltower.ledger.database import forgetful, opened
 
-    return f"{opened(settings.load()).dialect.name}, up to date"
+    conf = settings.load()
+    name = opened(conf).dialect.name
+    if setting := forgetful(conf):
+        raise ControlTowerError(
+            f"{name} has {setting} off: after a crash it forgets what was sent, and it would be sent again.",
+            f"Set {setting} = on in postgresql.conf, or for the ledger's database.",
+        )
+    return f"{name}, up to date"
 
 
 def _lake() -> str:

@@ -48,7 +48,8 @@ def _engine(url: str) -> sa.Engine:
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: the driver would begin late and deadlock on upgrade
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=60000"):
+    # FULL: a call that was written down must be known after a power cut too
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -105,6 +106,15 @@ def _revision(engine: sa.Engine) -> str | None:
             f"The ledger's database can't be opened: {reason}.",
             "Check CONTROLTOWER_DATABASE_URL and CONTROLTOWER_HOME.",
         ) from None
+
+
+def forgetful(settings: Settings) -> str | None:
+    """The database's setting by which a commit may be lost in a crash, if there is one."""
+    if opened(settings).dialect.name == "sqlite":
+        return None
+    with reading(settings) as connection:
+        shown = {s: connection.exec_driver_sql(f"SHOW {s}").scalar_one() for s in ("fsync", "synchronous_commit")}
+    return next((setting for setting, value in shown.items() if value == "off"), None)
 
 
 def forget() -> None:
