@@ -11,11 +11,11 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import ibis
-import ibis.expr.types as ir
-import pandas as pd
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,6 +27,11 @@ from controltower.data.scratch import bounded, bounds, scratch
 from controltower.data.sql import listed, quoted
 from controltower.errors import NoData
 from controltower.settings import Settings
+
+if TYPE_CHECKING:
+    import ibis
+    import ibis.expr.types as ir
+    import pandas as pd
 
 GRACE = 3600.0  # seconds a replaced file stays for readers that began before
 
@@ -95,27 +100,34 @@ class Lake:
     def read(self, as_of: datetime | None = None) -> Iterator[Reading]:
         """One consistent look at all tables, as of a moment (None: at everything)."""
         manifest = manifests.read(self.root)
-        with scratch(self.settings) as folder:
-            backend = ibis.duckdb.connect(**bounds(self.settings, folder))
-            try:
-                yield Reading(backend, self.root, manifest, as_of)
-            finally:
-                backend.disconnect()
+        with scratch(self.settings) as folder, duckdb.connect(config=bounds(self.settings, folder)) as connection:
+            yield Reading(connection, self.root, manifest, as_of)
 
 
 class Reading:
     """A look at one version of the lake. Its expressions live as long as the `with` block that made it."""
 
-    def __init__(self, backend: ibis.BaseBackend, root: Path, manifest: Manifest, as_of: datetime | None) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, root: Path, manifest: Manifest, as_of: datetime | None
+    ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError("as_of needs a time zone")
         self.as_of = as_of
-        self._backend = backend
+        self._connection = connection
         self._root = root
         self._manifest = manifest
         self._views: set[str] = set()
-        backend.raw_sql("SET parquet_metadata_cache = true")  # the files never change
-        backend.raw_sql("SET enable_progress_bar = false")  # it would be drawn into whatever we print
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")  # no variable of ours is a table
+        connection.execute("SET parquet_metadata_cache = true")  # the files never change
+        connection.execute("SET enable_progress_bar = false")  # it would be drawn into whatever we print
+
+    @cached_property
+    def _backend(self) -> ibis.backends.duckdb.Backend:
+        """The same connection for expressions. Ibis takes half a second to import: not everybody needs it."""
+        import ibis
+
+        return ibis.duckdb.from_connection(self._connection)
 
     def has(self, table: str) -> bool:
         """Whether the table has a row as of this reading's moment."""
@@ -158,13 +170,13 @@ class Reading:
         """
         contract = CONTRACT[table]
         key = quoted(contract.key[0])
-        self._backend.con.register("_wanted", pa.table({"value": pa.array(list(values), pa.string())}))
+        self._connection.register("_wanted", pa.table({"value": pa.array(list(values), pa.string())}))
         wanted = f"{quoted(column)} IN (SELECT value FROM _wanted)"
         theirs = wanted if column == contract.key[0] else f"{key} IN (SELECT {key} FROM ({{rows}}) WHERE {wanted})"
         query = self._contract_query(contract, theirs)
         with bounded():
             chosen = ", ".join(map(quoted, columns))
-            found: pa.Table = self._backend.con.sql(f"SELECT {chosen} FROM ({query}) WHERE {wanted}").to_arrow_table()
+            found: pa.Table = self._connection.sql(f"SELECT {chosen} FROM ({query}) WHERE {wanted}").to_arrow_table()
         return found
 
     def arrow(self, expr: ir.Table) -> pa.Table:
@@ -214,12 +226,12 @@ class Reading:
 
     def _create_view(self, name: str, query: str) -> None:
         with bounded():
-            self._backend.raw_sql(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {query}")
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {query}")
         self._views.add(name)
 
     def _rows(self, query: str) -> list[tuple[object, ...]]:
         with bounded():
-            return self._backend.raw_sql(query).fetchall()
+            return self._connection.execute(query).fetchall()
 
 
 class _PartWriter:
