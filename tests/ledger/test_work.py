@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from controltower.ledger import reports, tables, work
+from controltower.ledger import plans, reports, runs, tables, work
 from controltower.ledger.database import begin, epoch
 from controltower.settings import Settings
 
@@ -156,6 +156,34 @@ def test_a_push_is_accepted_if_one_device_is(ledger_settings: Settings) -> None:
         assert work.release(ledger, batch, token, AFTER)
     report = totals(ledger_settings)
     assert (report.accepted, report.rejected) == ({"fcm": 1}, {"unregistered": 1})
+
+
+@pytest.mark.parametrize("stop", ["drop", "cancel"])
+def test_a_push_that_one_device_may_have_is_unknown_however_it_ends(ledger_settings: Settings, stop: str) -> None:
+    run_id = write_plan(ledger_settings, [message(0, channel="push"), message(1, channel="push")])
+    with begin(ledger_settings) as ledger:
+        claimed = work.claim(ledger, AFTER, ["push"])
+    assert claimed
+    batch, token = claimed
+    first, second = (m.seq for m in batch.messages)
+    with begin(ledger_settings) as ledger:
+        members = [([first], "d1"), ([first], "d2"), ([second], "d3")]
+        ids = work.open_requests(ledger, batch, token, "fcm", members, AFTER)
+        states = ["unknown", "retry", "retry"]
+        rows = [{"request_id": i, "state": s, "reason": s} for i, s in zip(ids, states, strict=True)]
+        work.close_requests(ledger, batch, token, rows, AFTER)
+        assert not work.release(ledger, batch, token, AFTER)
+    with begin(ledger_settings) as ledger:
+        if stop == "drop":
+            claimed = work.claim(ledger, AFTER, ["push"])
+            assert claimed
+            work.drop(ledger, *claimed, [(seq, "not_sent", "no_consent") for seq in (first, second)], AFTER)
+        else:
+            occurrence = runs.known(ledger, run_id).occurrence_id
+            plans.cancel_unsent(ledger, occurrence, reason="cancelled", now=AFTER, superseded=False)
+        o = tables.outcomes.c
+        ended = dict(ledger.execute(sa.select(o.seq, o.state)).tuples().all())
+    assert ended == {first: "unknown", second: "not_sent" if stop == "drop" else "cancelled"}
 
 
 def test_deferred_messages_wait_in_a_batch_of_their_own(ledger_settings: Settings, planned: Callable[..., int]) -> None:

@@ -114,8 +114,9 @@ class Batch:
         return [m.seq for m in self.unsettled if m.seq not in calling]
 
     def ended(self, seq: int, state: str) -> str:
-        """How a message ends that didn't leave; unknown where its first call may have arrived."""
-        return "unknown" if seq in self.reopened else state
+        """How a message ends that doesn't leave any more; unknown where a call for it may have arrived."""
+        lost = any(call.state == "unknown" for call in self.attempts_of(seq).values())  # to one of its devices
+        return "unknown" if lost or seq in self.reopened else state
 
     @property
     def accepted(self) -> list[int]:

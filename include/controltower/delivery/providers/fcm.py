@@ -55,7 +55,7 @@ class Fcm:
 
     name = "fcm"
     channel = "push"
-    at_once = 32  # as many as are really under way: dispatch has so many threads
+    at_once = 64
     splits = False
     checks = True
 
