@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
@@ -142,3 +143,15 @@ def test_two_customers_of_one_subject_both_have_a_decision(ledger_settings: Sett
     run_id = write_plan(ledger_settings, [message(0), twin])
     with begin(ledger_settings) as ledger:
         assert [row["customer_id"] for row in reports.audience(ledger, run_id)] == ["c0", "twin"]
+
+
+def test_two_plans_at_once_do_not_block_each_other(ledger_settings: Settings) -> None:
+    names, together = [f"c{n}" for n in range(30_000)], Barrier(2)
+
+    def plan(order: list[str]) -> int:
+        together.wait()
+        with begin(ledger_settings) as ledger:
+            return len(plans.subject_ids(ledger, order, NOW))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(plan, (names, names[::-1]))) == [30_000, 30_000]

@@ -151,6 +151,8 @@ def rules(table: Table, end: datetime) -> list[Rule]:
             found.append(Rule("required", name, f"{raw(name)} IS NULL"))
         if column.type not in (Type.KEY, Type.TEXT, Type.WORD):
             found.append(Rule(column.type.value, name, f"{c} IS NULL AND {raw(name)} IS NOT NULL"))
+        if column.type is Type.KEY:
+            found.append(Rule("control_character", name, f"regexp_matches({c}, '[\\x00-\\x1f\\x7f]')"))
         if name in _PAST:
             found.append(Rule("future", name, f"{c} > {moment(end)}"))
         if column.type is Type.MONEY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -80,7 +80,8 @@ class Gate:
             found = allot(limits, wanted, providers.usage(ledger, name, limits.day, limits.buckets(wanted)))
             providers.take(ledger, name, limits.day, found.taken, found.buckets)
         if found.later or found.tomorrow:
-            now, today = clock.now(self._settings), clock.today(self._settings, self._shop)
+            now = clock.now(self._settings)
+            today = date.fromisoformat(limits.day) if limits.day else clock.today(self._settings, self._shop)
             tomorrow = clock.start_of(today + timedelta(days=1), self._shop)
             with begin(self._settings) as ledger:
                 for wait, seqs in found.later:

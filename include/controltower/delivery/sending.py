@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 30.0  # seconds before a message is tried again that a provider didn't take, doubled with each time
 LONGEST_PAUSE = 3600.0
+_DOUBLINGS = 10
 _FRESH = 2.0  # seconds: what leaves later than this after its last check is checked again
 _REFUSALS = 8  # refused messages in a row are our fault rather than the messages'
 
@@ -100,14 +101,15 @@ class Sending:
 
     def run(self) -> None:
         """Send what can be sent. Stop: the rest waits."""
-        unchecked = self.batch.unsettled
+        groups = deque([self.batch.unsettled])  # each is checked, and then sent as far as nobody is kept waiting by it
         try:
-            while unchecked:
-                leaving: Leaving = deque(self._within_limits(self._check(unchecked)))
+            while groups:
+                leaving: Leaving = deque(self._within_limits(self._check(groups.popleft())))
                 checked_at = time.monotonic()
                 while leaving and time.monotonic() - checked_at < _FRESH:
-                    self._send(self._compose(leaving), MOST)
-                unchecked = [message for message, _ in leaving]
+                    groups.extend(self._send(self._compose(leaving)))
+                if leaving:
+                    groups.append([message for message, _ in leaving])
         finally:
             if self._limits and self._taken:
                 self.means.gate.give_back(self.provider.name, self._limits, self._taken.values())
@@ -159,19 +161,22 @@ class Sending:
         end(self.means, self.batch, self.token, dropped)
 
     def _compose(self, leaving: Leaving) -> list[Outgoing]:
-        """As many of the messages as go out together: all that come in halves, of others the calls at once."""
+        """As many of the messages as go out together: in as many calls as may be under way at once."""
         composed: list[Outgoing] = []
-        whole = 0
+        calls: set[object] = set()
         most = at_once(self.means.gate.standing(self.provider.name))
-        while leaving and whole < self.provider.at_once and len(composed) < most:
+        while leaving and len(calls) < self.provider.at_once and len(composed) < most:
             message, contact = leaving.popleft()
             try:
-                for one in self._composed(message, contact):
-                    composed.append(one)
-                    whole += type(one.content) is not SplitEmail
+                made = list(self._composed(message, contact))
             except BadSpec as e:
                 log.warning("message %s can't be composed: %s", message.message_id, e.what)
                 self._drop([(message.seq, "rejected", "not_composed")])
+                continue
+            if not made:  # each of its devices was tried, or is gone
+                self._drop([(message.seq, "rejected", "no_device")])
+            composed += made
+            calls.update(o.content.layout if isinstance(o.content, SplitEmail) else (o.seq, o.device_id) for o in made)
         return composed
 
     def _composed(self, message: work.Message, contact: Contact) -> Iterator[Outgoing]:
@@ -194,16 +199,19 @@ class Sending:
             if device.device_id not in tried or tried[device.device_id].state == "retry":
                 yield Outgoing(message.seq, message.message_id, device.push_token, push, device.device_id)
 
-    def _send(self, outgoing: Sequence[Outgoing], most: int) -> None:
-        """Send messages, written down before and after. Stop, where this batch must."""
+    def _send(self, outgoing: Sequence[Outgoing]) -> list[list[work.Message]]:
+        """Send messages, written down before and after. Stop, where this batch must.
+
+        Gives the halves of what was refused together: to be checked again, and sent by themselves.
+        """
         provider, batch = self.provider, self.batch
         if stop := provider.trouble():
             self.means.report.trouble[batch.channel] = stop
             raise Stop(_pause(batch))
         envelope = Envelope(self.means.shop, self.composer.spec.name, batch.variant, batch.expires_at - self.means.now)
-        parcels = list(provider.pack(outgoing, envelope, most))
+        parcels = list(provider.pack(outgoing, envelope, MOST))
         if not parcels:
-            return
+            return []
         try:
             with begin(self.means.settings) as ledger:
                 calls = [(p.members, p.device_id) for p in parcels]
@@ -233,11 +241,13 @@ class Sending:
                         )  # fmt: skip
         self.means.report.requests.update(r.state for r in results)
         self._stop_in_trouble(results)
-        for parcel, result in zip(parcels, results, strict=True):
-            if result.reason == REFUSED_TOGETHER:
-                half = len(parcel.outgoing) // 2
-                for part in (parcel.outgoing[:half], parcel.outgoing[half:]):
-                    self._send(part, len(part))
+        together = [p.members for p, r in zip(parcels, results, strict=True) if r.reason == REFUSED_TOGETHER]
+        message = {m.seq: m for m in batch.messages} if together else {}
+        return [
+            [message[seq] for seq in half]
+            for members in together
+            for half in (members[: len(members) // 2], members[len(members) // 2 :])
+        ]
 
     def _stop_in_trouble(self, results: Sequence[Result]) -> None:
         """Stop where the provider can't be used now, or refuses one message after the other."""
@@ -272,5 +282,8 @@ def _post(provider: Provider, parcel: Parcel) -> Result:
 
 
 def _pause(batch: work.Batch) -> float:
-    times = len({call.opened_at for call in batch.calls if call.state == "retry"})
-    return float(min(FIRST_PAUSE * 2**times, LONGEST_PAUSE))
+    """By how often the message that waits first was tried."""
+    first = next(iter(batch.unsettled), None)
+    its = [c for c in batch.calls if first and c.members >> (first.seq - batch.first_seq) & 1]
+    tries = len({c.opened_at for c in its if c.state == "retry" and c.reason != REFUSED_TOGETHER})
+    return float(min(FIRST_PAUSE * 2 ** min(tries, _DOUBLINGS), LONGEST_PAUSE))

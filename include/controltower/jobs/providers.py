@@ -35,14 +35,18 @@ def resume_provider(name: str, by: str = COMMAND_LINE) -> dict[str, Any]:
 
     Gives {"name", "was", "why"} as it stood. ControlTowerError where nothing was ever noted of it.
     """
+    from controltower.delivery.providers.registry import NAMES
     from controltower.ledger import providers
     from controltower.ledger.database import begin
 
     conf = settings.load()
     with begin(conf) as ledger:
-        if name not in (known := providers.standings(ledger)):
+        if name not in providers.standings(ledger):
             raise ControlTowerError(
-                f"No provider {name!r} was ever paused.", f"There are: {', '.join(known) or 'none'}."
+                f"No provider {name!r} was ever paused: nothing needs to be resumed."
+                if name in NAMES
+                else f"There is no provider {name!r}.",
+                f"Known are {', '.join(NAMES)}; `controltower provider list` shows how they fare.",
             )
         before = providers.resume(ledger, name, by, clock.now(conf))
     log.info("%s resumed by %s", name, by)

@@ -203,6 +203,7 @@ def _send(
     composer: Composer, tests: Sequence[_Test], customer: str | None, check_only: bool, asked_by: str
 ) -> Iterator[tuple[_Test, str, str | None]]:
     """Send what may be sent, each call written down before and after: the test, its state, the reason."""
+    from controltower.delivery.gate import Gate
     from controltower.delivery.policy import unfit_to_send
     from controltower.delivery.providers.registry import provider_of
     from controltower.ledger import suppressions
@@ -210,7 +211,9 @@ def _send(
 
     conf, shop = composer.settings, composer.shop
     hashes = {t.address: suppressions.address_hash(composer.key, t.address) for t in tests}
+    gate = Gate(conf, shop)
     with reading(conf) as ledger:
+        gate.look(ledger)
         held = {
             channel: suppressions.held(
                 ledger, "address", channel, composer.spec.purpose, clock.now(conf), hashes.values()
@@ -224,6 +227,8 @@ def _send(
                 raise BadSettings(unfit, "`controltower doctor` tells all that is amiss.")
             if check_only and not provider.checks:
                 raise BadSettings(f"{provider.name} can't check a message without sending it.", "Leave --sandbox-mode.")
+            if gate.standing(provider.name).waits:
+                raise ProviderDown(gate.told(provider.name))
             if stop := provider.trouble():
                 raise ProviderDown(stop)
             for test in (t for t in tests if t.channel == channel):

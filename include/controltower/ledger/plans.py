@@ -68,7 +68,8 @@ def subject_ids(connection: sa.Connection, customers: Sequence[str], now: dateti
     """Each customer's subject, kept from the first sight on."""
     kept = kept_subjects(connection, customers)
     fresh = {c: new_subject(c) for c in customers if c not in kept}
-    load_new(connection, subjects, ("customer_id", "subject_id", "created_at"), ((c, s, now) for c, s in fresh.items()))
+    rows = [(c, s, now) for c, s in sorted(fresh.items())]  # in one order: two plans at once must not block each other
+    load_new(connection, subjects, ("customer_id", "subject_id", "created_at"), rows)
     return kept | fresh
 
 
@@ -199,7 +200,7 @@ def freeze(
         connection,
         arms,
         ("campaign", "subject_id", "arm", "share", "assigned_at"),
-        (
+        sorted(
             (campaign, d.subject_id, d.arm, d.share, now)
             for d in plan
             if d.outcome == "message" and d.subject_id not in assigned

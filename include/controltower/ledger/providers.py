@@ -106,12 +106,15 @@ def usage(connection: sa.Connection, name: str, day: str | None, domains: Collec
         r.provider == name, among(connection, r.domain, domains)
     )
     buckets = {domain: Bucket(*times) for domain, *times in connection.execute(found)} if domains else {}
-    return Usage(row.now, row.taken if day and row.day == day else 0, buckets)
+    return Usage(row.now, row.taken if day and row.day and row.day >= day else 0, buckets)
 
 
 def take(connection: sa.Connection, name: str, day: str | None, taken: int, buckets: Mapping[str, Bucket]) -> None:
     """Keep what was taken altogether, after `usage` in the same transaction; without a day only of the rates."""
     if day:
+        today, so_far = connection.execute(sa.select(_p.day, _p.taken).where(_p.name == name)).one()
+        if today and today > day:  # who began before midnight takes from the new day, and gives nothing back to it
+            day, taken = today, max(so_far, taken)
         connection.execute(sa.update(providers).where(_p.name == name).values(day=day, taken=taken))
     if buckets:
         dialect = sqlite if connection.dialect.name == "sqlite" else postgresql

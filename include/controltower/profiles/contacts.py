@@ -12,6 +12,7 @@ import pyarrow as pa
 from controltower.data.lake import Reading
 from controltower.shop import Shop
 
+_DEVICES = 20  # of a customer, the newest: who has more isn't one person
 _ATTRIBUTES = ("first_name", "last_name", "gender", "loyalty_tier", "points", "home_store", "site")
 
 
@@ -54,8 +55,9 @@ def contacts(
     devices = reading.of("devices", "customer_id", customers, seen)
     newest = [("last_seen_at", "descending", "at_end"), ("device_id", "ascending", "at_end")]
     for customer, device_id, token, platform, _ in _rows(devices.sort_by(newest)):
-        if token and not token.isspace():
-            devices_of.setdefault(customer, []).append(Device(device_id, token, platform))
+        theirs = devices_of.setdefault(customer, [])
+        if token and not token.isspace() and len(theirs) < _DEVICES:
+            theirs.append(Device(device_id, token, platform))
     columns = ("customer_id", "email", "locale", "country", "timezone", *attributes)
     zones: dict[str | None, ZoneInfo] = {}
     found = {}

@@ -20,6 +20,7 @@ CHANNELS: Final[dict[str, tuple[str, ...]]] = {
     "push": ("fcm",),
     "in_app": ("in_app",),
 }
+NAMES: Final = sorted({name for names in CHANNELS.values() for name in names})
 
 
 def name_of(settings: Settings, channel: str) -> str:
@@ -29,9 +30,8 @@ def name_of(settings: Settings, channel: str) -> str:
 
 def check_rules(shop: Shop) -> None:
     """BadSettings where the shop's file has rules for a provider that there isn't: they would hold for nothing."""
-    known = {name for names in CHANNELS.values() for name in names}
-    if unknown := sorted(shop.providers.keys() - known):
-        raise BadSettings(f"shop.yaml: providers: there is none named {unknown[0]!r}.", f"Write {_any(sorted(known))}.")
+    if unknown := sorted(shop.providers.keys() - set(NAMES)):
+        raise BadSettings(f"shop.yaml: providers: there is none named {unknown[0]!r}.", f"Write {_any(NAMES)}.")
 
 
 def provider_of(settings: Settings, channel: str) -> Provider:

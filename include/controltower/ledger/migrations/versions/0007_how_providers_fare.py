@@ -34,12 +34,12 @@ def upgrade() -> None:
     op.create_table(
         "provider_rates",
         sa.Column("provider", sa.String(), nullable=False),
-        sa.Column("domain", sa.String(), nullable=False, comment="the recipients'; empty: all, else as shop.yaml names"
-                  " it, or a keyed hash"),
-        sa.Column("spent_until", sa.Float(), nullable=False, comment="when all that was taken has come back, epoch"
-                  " seconds, the database's clock"),
-        sa.Column("queued_until", sa.Float(), nullable=False, server_default="0", comment="until when others wait for"
-                  " it already"),
+        sa.Column("domain", sa.String(), nullable=False,
+                  comment="the recipients'; empty: all; as shop.yaml names it, or a hash"),
+        sa.Column("spent_until", sa.Float(), nullable=False,
+                  comment="when what was taken has come back; the database's clock"),
+        sa.Column("queued_until", sa.Float(), nullable=False, server_default="0",
+                  comment="until when others wait for it"),
         sa.PrimaryKeyConstraint("provider", "domain", name=op.f("pk_provider_rates")),
         comment="what was taken of a rate",
     )  # fmt: skip
