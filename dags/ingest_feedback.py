@@ -2,7 +2,8 @@
 
 The public app stores each signed body; here it becomes delivery events. A dead address is suppressed, who complained or
 unsubscribed gets no more marketing mail. Then messages whose answer was lost are settled: by what came back, else, once
-their grace is over, by their campaign's policy. Then the lake is told, for features and send hours. Each body is one
+their grace is over, by their campaign's policy. Then the lake is told, for features and send hours; last, SendGrid's
+unsubscribe group, if the shop names one, is brought in step with our consents and suppressions. Each body is one
 transaction, and an event counts once: run it again at will.
 
 **If it fails**, nothing is lost: bodies wait until it succeeds. But who complained or bounced may be written to
@@ -13,7 +14,7 @@ with what was wrong. If nothing ever comes in, run `controltower doctor`, and se
 
 from _defaults import DAG, FEEDBACK, run
 from airflow.sdk import CronTriggerTimetable, dag, task
-from controltower.jobs import feedback, learning, reconcile
+from controltower.jobs import feedback, learning, reconcile, unsubscribe_group
 
 
 @dag(
@@ -38,7 +39,11 @@ def ingest_feedback() -> None:
         outlet_events[FEEDBACK].extra = {"as_of": [report["as_of"]]}
         return report
 
-    read() >> settle() >> publish()
+    @task(pool="feedback")
+    def sync() -> dict:
+        return run(unsubscribe_group.sync_asm_group)
+
+    read() >> settle() >> publish() >> sync()
 
 
 ingest_feedback()

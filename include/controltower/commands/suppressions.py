@@ -1,4 +1,5 @@
-"""`controltower suppressions list|lift`: who isn't written to, why, and letting an address be written to again."""
+"""`controltower suppressions list|lift|sync`: who isn't written to, why, letting an address be written to again, and
+SendGrid's unsubscribe group."""
 
 from __future__ import annotations
 
@@ -46,6 +47,14 @@ def lift(
         print(
             "SendGrid keeps lists of its own (Suppressions): remove the address there too, or it drops the next mail."
         )
+
+
+@app.command()
+def sync() -> None:
+    """Bring SendGrid's unsubscribe group and our consents and suppressions to one word."""
+    from controltower.jobs.unsubscribe_group import sync_asm_group
+
+    show(sync_asm_group())
 
 
 def _whose(customer: str | None, address: bool) -> dict[str, str]:

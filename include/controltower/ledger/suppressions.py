@@ -87,6 +87,23 @@ def held(
     return set(connection.execute(rows).scalars())
 
 
+def spans(
+    connection: sa.Connection, kind: str, channel: str, purpose: str, values: Iterable[str]
+) -> dict[str, list[tuple[datetime, datetime | None]]]:
+    """From when until when each of these values was suppressed, or is; a value that never was is left out."""
+    s = suppressions.c
+    rows = sa.select(s.value, s.created_at, s.until).where(
+        s.kind == kind,
+        sa.or_(s.channel.is_(None), s.channel == channel),
+        sa.or_(s.purpose.is_(None), s.purpose == purpose),
+        among(connection, s.value, values),
+    )
+    found: dict[str, list[tuple[datetime, datetime | None]]] = {}
+    for value, start, until in connection.execute(rows):
+        found.setdefault(value, []).append((start, until))
+    return found
+
+
 def since(connection: sa.Connection, kind: str, values: Iterable[str], reason: str, now: datetime) -> datetime | None:
     """When the oldest suppression of these values for this reason began that holds at `now`; None: none does."""
     s = suppressions.c

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from controltower import clock, settings
-from controltower.sandbox import api, inbox, mail, push
+from controltower.sandbox import api, asm, inbox, mail, push
 from controltower.sandbox.mail_fields import Problem
 from controltower.sandbox.push_rules import Refusal
 from controltower.sandbox.sandbox import Sandbox
@@ -51,7 +51,7 @@ def create_app(
         sandbox.store.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    for part in (mail, push, api, inbox):
+    for part in (mail, asm, push, api, inbox):
         app.include_router(part.router(sandbox))
     app.add_exception_handler(HTTPException, _unknown)
     return app

@@ -19,7 +19,7 @@ from controltower.sandbox.sandbox import Sandbox, bearer, parse_json, read_body
 
 MOST_BYTES = 30_000_000  # "the total size of your email, including attachments, must be less than 30MB"
 RATE_SECONDS = 60
-_WRONG_KEY = Problem("The provided authorization grant is invalid, expired, or revoked")
+WRONG_KEY = Problem("The provided authorization grant is invalid, expired, or revoked")
 
 
 def refuse(status: int, *problems: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -33,8 +33,8 @@ def router(sandbox: Sandbox) -> APIRouter:
 
     @routes.post("/v3/mail/send")
     async def send(request: Request) -> Response:
-        if not _has_key(request, sandbox):
-            return refuse(401, _WRONG_KEY)
+        if not has_key(request, sandbox):
+            return refuse(401, WRONG_KEY)
         allowed, limits = window.take(sandbox.now())
         if not allowed:
             return refuse(429, Problem("too many requests"), headers=limits)
@@ -50,20 +50,20 @@ def router(sandbox: Sandbox) -> APIRouter:
             return response
 
         fault = await run_in_threadpool(sandbox.store.take_fault, "sendgrid")
-        return await faults.answer(request, fault, accept, lambda status, wait: _broken(sandbox, status, wait))
+        return await faults.answer(request, fault, accept, lambda status, wait: broken(sandbox, status, wait))
 
     @routes.post("/v3/mail/batch")
     def make_batch(request: Request) -> Response:
-        if not _has_key(request, sandbox):
-            return refuse(401, _WRONG_KEY)
+        if not has_key(request, sandbox):
+            return refuse(401, WRONG_KEY)
         batch_id = secrets.token_urlsafe(32)
         sandbox.store.add_batch(batch_id)
         return JSONResponse({"batch_id": batch_id}, 201)
 
     @routes.get("/v3/mail/batch/{batch_id}")
     def show_batch(request: Request, batch_id: str) -> Response:
-        if not _has_key(request, sandbox):
-            return refuse(401, _WRONG_KEY)
+        if not has_key(request, sandbox):
+            return refuse(401, WRONG_KEY)
         if not sandbox.store.knows_batch(batch_id):
             return refuse(400, Problem("invalid batch id"))
         return JSONResponse({"batch_id": batch_id})
@@ -71,7 +71,7 @@ def router(sandbox: Sandbox) -> APIRouter:
     return routes
 
 
-def _has_key(request: Request, sandbox: Sandbox) -> bool:
+def has_key(request: Request, sandbox: Sandbox) -> bool:
     return secrets.compare_digest(bearer(request).encode(), sandbox.api_key.encode())
 
 
@@ -90,7 +90,7 @@ def _accept(sandbox: Sandbox, body: bytes) -> Response:
     return Response(status_code=202, headers={"X-Message-Id": message_id})
 
 
-def _broken(sandbox: Sandbox, status: int, wait: float) -> Response:
+def broken(sandbox: Sandbox, status: int, wait: float) -> Response:
     if status != 429:
         return refuse(status, Problem("An error occurred on a SendGrid server."))
     reset = int(sandbox.now().timestamp() + wait) + 1

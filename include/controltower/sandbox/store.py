@@ -23,6 +23,10 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE INDEX IF NOT EXISTS messages_by_key ON messages (message_id, recipient);
 CREATE INDEX IF NOT EXISTS messages_by_channel ON messages (channel);
 CREATE TABLE IF NOT EXISTS batches (batch_id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS unsubscribed (
+    group_id INTEGER NOT NULL, address TEXT NOT NULL, created_at INTEGER NOT NULL,  -- epoch seconds
+    PRIMARY KEY (group_id, address)
+);
 CREATE TABLE IF NOT EXISTS faults (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, provider TEXT, seconds REAL NOT NULL, remaining INTEGER NOT NULL
 );
@@ -144,6 +148,21 @@ class Store:
 
     def knows_batch(self, batch_id: str) -> bool:
         return bool(self._rows("SELECT 1 FROM batches WHERE batch_id = ?", (batch_id,)))
+
+    def unsubscribe(self, group_id: int, addresses: Iterable[str], created_at: int) -> None:
+        """Put addresses in an unsubscribe group; who is in it already keeps their time."""
+        with self._lock:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO unsubscribed VALUES (?, ?, ?)", [(group_id, a, created_at) for a in addresses]
+            )
+
+    def resubscribe(self, group_id: int, address: str) -> None:
+        self._rows("DELETE FROM unsubscribed WHERE group_id = ? AND address = ?", (group_id, address))
+
+    def unsubscribed(self) -> list[dict[str, Any]]:
+        """All groups' addresses, the oldest first."""
+        found = self._rows("SELECT group_id, address, created_at FROM unsubscribed ORDER BY created_at, address")
+        return [dict(r) for r in found]
 
     def add_fault(self, kind: str, count: int, seconds: float, provider: str | None) -> None:
         """Let the next `count` requests to a provider (None: to either) meet this fault, after those set before."""

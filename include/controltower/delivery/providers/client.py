@@ -1,4 +1,4 @@
-"""Posting JSON over kept connections: each call once, with a time limit, and an honest word on how it ended.
+"""JSON over kept connections: each call once, with a time limit, and an honest word on how it ended.
 
 A small client of our own, because the ledger can only be true if one request row is one call, and because a well-known
 one costs more than the rest of a push (`python -m bench push`): urllib3 some 230 µs of CPU a call, this one some 60.
@@ -22,14 +22,16 @@ from controltower.errors import BadSettings
 
 CONNECT = 5.0  # seconds to get a connection, TLS included
 ANSWER = 20.0  # seconds from the first byte sent to the last one read
-_LARGEST_ANSWER = 1_000_000  # bytes
 
 
 class Client:
     """Kept connections to one address. Several threads call it; each has a connection to itself meanwhile."""
 
-    def __init__(self, url: str) -> None:
-        """BadSettings where `url` is no address of the form https://host[:port][/path]."""
+    def __init__(self, url: str, largest_answer: int = 1_000_000) -> None:
+        """BadSettings where `url` is no address of the form https://host[:port][/path].
+
+        An answer of more than `largest_answer` bytes counts as none.
+        """
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -40,11 +42,17 @@ class Client:
         self.host = parts.hostname
         self._address = (self.host, port or (443 if parts.scheme == "https" else 80))
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._head = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
+        self._path = parts.path
+        self._common = f" HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
+        self._largest = largest_answer
         self._kept: deque[socket.socket] = deque()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer | Result:
-        """POST JSON once: the answer, or what its absence means.
+        """POST JSON once, to the address itself."""
+        return self.call("POST", "", body, headers)
+
+    def call(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer | Result:
+        """One call of what lies at `path` under the address: the answer, or what its absence means.
 
         Where the connection could not be made the body never left: retry. Where it broke later the provider may have
         taken the message: unknown.
@@ -55,9 +63,10 @@ class Client:
             stop = f"{self.host} can't be reached ({type(e).__name__}). Is its address right, is it up?"
             return Result("retry", f"{NO_CONNECTION}:{type(e).__name__}", stop=stop)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"{self._head}{lines}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        start = f"{method} {self._path + path or '/'}{self._common}"
+        head = f"{start}{lines}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         try:
-            answer, keep = _exchange(connection, head.encode("latin-1") + body)
+            answer, keep = _exchange(connection, head.encode("latin-1") + body, self._largest)
         except (OSError, EOFError, httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             connection.close()
             return Result("unknown", f"no_answer:{type(e).__name__}")
@@ -96,7 +105,7 @@ def _readable(connection: socket.socket) -> bool:
     return bool(waiting.poll(0))
 
 
-def _exchange(connection: socket.socket, request: bytes) -> tuple[Answer, bool]:
+def _exchange(connection: socket.socket, request: bytes, largest: int) -> tuple[Answer, bool]:
     """Send, and read one answer; whether the connection can be kept. EOFError: it ended before the answer did."""
     until = time.monotonic() + ANSWER
     connection.settimeout(ANSWER)
@@ -108,7 +117,7 @@ def _exchange(connection: socket.socket, request: bytes) -> tuple[Answer, bool]:
         size += len(data)
         if not data and reader.ends_with_connection:
             return reader.read(), False
-        if not data or size > _LARGEST_ANSWER:
+        if not data or size > largest:
             raise EOFError
         reader.parser.feed_data(data)
     return reader.answer, reader.keep

@@ -43,18 +43,10 @@ class SendGrid:
     checks = True
 
     def __init__(self, settings: Settings) -> None:
-        connection = airflow_connection("sendgrid_default") or {}
-        key = settings.sendgrid_api_key.get_secret_value() if settings.sendgrid_api_key else connection.get("password")
-        if not key:
-            raise BadSettings(
-                "There is no SendGrid API key.",
-                "Set CONTROLTOWER_SENDGRID_API_KEY, or the password of Airflow's connection sendgrid_default.",
-            )
-        base = settings.sendgrid_url if settings.sendgrid_api_key else connection.get("host") or settings.sendgrid_url
+        base, self.secret = account(settings)
         self.local = is_local(base)
-        self.secret = clean_secret("The SendGrid API key", key)
         self._headers = {"Authorization": f"Bearer {self.secret}"}
-        self._client = Client(f"{base.rstrip('/')}/v3/mail/send")
+        self._client = Client(f"{base}/v3/mail/send")
 
     def trouble(self) -> str | None:
         return None
@@ -81,6 +73,19 @@ class SendGrid:
 
     def close(self) -> None:
         self._client.close()
+
+
+def account(settings: Settings) -> tuple[str, str]:
+    """The API's address and key, of the environment or of Airflow's connection. BadSettings where there is no key."""
+    connection = airflow_connection("sendgrid_default") or {}
+    key = settings.sendgrid_api_key.get_secret_value() if settings.sendgrid_api_key else connection.get("password")
+    if not key:
+        raise BadSettings(
+            "There is no SendGrid API key.",
+            "Set CONTROLTOWER_SENDGRID_API_KEY, or the password of Airflow's connection sendgrid_default.",
+        )
+    base = settings.sendgrid_url if settings.sendgrid_api_key else connection.get("host") or settings.sendgrid_url
+    return base.rstrip("/"), clean_secret("The SendGrid API key", key)
 
 
 def payload(outgoing: Sequence[Outgoing], envelope: Envelope) -> dict[str, Any]:
