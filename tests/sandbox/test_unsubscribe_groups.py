@@ -43,9 +43,7 @@ def test_a_group_that_is_not_there(sandbox: Running) -> None:
     assert sandbox.http.get(PATH.replace("7", "0"), headers=headers).json() == ["kim@example.com"]
 
 
-@pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"recipient_emails": "a@b.c"}', '{"recipient_emails": [7]}']
-)
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"recipient_emails": "a@b.c"}', '{"recipient_emails": [7]}'])
 def test_a_body_that_is_no_list_of_addresses(sandbox: Running, body: str) -> None:
     answer = sandbox.http.post(PATH, content=body, headers=key(sandbox))
     assert answer.status_code == 400 and answer.json()["errors"][0]["field"] == "recipient_emails"
