@@ -215,6 +215,21 @@ def test_addresses_as_mail_goes_to_them(shop: Shop) -> None:
     assert numbers(sync_asm_group()) == {"in_group": 1, "unfit": 1}
 
 
+def test_customers_of_one_address_are_looked_at_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsubscribe_group, "CHUNK", 1)
+    shared = {"customer_id": "x1", "updated_at": EARLIER - timedelta(days=1), "email": address("c0")}
+    Lake(shop.conf).publish("customers", "j", small_shop.rows("customers", shared))
+    shop.withdraw("x1", "c1")
+    assert numbers(sync_asm_group()) == {"added": 1}
+    assert shop.group() == [address("c1")]
+
+
+def test_a_stranger_who_is_suppressed_already(shop: Shop) -> None:
+    shop.suppress("stranger@elsewhere.example", "complained")
+    shop.unsubscribe_there("stranger@elsewhere.example")
+    assert numbers(sync_asm_group()) == {"in_group": 1}
+
+
 NO = Standing(False, EARLIER, False)
 OLD, YOUNG = Standing(True, EARLIER, True), Standing(True, LATER, True)
 BOUNCED = Span(EARLIER, None)
