@@ -186,6 +186,24 @@ def test_a_push_that_one_device_may_have_is_unknown_however_it_ends(ledger_setti
     assert ended == {first: "unknown", second: "not_sent" if stop == "drop" else "cancelled"}
 
 
+def test_given_back_with_a_call_open_its_messages_are_unknown_though_the_run_was_cancelled(
+    ledger_settings: Settings, planned: Callable[..., int]
+) -> None:
+    run_id = planned()
+    batch, token = claim(ledger_settings)
+    send(ledger_settings, batch, token, ["open"])
+    with begin(ledger_settings) as ledger:
+        occurrence = runs.known(ledger, run_id).occurrence_id
+        plans.cancel_unsent(ledger, occurrence, reason="cancelled", now=AFTER, superseded=False)
+    assert release(ledger_settings, batch, token)
+    o, r = tables.outcomes.c, tables.requests.c
+    with begin(ledger_settings) as ledger:
+        ended = dict(ledger.execute(sa.select(o.seq, o.state)).tuples().all())
+        assert ledger.execute(sa.select(r.state)).scalars().all() == ["unknown"]
+    first, *others = (m.seq for m in batch.messages)
+    assert ended == {first: "unknown", **dict.fromkeys(others, "cancelled")}
+
+
 def test_deferred_messages_wait_in_a_batch_of_their_own(ledger_settings: Settings, planned: Callable[..., int]) -> None:
     planned()
     batch, token = claim(ledger_settings)

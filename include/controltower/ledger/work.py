@@ -339,7 +339,9 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
     came to nothing: it is cancelled. Returns whether the batch is done.
     """
     _hold(connection, batch.batch_id, token)
-    left = _settle(connection, refreshed(connection, batch), now)
+    left = refreshed(connection, batch)
+    cut_short = any(call.state == "open" for call in left.calls)  # the answer could not be written down
+    left = recover(connection, left, now) if cut_short else _settle(connection, left, now)
     run_state = _run_state(connection, batch)
     if run_state != "planned":
         cancel(connection, left, [m.seq for m in left.unsettled], run_state, now)
@@ -368,8 +370,7 @@ def following(connection: sa.Connection, batch: Batch, most: int) -> Sequence[st
 
 def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> Batch:
     """Write down what the calls have come to for messages that have no outcome yet, but for those that were sent."""
-    new = batch.ends()
-    _write_outcomes(connection, new, now)
+    _write_outcomes(connection, new := batch.ends(), now)
     return replace(batch, settled={**batch.settled, **{seq: state for seq, state, _, _ in new}}) if new else batch
 
 
@@ -393,8 +394,7 @@ def write_outcome(connection: sa.Connection, seqs: Iterable[int], state: str, re
 def _write_outcomes(connection: sa.Connection, ends: Iterable[tuple[int, str, str, int | None]], now: datetime) -> None:
     """(seq, state, reason, request) each."""
     rows = [
-        {"seq": seq, "state": state, "reason": reason, "request_id": request, "at": now}
-        for seq, state, reason, request in ends
+        {"seq": seq, "state": state, "reason": why, "request_id": call, "at": now} for seq, state, why, call in ends
     ]
     if rows:
         connection.execute(sa.insert(outcomes), rows)
