@@ -134,7 +134,9 @@ def test_the_second_person_approves(demo: Demo, approver: Desk, keep: Callable[[
     keep(page, "approval")
     samples = page.get_by_role("link", name="메시지 보기").get_attribute("href") or ""
     assert samples == f"{approver.url}/plugin/tower/tower/runs/{the_run(demo).run_id}/samples"
-    button.click()
+    with page.expect_response("**/hitlDetails") as answer:
+        button.click()
+    assert answer.value.ok
     run_id = demo.api.runs(DAG)[0]["dag_run_id"]
     assert demo.wait(DAG, run_id) == "success"
     run = the_run(demo)
