@@ -40,7 +40,7 @@ NASTY = st.one_of(
 def test_what_customers_and_catalogues_bring_comes_out_as_text(make_context: Make, name: str, title: str) -> None:
     context = make_context("en", customer={"first_name": name}, advertisement=True)
     product = replace(context.products[0], title=title, reason=title, url=title, image_url=title)
-    context = replace(context, products=(product, *context.products[1:3]))
+    context = context._replace(products=(product, *context.products[1:3]))
     template = load(TEMPLATES, "win_back")
     email = template.email(context, SUBJECT, "{{ products[0].title }}")
     push = template.push(context, SUBJECT, "{{ products[0].title }}")
@@ -94,7 +94,7 @@ def test_headers_and_footer(design: str, make_context: Make) -> None:
             assert shown in part
         assert part.count(context.unsubscribe_url) == 1
     assert not email.clipped
-    real = replace(context, shop=context.shop.model_copy(update={"simulated": []}))
+    real = context._replace(shop=context.shop.model_copy(update={"simulated": []}))
     assert "시연용" not in load(TEMPLATES, design).email(real, "제목").html
 
 

@@ -31,7 +31,7 @@ from controltower.shop import UTM_VALUE, Shop
 LETTERS: Final = {"unsubscribe": "u", "preferences": "p", "click": "c", "view": "v"}
 
 _MAC_BYTES = 10
-_PLACES = {purpose: n * _MAC_BYTES for n, purpose in enumerate(LETTERS)}
+_PARTS = {purpose: slice(n * _MAC_BYTES, (n + 1) * _MAC_BYTES) for n, purpose in enumerate(LETTERS)}
 _TOKEN_LENGTH = 35  # base64 of 16 + 10 bytes, without padding
 _NOT_IN_ADDRESSES = re.compile(r"^\s|[\x00-\x1f\x7f\\]|\s$")
 _HEXADECIMAL = re.compile(r"[0-9a-f]{32}")
@@ -55,6 +55,9 @@ class MessageLinks(NamedTuple):
     preferences: str
     view: str
     click: str
+
+
+_TOKENS = [(LETTERS[p], slice(36 * n, 36 * n + _TOKEN_LENGTH)) for n, p in enumerate(MessageLinks._fields)]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def sign(key: bytes, purpose: str, message_id: str, about: bytes = b"") -> str:
     subject = _subject(message_id)
     if purpose not in LETTERS:
         raise ValueError(f"{purpose!r} is no purpose of a link; known are {', '.join(LETTERS)}")
-    return _token(subject, _old_mac(key, purpose, subject + about) if about else _macs(key, subject)[purpose])
+    return _token(subject, _old_mac(key, purpose, subject + about) if about else _macs(key, subject)[_PARTS[purpose]])
 
 
 def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
@@ -100,7 +103,7 @@ def verify(key: bytes, purpose: str, token: str, about: bytes = b"") -> str:
     except binascii.Error:
         raise bad from None
     subject, mac = raw[:16], raw[16:]
-    new = not about and hmac.compare_digest(mac, _macs(key, subject)[purpose])
+    new = not about and hmac.compare_digest(mac, _macs(key, subject)[_PARTS[purpose]])
     if not new and not hmac.compare_digest(mac, _old_mac(key, purpose, subject + about)):
         raise bad
     # The last character has two spare bits: only the spelling that we made counts.
@@ -125,7 +128,8 @@ def of_message(key: bytes, public_url: str, message_id: str) -> MessageLinks:
     """The addresses of one message on the public app."""
     base, subject = public_url.rstrip("/"), _subject(message_id)
     macs = _macs(key, subject)
-    return MessageLinks(*[f"{base}/{LETTERS[p]}{_token(subject, macs[p])}" for p in MessageLinks._fields])
+    tokens = _text(b"\0".join([subject + macs[_PARTS[p]] for p in MessageLinks._fields]))  # 27 bytes are 36 characters
+    return MessageLinks(*[f"{base}/{letter}{tokens[place]}" for letter, place in _TOKENS])
 
 
 def utm(shop: Shop, channel: str, campaign: str, variant: str) -> tuple[tuple[str, str], ...]:
@@ -237,12 +241,11 @@ def _text(raw: bytes) -> str:
     return binascii.b2a_base64(raw, newline=False).rstrip(b"=").translate(_URL_SAFE).decode()
 
 
-def _macs(key: bytes, subject: bytes) -> dict[str, bytes]:
-    """A message's MAC for each purpose."""
+def _macs(key: bytes, subject: bytes) -> bytes:
+    """A message's MACs for all purposes."""
     digest = _begun(key).copy()
     digest.update(subject)
-    every = digest.digest()
-    return {p: every[n : n + _MAC_BYTES] for p, n in _PLACES.items()}
+    return digest.digest()
 
 
 @lru_cache(maxsize=64)

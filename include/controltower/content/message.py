@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from controltower.shop import Shop
 
@@ -32,8 +32,7 @@ class Product:
         return hash(self.product_id)
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """All that a message may say to one customer.
 
     `customer` holds contract columns (first_name, loyalty_tier, ...); absent ones read as empty. `locale` is the

@@ -250,20 +250,25 @@ class Kept:
     """What depends on a product alone, kept for all customers who are shown it: answers, and what is filled in."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int, str], tuple[Product, Known]] = {}
+        self._kept: dict[str, list[dict[int, tuple[Product, Known]]]] = {}  # by locale and place
+        self._many = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return self._many
 
     def of(self, seen: Seen) -> list[Known]:
         """What is known of each product of a customer: what a function gave for it."""
-        locale, found = seen.locale, []
-        for n, product in enumerate(seen.context.products):
-            kept = self._kept.get((id(product), n, locale))  # the product is kept, so that no other gets its id
+        products, found = seen.context.products, []
+        if self._many + len(products) > MOST_KEPT:
+            self._kept.clear()
+            self._many = 0
+        places = self._kept.setdefault(seen.locale, [])
+        places += [{} for _ in products[len(places) :]]
+        for place, product in zip(places, products, strict=False):
+            kept = place.get(id(product))  # the product is kept, so that no other gets its id
             if kept is None:
-                if len(self._kept) >= MOST_KEPT:
-                    self._kept.clear()
-                kept = self._kept[id(product), n, locale] = product, {}
+                kept = place[id(product)] = product, {}
+                self._many += 1
             found.append(kept[1])
         return found
 

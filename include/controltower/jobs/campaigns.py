@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from controltower import clock, settings
 from controltower.campaigns import form as trigger_form
 from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
+from controltower.garbage import seldom_collected
 from controltower.jobs import planning
 from controltower.jobs.control import COMMAND_LINE
 from controltower.jobs.runs import day_of, run_report
@@ -35,6 +36,7 @@ def list_campaigns() -> list[dict[str, Any]]:
     ]
 
 
+@seldom_collected()
 def plan_campaign(
     campaign: str,
     occasion: str | None = None,

@@ -196,7 +196,7 @@ def _context(composer: Composer, rendered: _Rendered, language: str, test_id: st
     if context.products or rendered.customer:
         return context
     made_up = sample_products(composer.spec.recommend.products, shop, composer.template.language(context)[0], True)
-    return replace(context, products=made_up)
+    return context._replace(products=made_up)
 
 
 def _send(
