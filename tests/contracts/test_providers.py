@@ -169,7 +169,7 @@ def test_every_provider_is_registered_under_its_own_name() -> None:
 def test_it_says_what_it_is(bench: Bench) -> None:
     provider = bench.provider
     assert (provider.name, provider.channel) == (bench.counterpart.provider, bench.channel)
-    assert 1 <= provider.at_once <= 1000
+    assert 1 <= provider.calls_at_once <= 1000
     assert {type(provider.splits), type(provider.checks), type(provider.local)} == {bool}
     assert provider.trouble() is None
 

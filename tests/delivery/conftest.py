@@ -107,7 +107,7 @@ def inbox(open_inbox: Running) -> Running:
 def desk(batching_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A desk on each database, whose mails go out one in a request, some at a time: a fault then meets one message."""
     monkeypatch.setattr(SendGrid, "splits", False)
-    monkeypatch.setattr(SendGrid, "at_once", AT_ONCE)
+    monkeypatch.setattr(SendGrid, "calls_at_once", AT_ONCE)
     return batching_desk
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from controltower.delivery.circuit import MOST, after, at_once, complained_of, tells
+from controltower.delivery.circuit import MOST, after, complained_of, messages_at_once, tells
 from controltower.delivery.providers.base import Answer, Result
 from controltower.delivery.providers.sendgrid import read_answer
 from controltower.ledger.providers import FOREVER, Standing
@@ -39,9 +39,9 @@ def test_a_pause_is_followed_by_one_message_and_doubles_until_that_is_answered()
         standing = after(standing, [BROKEN] * (1 if standing.pauses else 5), 5, RULES)
         waits.append(standing.waits)
         standing = standing._replace(waits=0.0)  # it is over
-        assert at_once(standing) == 1
+        assert messages_at_once(standing) == 1
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
-    assert at_once(after(standing, [SENT], 1, RULES)) == MOST
+    assert messages_at_once(after(standing, [SENT], 1, RULES)) == MOST
 
 
 def test_two_dispatchers_that_fail_at_once_double_it_once() -> None:
@@ -52,15 +52,15 @@ def test_two_dispatchers_that_fail_at_once_double_it_once() -> None:
 def test_a_lost_answer_halves_what_is_under_way_down_to_one_and_answers_double_it() -> None:
     standing, sizes = WELL, []
     for _ in range(11):
-        standing = after(standing, [LOST, SENT], at_once(standing), RULES)
+        standing = after(standing, [LOST, SENT], messages_at_once(standing), RULES)
         assert standing.waits == 60
         standing = standing._replace(waits=0.0)
-        sizes.append(at_once(standing))
+        sizes.append(messages_at_once(standing))
     assert sizes == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1, 1]
     grown = []
     for _ in range(10):
-        standing = after(standing, [SENT], at_once(standing), RULES)
-        grown.append(at_once(standing))
+        standing = after(standing, [SENT], messages_at_once(standing), RULES)
+        grown.append(messages_at_once(standing))
     assert grown == [2, 4, 8, 16, 32, 64, 128, 256, 512, MOST]
 
 

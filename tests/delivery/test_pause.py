@@ -41,7 +41,7 @@ def being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> I
 
     monkeypatch.setattr(sending, "_post", post)
     for provider in (SendGrid, Fcm):
-        monkeypatch.setattr(provider, "at_once", 2)
+        monkeypatch.setattr(provider, "calls_at_once", 2)
     desk.fault("slow", count=N, seconds=0.1)
     clock.set_clock(desk.settings, NOW, speed=1.0)
     worker = Thread(target=desk.dispatch, args=(None,))
@@ -111,7 +111,7 @@ def test_the_answer_counts_what_left_what_waits_and_what_nobody_can_recall(
         return real(provider, parcel)
 
     monkeypatch.setattr(sending, "_post", post)
-    monkeypatch.setattr(SendGrid, "at_once", 2)
+    monkeypatch.setattr(SendGrid, "calls_at_once", 2)
     worker = Thread(target=desk.dispatch)
     worker.start()
     assert begun.wait(20)

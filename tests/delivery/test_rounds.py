@@ -52,7 +52,7 @@ def test_no_more_layouts_leave_at_once_than_calls_may(batching_desk: Desk, monke
     for variant in variants:  # a layout for each length of name
         variant["subject"] = {"ko": "{% for _ in customer.first_name %}a{% endfor %}"}
     desk.plan(variants=variants)
-    monkeypatch.setattr(SendGrid, "at_once", AT_ONCE)
+    monkeypatch.setattr(SendGrid, "calls_at_once", AT_ONCE)
     rounds: list[int] = []
     real = sending.wait
 

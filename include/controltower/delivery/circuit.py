@@ -14,7 +14,7 @@ FEWEST_COMPLAINTS: Final = 5  # fewer are chance: of 1,000 messages at 0.1 %, fi
 _DOUBLINGS: Final = 20
 
 
-def at_once(standing: Standing) -> int:
+def messages_at_once(standing: Standing) -> int:
     """How many messages may be under way: one, to try, after a pause for failures."""
     return 1 if standing.pauses else standing.size or MOST
 

@@ -41,7 +41,7 @@ class Dispatcher:
         self._providers: dict[str, Provider] = {}
         self._composers: dict[int, Composer] = {}
         self._gate = Gate(settings, shop)
-        self._back_at: dict[str, float] = {}  # by channel: when it can go on, by the monotonic clock
+        self._room_at: dict[str, float] = {}  # by channel: when it can go on, by the monotonic clock
         self._sleep = time.sleep
 
     def run(self, stay: float = 0.0) -> Report:
@@ -53,7 +53,7 @@ class Dispatcher:
                 while True:
                     if claimed := self._claim():
                         self._dispatch(means, *claimed)
-                    elif not self._wait(until):
+                    elif not self._wait_for_room(until):
                         break
             finally:
                 for provider in self._providers.values():
@@ -77,15 +77,15 @@ class Dispatcher:
 
     def _is_open(self, channel: str) -> bool:
         paused = self._gate.standing(name_of(self.settings, channel)).waits
-        return not (paused or channel in self.report.trouble or channel in self._back_at)
+        return not (paused or channel in self.report.trouble or channel in self._room_at)
 
-    def _wait(self, until: float) -> bool:
+    def _wait_for_room(self, until: float) -> bool:
         """Wait until there is room for more, if that is soon enough."""
-        soonest = min((*self._back_at.values(), *self.report.turns), default=math.inf)
+        soonest = min((*self._room_at.values(), *self.report.turns), default=math.inf)
         if soonest > until:
             return False
         self._sleep(max(soonest - time.monotonic(), 0.0))
-        self._back_at = {channel: at for channel, at in self._back_at.items() if at > soonest}
+        self._room_at = {channel: at for channel, at in self._room_at.items() if at > soonest}
         self.report.turns = [at for at in self.report.turns if at > soonest]
         return True
 
@@ -111,7 +111,7 @@ class Dispatcher:
             with begin(self.settings) as ledger:
                 done = work.release(ledger, batch, token, self._now(), retry_in=stopped.retry_in)
             if stopped.room_in:
-                self._back_at[batch.channel] = time.monotonic() + stopped.room_in
+                self._room_at[batch.channel] = time.monotonic() + stopped.room_in
         except work.LeaseLost:
             log.warning("batch %d was taken over by another worker", batch.batch_id)
             return

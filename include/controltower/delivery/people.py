@@ -41,6 +41,7 @@ class People:
 
     def _look_up(self, customers: Collection[str]) -> None:
         """Those looked up before make room: memory must not grow with the audience."""
+        self._contacts = {}
         self._contacts = contacts(self._lake, self._shop, customers)
         self._looked_up = set(customers)
 

@@ -15,7 +15,7 @@ from controltower import clock
 from controltower.campaigns.composing import Composer
 from controltower.content.splitting import SplitEmail
 from controltower.delivery import last_check
-from controltower.delivery.circuit import MOST, at_once
+from controltower.delivery.circuit import MOST, messages_at_once
 from controltower.delivery.gate import Gate
 from controltower.delivery.limits import Wanted
 from controltower.delivery.people import People
@@ -96,7 +96,7 @@ class Sending:
         self._limits = means.gate.limits(provider.name)
         self._taken: dict[int, Wanted] = {}  # by seq: what may leave by the limits, and hasn't yet
         self._refusals = 0  # in a row
-        self._wait = 0.0  # seconds until what must be sent again may be
+        self._retry_in = 0.0  # seconds until what must be sent again may be
         self._room_in = 0.0  # seconds until the provider's rate leaves room for more
 
     def run(self) -> None:
@@ -113,8 +113,8 @@ class Sending:
         finally:
             if self._limits and self._taken:
                 self.means.gate.give_back(self.provider.name, self._limits, self._taken.values())
-        if self._wait or self._room_in:
-            raise Stop(max(self._wait, self._room_in), self._room_in)
+        if self._retry_in or self._room_in:
+            raise Stop(max(self._retry_in, self._room_in), self._room_in)
 
     def _check(self, some: Sequence[work.Message]) -> list[Checked]:
         """Ask the ledger once more; what may not leave gets its outcome or its new time here."""
@@ -164,8 +164,8 @@ class Sending:
         """As many of the messages as go out together: in as many calls as may be under way at once."""
         composed: list[Outgoing] = []
         calls: set[object] = set()
-        most = at_once(self.means.gate.standing(self.provider.name))
-        while leaving and len(calls) < self.provider.at_once and len(composed) < most:
+        most = messages_at_once(self.means.gate.standing(self.provider.name))
+        while leaving and len(calls) < self.provider.calls_at_once and len(composed) < most:
             message, contact = leaving.popleft()
             try:
                 made = list(self._composed(message, contact))
@@ -220,7 +220,7 @@ class Sending:
             log.info("run %d was paused, cancelled or replaced: batch %d is given back", batch.run_id, batch.batch_id)
             raise Stop(0.0) from None
         except providers.Paused:
-            raise Stop(self._wait) from None
+            raise Stop(self._retry_in) from None
         for one in outgoing:
             self._taken.pop(one.seq, None)
         posts = [self.means.pool.submit(_post, provider, p) for p in parcels]
@@ -255,12 +255,12 @@ class Sending:
             refused = r.state == "rejected" and not r.of_address
             self._refusals = self._refusals + 1 if refused else 0 if r.state in ("sent", "rejected") else self._refusals
         again = [r for r in results if r.state == "retry" and r.reason != REFUSED_TOGETHER]
-        self._wait = max([self._wait, *(r.retry_in or _pause(self.batch) for r in again)])
+        self._retry_in = max([self._retry_in, *(r.retry_in or _pause(self.batch) for r in again)])
         if self._refusals >= _REFUSALS:
             self.means.report.trouble[self.batch.channel] = f"{self.provider.name}: {results[-1].reason}"
             raise Stop(_pause(self.batch))
         if wait := self.means.gate.standing(self.provider.name).waits:
-            raise Stop(self._wait, wait)
+            raise Stop(self._retry_in, wait)
 
 
 def _told_apart(parcel: Parcel, result: Result) -> Result:

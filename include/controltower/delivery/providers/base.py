@@ -115,7 +115,7 @@ class Unfit(Exception):
 class Provider(Protocol):
     """One way out. `post` never raises for what the provider or the network did. Several threads call it.
 
-    `at_once` is how many calls may be under way in one worker; as many are unknown if it dies. `local`: what it is
+    `calls_at_once` is how many may be under way in one worker; as many are unknown if it dies. `local`: what it is
     given stays on this machine, in the sandbox. `splits`: it takes mails in halves, many of one layout in a call.
     `secret` is what it proves itself with; other credentials have another one.
     `checks`: it can check a message without sending it.
@@ -123,7 +123,7 @@ class Provider(Protocol):
 
     name: str
     channel: str
-    at_once: int
+    calls_at_once: int
     splits: bool
     checks: bool
     local: bool

@@ -55,7 +55,7 @@ class Fcm:
 
     name = "fcm"
     channel = "push"
-    at_once = 64
+    calls_at_once = 64
     splits = False
     checks = True
 

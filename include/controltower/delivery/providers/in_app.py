@@ -14,7 +14,7 @@ class InApp:
 
     name = "in_app"
     channel = "in_app"
-    at_once = 1000
+    calls_at_once = 1000
     splits = False
     secret = ""
     checks = False

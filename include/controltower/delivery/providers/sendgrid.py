@@ -38,7 +38,7 @@ class SendGrid:
 
     name = "sendgrid"
     channel = "email"
-    at_once = 64
+    calls_at_once = 64
     splits = True
     checks = True
 

@@ -57,7 +57,7 @@ class Smtp:
 
     name = "smtp"
     channel = "email"
-    at_once = 8
+    calls_at_once = 8
     splits = False
     checks = False
     local = False  # a mail server on this machine sends to the world
