@@ -23,7 +23,7 @@ from bench import _campaign
 from bench._acceptor import accepting
 from bench._naive import Naive
 
-CUSTOMERS, PAIRS = 1000, 5
+CUSTOMERS, PAIRS = 5000, 5
 
 
 def run() -> list[dict[str, Any]]:

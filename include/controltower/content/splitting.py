@@ -12,9 +12,9 @@ import logging
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from threading import Lock
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ _NEW: Final = object()
 Known = dict[Callable[[Seen], Any], Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """What the e-mails of many customers share; each layout equals itself only."""
 
@@ -62,6 +62,17 @@ class Layout:
     html: str
     text: str
     tags: frozenset[str]
+
+    def filled(self, substitutions: Mapping[str, str]) -> tuple[str, str, str]:
+        """Subject, HTML and text with everything in its place."""
+        subject, html, text = ("".join(substitutions.get(p, p) for p in pieces) for pieces in self._pieces)
+        return subject, html, text
+
+    @cached_property
+    def _pieces(self) -> list[list[str]]:
+        """Of each part, its tags and what is between them."""
+        tags = re.compile(f"({'|'.join(map(re.escape, self.tags)) or '(?!)'})")
+        return [tags.split(part) for part in (self.subject, self.html, self.text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +99,7 @@ class SplitEmail:
 
     def whole(self) -> Email:
         """The e-mail with everything in its place."""
-        tags = re.compile("|".join(map(re.escape, self.layout.tags)) or "(?!)")
-
-        substitutions = self.substitutions
-
-        def filled(text: str) -> str:
-            return tags.sub(lambda m: substitutions[m[0]], text)
-
-        layout = self.layout
-        return Email(filled(layout.subject), filled(layout.html), filled(layout.text), self.headers)
+        return Email(*self.layout.filled(self.substitutions), self.headers)
 
 
 class Splitter:

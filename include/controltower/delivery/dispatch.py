@@ -20,6 +20,7 @@ from controltower.delivery.providers.base import Provider
 from controltower.delivery.providers.registry import CHANNELS, name_of, provider_of
 from controltower.delivery.sending import FIRST_PAUSE, LONGEST_PAUSE, Means, Report, Sending, Stop, end
 from controltower.errors import BadSettings, BadSpec, ProviderDown
+from controltower.garbage import seldom_collected
 from controltower.ledger import reports, runs, work
 from controltower.ledger.database import begin, reading
 from controltower.settings import Settings
@@ -44,6 +45,7 @@ class Dispatcher:
         self._room_at: dict[str, float] = {}  # by channel: when it can go on, by the monotonic clock
         self._sleep = time.sleep
 
+    @seldom_collected()
     def run(self, stay: float = 0.0) -> Report:
         until = time.monotonic() + stay
         with ThreadPoolExecutor(_THREADS) as pool:

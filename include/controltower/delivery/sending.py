@@ -185,8 +185,10 @@ class Sending:
         context = composer.context(contact, picks, self.means.people.items, message.message_id)
         if batch.channel == "email":
             assert contact.email is not None  # policy refuses those without
-            email = composer.split_email if self.provider.splits else composer.email
-            yield Outgoing(message.seq, message.message_id, contact.email, email(context, batch.variant))
+            email = composer.split_email(context, batch.variant)
+            if isinstance(email, SplitEmail) and not self.provider.splits:
+                email = email.whole()
+            yield Outgoing(message.seq, message.message_id, contact.email, email)
             return
         if batch.channel == "in_app":
             yield Outgoing(

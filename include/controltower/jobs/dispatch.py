@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from controltower import clock, settings
-from controltower.garbage import seldom_collected
 
 
-@seldom_collected()
 def dispatch_messages(stay: float = 0.0) -> dict[str, Any]:
     """Send every message that is due by the home's clock, through the providers. Raises where one can't be used.
 
