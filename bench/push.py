@@ -32,7 +32,7 @@ from firebase_admin import messaging
 
 from bench._sandbox import tls_sandbox
 
-PUSHES, PAIRS = 1000, 5
+PUSHES, PAIRS = 5000, 5
 NOW = datetime(2026, 6, 15, 3, tzinfo=UTC)
 CAMPAIGN, VARIANT = "picked_for_you", "personal"
 PICKS = [{"product_id": f"p{n}", "algorithm": "als", "reason": "popular", "value": None} for n in range(6)]

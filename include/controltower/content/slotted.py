@@ -17,6 +17,7 @@ from controltower.content.values import (
     catalogue_values,
     customer_value,
     customer_values,
+    in_a_message,
     product_query,
     shop_query,
 )
@@ -62,7 +63,7 @@ class Seen:
     def whole_product(self, n: int) -> ShownProduct:
         query = self.query(n)
         url = self.context.click_url + query if self._shared.destinations else query
-        return replace(self.product(n), url=url, reason=self.reason(n))
+        return in_a_message(self.product(n), url, self.reason(n))
 
 
 def slotted_values(trace: Trace, shared: Shared) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +30,7 @@ _TINTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # frozen, each would cost a mail some microseconds
 class ShownProduct:
     """A product as templates see it: `p.title`, `p.price` (text with currency), `p.url`, `p.image_url`, ..."""
 
@@ -60,11 +60,7 @@ def template_values(context: Context, language: str, t: Translate, destinations:
         "shop": shop,
         "customer": customer_values(context.customer),
         "products": [
-            replace(
-                catalogue_values(p, locale),
-                url=link(product_query(p, number, shop, destinations)),
-                reason=p.reason or "",
-            )
+            in_a_message(catalogue_values(p, locale), link(product_query(p, number, shop, destinations)), p.reason)
             for number, p in enumerate(context.products, 1)
         ],
         "locale": locale,
@@ -115,6 +111,13 @@ def catalogue_values(product: Product, locale: str) -> ShownProduct:
         tint=tint,
         tint_ink=ink,
     )
+
+
+def in_a_message(p: ShownProduct, url: str, reason: str | None) -> ShownProduct:
+    """The product with what is one message's own."""
+    return ShownProduct(
+        p.product_id, p.title, p.price, url, p.image_url, reason or "", p.initial, p.tint, p.tint_ink
+    )  # fmt: skip
 
 
 def _plain(value: Any) -> Any:
