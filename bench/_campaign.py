@@ -46,7 +46,7 @@ class Cost:
 def run(home: Path, environment: Mapping[str, str], server: int | None, *commands: Sequence[str]) -> list[Cost]:
     """Run `controltower` commands side by side, each to its end. `server`: the PostgreSQL postmaster's process."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("CONTROLTOWER_")} | dict(environment)
-    before, began = _server_cpu(server), time.monotonic()
+    before, began = server_cpu(server), time.monotonic()
     started = []
     for number, command in enumerate(commands):
         told = home / f"told-{number}"
@@ -61,11 +61,11 @@ def run(home: Path, environment: Mapping[str, str], server: int | None, *command
             raise RuntimeError(f"{process.args} failed: {told.read_text()[-2000:]}")
         wall = time.monotonic() - began
         costs.append(Cost(used.ru_utime + used.ru_stime, 0.0, wall, used.ru_maxrss * 1024))
-    asked = (_server_cpu(server) - before) / len(costs)
+    asked = (server_cpu(server) - before) / len(costs)
     return [replace(c, server=asked) for c in costs]
 
 
-def _server_cpu(postmaster: int | None) -> float:
+def server_cpu(postmaster: int | None) -> float:
     """CPU seconds of a PostgreSQL server, of all its processes so far."""
     if postmaster is None:
         return 0.0
