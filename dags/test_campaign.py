@@ -5,7 +5,8 @@ whose id you give. Tests are no messages: they count in no figure and no cap, us
 nothing. `controltower campaign test NAME` does the same, and takes addresses. See docs/messages.md.
 
 **If it fails**, the log says what to mend: no seed_list, a variant or customer that there isn't, a provider that
-refuses us. A try after a provider was down sends all of them again.
+refuses us. Where a provider asks to wait or fails meanwhile it stops, and names what was sent, what wasn't, and when to
+try again. It isn't tried again by itself: that would send all of it again.
 """
 
 from _defaults import DAG, run
@@ -23,7 +24,7 @@ from controltower.jobs import test_sends
     doc_md=__doc__,
 )
 def test_campaign() -> None:
-    @task(pool="lake")
+    @task(pool="lake", retries=0)  # a retry would send again what was sent
     def send(*, params=None, dag_run=None) -> dict:
         return run(
             test_sends.send_test,

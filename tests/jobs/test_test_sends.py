@@ -15,6 +15,7 @@ from controltower.delivery.providers import smtp
 from controltower.errors import BadSettings, BadSpec, ProviderDown
 from controltower.feedback import intake
 from controltower.jobs.feedback import ingest_feedback
+from controltower.jobs.providers import resume_provider
 from controltower.jobs.test_sends import send_test
 from controltower.ledger import suppressions, tables
 from controltower.ledger.database import begin, reading
@@ -220,6 +221,96 @@ def test_a_refused_key_stops_the_rest(shop: Settings, inbox: Running, monkeypatc
         send_test("spring")
     assert [(r.state, r.reason) for r in noted(shop)] == [("retry", "unauthorized")]
     assert caught(inbox) == []
+
+
+def faults(inbox: Running, *kinds: str, provider: str = "sendgrid") -> None:
+    """What its next requests meet, one after the other; `slow` is one that goes well."""
+    for kind in kinds:
+        fault = {"kind": kind, "seconds": 0 if kind == "slow" else 30, "provider": provider}
+        inbox.http.post("/api/faults", json=fault).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told", "ended", "arrived"),
+    [
+        (
+            "429",
+            "sendgrid: rate_limited. Try again in 1 s. Sent: email a in en to 1, 2. "
+            "Still to send: email a in ko to 1, 2; email b in en to 1, 2; push a in en to 1; push b in en to 1. "
+            "Another test sends all of it again, but with --variant and --to.",
+            ("retry", "rate_limited"),
+            2,
+        ),
+        (
+            "503",
+            "sendgrid: unavailable. Try again in 60 s. Sent: email a in en to 1, 2. "
+            "Still to send: email a in ko to 1, 2; ",
+            ("retry", "unavailable"),
+            2,
+        ),
+        (
+            "500",
+            "sendgrid: http_500. Try again in 60 s. Sent: email a in en to 1, 2. Unknown: email a in ko to 1. "
+            "Still to send: email a in ko to 2; ",
+            ("unknown", "http_500"),
+            2,
+        ),
+        (
+            "late_500",
+            "sendgrid: http_500. Try again in 60 s. Sent: email a in en to 1, 2. Unknown: email a in ko to 1. ",
+            ("unknown", "http_500"),
+            3,
+        ),
+    ],
+)
+def test_a_provider_that_fails_stops_it_and_both_lists_are_told(
+    shop: Settings, inbox: Running, fault: str, told: str, ended: tuple[str, str], arrived: int
+) -> None:
+    faults(inbox, "slow", "slow", fault)
+    with pytest.raises(ProviderDown) as stopped:
+        send_test("spring")
+    assert str(stopped.value).startswith(told)
+    assert [(r.state, r.reason) for r in noted(shop)] == [("sent", None), ("sent", None), ended]
+    assert len(caught(inbox)) == arrived
+
+
+def test_until_the_provider_may_be_asked_again_no_test_asks_it(shop: Settings, inbox: Running) -> None:
+    faults(inbox, "429", provider="fcm")
+    sent = r"Sent: email b in en to 1, 2\. Still to send: push b in en to 1\."
+    with pytest.raises(ProviderDown, match=rf"^fcm: quota_exceeded\. Try again in 30 s\. {sent}"):
+        send_test("spring", variants=["b"])
+    with pytest.raises(ProviderDown, match=rf"^fcm is paused for \d\d s: quota_exceeded\. {sent}"):
+        send_test("spring", variants=["b"])
+    assert [r.channel for r in noted(shop)].count("push") == 1
+    resume_provider("fcm", "ann")
+    assert send_test("spring", variants=["b"])["sent"] == 3
+
+
+def test_a_provider_that_is_not_there_stops_it(shop: Settings, inbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROLTOWER_SENDGRID_URL", "http://127.0.0.1:9")
+    with pytest.raises(ProviderDown, match=r"can't be reached.* Try again in 60 s\. None was sent\."):
+        send_test("spring")
+    assert len(noted(shop)) == 1 and caught(inbox) == []
+
+
+def test_other_credentials_are_tried(shop: Settings, inbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", "SG.wrong")
+    with pytest.raises(ProviderDown, match="SendGrid refuses our API key"):
+        send_test("spring", variants=["b"])
+    with pytest.raises(ProviderDown, match="sendgrid is paused until"):
+        send_test("spring", variants=["b"])
+    assert len(noted(shop)) == 1
+    monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", inbox.api_key)
+    assert send_test("spring", variants=["b"])["sent"] == 3
+
+
+def test_nothing_leaves_where_one_of_the_channels_has_no_way_out(
+    shop: Settings, inbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONTROLTOWER_FCM_CREDENTIALS")
+    with pytest.raises(BadSettings, match="CONTROLTOWER_FCM_CREDENTIALS"):
+        send_test("spring")
+    assert noted(shop) == [] and caught(inbox) == []
 
 
 def test_what_comes_back_of_a_test_is_kept_nowhere(shop: Settings, inbox: Running) -> None:

@@ -35,7 +35,7 @@ def after(standing: Standing, results: Sequence[Result], messages: int, rules: P
     if refused:
         return _paused(standing, FOREVER, refused.stop)
     failed, paused = [r for r in results if _failed(r)], standing.waits > 0
-    answered = any(_answered(r) for r in results)
+    answered = any(works(r) for r in results)
     unknown = next((r for r in results if r.state == "unknown"), None)
     if answered:
         standing = standing._replace(failures=0, pauses=0)
@@ -62,14 +62,14 @@ def complained_of(complaints: int, messages: int, rules: ProviderRules) -> bool:
     return enough and complaints > messages * rules.complaints
 
 
-def _answered(r: Result) -> bool:
-    """The provider works: what became of the call lies with its messages."""
+def works(r: Result) -> bool:
+    """Whether the provider works: what became of the call lies with its messages."""
     return r.state in ("sent", "rejected") or r.of_address or r.reason == REFUSED_TOGETHER
 
 
 def _failed(r: Result) -> bool:
     """No connection, no answer, or a server's error that gives no time to come back."""
-    if _answered(r) or r.retry_in:
+    if works(r) or r.retry_in:
         return False
     return r.stop is None or (r.reason or "").startswith(NO_CONNECTION)
 

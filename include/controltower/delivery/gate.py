@@ -46,6 +46,7 @@ class Gate:
             refused = providers.lock(ledger, provider.name).refused
             if refused and refused != self._proof(provider):
                 providers.resume(ledger, provider.name, "new credentials", now)
+                self._standings[provider.name] = Standing(provider.name)
 
     def note(self, ledger: sa.Connection, provider: Provider, results: Sequence[Result], messages: int) -> None:
         """Keep what results say of a provider; in the transaction in which they are written down."""

@@ -9,8 +9,10 @@ its links change no customer's consent.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,13 +27,16 @@ if TYPE_CHECKING:
     from controltower.campaigns.composing import CatalogueItem, Composer
     from controltower.content.message import Context, Email, Push
     from controltower.data.lake import Reading
-    from controltower.delivery.providers.base import Provider
+    from controltower.delivery.gate import Gate
+    from controltower.delivery.providers.base import Provider, Result
+    from controltower.ledger.providers import Standing
     from controltower.profiles.contacts import Contact
 
 log = logging.getLogger(__name__)
 
 MARK = "[TEST] "  # where a label of the law would stand: a test is no advert
 MOST = 20  # addresses at once
+_WAIT = 60.0  # seconds to the next try where the provider gives no time
 _NAME = "Kim"  # of the made-up customer
 _WORDS = {"email": "subject", "push": "push_title"}  # which words of a variant a channel needs
 
@@ -47,6 +52,9 @@ class _Test:
     to: int
     address: str
     content: Email | Push
+
+
+_Ended = tuple[_Test, str, str | None]  # a test, its state, the reason
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,8 @@ def send_test(
     to somebody today. `check_only`: the providers are to check it, without sending. Returns `rendered_as`, how many
     ended in which state, `not_tested` {channel: why}, and `tests`, one by one: channel, variant, language, `to` (which
     address of the list), state, reason; `not_sent` is one whose address is suppressed, `checked` one that passed.
-    BadSettings and BadSpec where nothing can be sent; ProviderDown where a provider can't be used at all, after what
-    was sent before.
+    BadSettings and BadSpec where nothing can be sent. ProviderDown where a provider can't be used, asks to wait, or
+    loses an answer: nothing is sent any more, on no channel, and it says what was, what wasn't, and when to go on.
     """
     from controltower.campaigns.composing import Composer
     from controltower.data.lake import Lake
@@ -92,17 +100,20 @@ def send_test(
         for variant in chosen
         for test in _composed(composer, channel, variant, addresses, rendered)
     ]
-    told = [
-        _told(test, state, reason) for test, state, reason in _send(composer, tests, customer, check_only, asked_by)
-    ]
-    states = dict(Counter(one["state"] for one in told))
-    log.info("%s: test sends by %s: %s", spec.name, asked_by, states)
+    ended: list[_Ended] = []
+    try:
+        ended.extend(_send(composer, tests, customer, check_only, asked_by))  # keeps what came before an error
+    except ProviderDown as e:
+        raise ProviderDown(e.what, _so_far(tests, ended)) from None
+    finally:
+        states = dict(Counter(state for _, state, _ in ended))
+        log.info("%s: test sends by %s: %s", spec.name, asked_by, states)
     return {
         "campaign": spec.name,
         "rendered_as": customer or "a made-up customer",
         **states,
         "not_tested": not_tested,
-        "tests": told,
+        "tests": [_told(*one) for one in ended],
     }
 
 
@@ -111,6 +122,22 @@ def _told(test: _Test, state: str, reason: str | None) -> dict[str, Any]:
         "channel": test.channel, "variant": test.variant, "language": test.language, "to": test.to, "state": state,
         "reason": reason,
     }  # fmt: skip
+
+
+def _so_far(tests: Sequence[_Test], ended: Sequence[_Ended]) -> str:
+    """Which tests ended how, which are still to be sent, and how to send just those."""
+    state_of = {test.test_id: state for test, state, _ in ended if state != "retry"}
+    if not state_of:
+        return "None was sent."
+    told: dict[str, dict[str, list[str]]] = {}
+    for test in tests:
+        some = told.setdefault(state_of.get(test.test_id, "still to send"), {})
+        some.setdefault(f"{test.channel} {test.variant} in {test.language} to ", []).append(str(test.to))
+    lines = [
+        f"{state.replace('_', ' ').capitalize()}: {'; '.join(what + ', '.join(to) for what, to in some.items())}."
+        for state, some in told.items()
+    ]
+    return " ".join([*lines, "Another test sends all of it again, but with --variant and --to."])
 
 
 def _chosen(spec: Spec, names: Sequence[str]) -> list[Variant]:
@@ -201,17 +228,16 @@ def _context(composer: Composer, rendered: _Rendered, language: str, test_id: st
 
 def _send(
     composer: Composer, tests: Sequence[_Test], customer: str | None, check_only: bool, asked_by: str
-) -> Iterator[tuple[_Test, str, str | None]]:
-    """Send what may be sent, each call written down before and after: the test, its state, the reason."""
+) -> Iterator[_Ended]:
+    """Send what may be sent. ProviderDown as soon as a provider is paused or can't be used: the rest isn't tried."""
+    from controltower.delivery import circuit
     from controltower.delivery.gate import Gate
-    from controltower.delivery.policy import unfit_to_send
-    from controltower.delivery.providers.registry import provider_of
     from controltower.ledger import suppressions
     from controltower.ledger.database import reading
 
-    conf, shop = composer.settings, composer.shop
+    conf = composer.settings
     hashes = {t.address: suppressions.address_hash(composer.key, t.address) for t in tests}
-    gate = Gate(conf, shop)
+    gate = Gate(conf, composer.shop)
     with reading(conf) as ledger:
         gate.look(ledger)
         held = {
@@ -220,31 +246,46 @@ def _send(
             )
             for channel in {t.channel for t in tests}
         }
-    for channel in dict.fromkeys(t.channel for t in tests):
-        provider = provider_of(conf, channel)
-        try:
-            if unfit := unfit_to_send(conf, shop, provider):
-                raise BadSettings(unfit, "`controltower doctor` tells all that is amiss.")
-            if check_only and not provider.checks:
-                raise BadSettings(f"{provider.name} can't check a message without sending it.", "Leave --sandbox-mode.")
-            if gate.standing(provider.name).waits:
-                raise ProviderDown(gate.told(provider.name))
+    with ExitStack() as opened:
+        channels = dict.fromkeys(t.channel for t in tests)
+        for provider in [opened.enter_context(closing(_provider(composer, c, check_only))) for c in channels]:
+            if gate.standing(provider.name).refused:
+                gate.reopen(provider, clock.now(conf))
             if stop := provider.trouble():
                 raise ProviderDown(stop)
-            for test in (t for t in tests if t.channel == channel):
-                if hashes[test.address] in held[channel]:
+            for test in (t for t in tests if t.channel == provider.channel):
+                if hashes[test.address] in held[test.channel]:
                     yield test, "not_sent", "suppressed"
                     continue
+                if gate.standing(provider.name).waits:
+                    raise ProviderDown(f"{gate.told(provider.name).rstrip('.')}.")
                 known = {"customer_id": customer, "address_hash": hashes[test.address], "asked_by": asked_by}
-                yield test, *_call(composer, provider, test, check_only, known)
-        finally:
-            provider.close()
+                result = _call(composer, gate, provider, test, check_only, known)
+                yield test, "checked" if check_only and result.state == "sent" else result.state, result.reason
+                if not circuit.works(result):
+                    raise ProviderDown(_why(result, gate.standing(provider.name)))
+
+
+def _provider(composer: Composer, channel: str, check_only: bool) -> Provider:
+    """The way out of a channel; BadSettings where no test may leave by it."""
+    from controltower.delivery.policy import unfit_to_send
+    from controltower.delivery.providers.registry import provider_of
+
+    provider = provider_of(composer.settings, channel)
+    if unfit := unfit_to_send(composer.settings, composer.shop, provider):
+        provider.close()
+        raise BadSettings(unfit, "`controltower doctor` tells all that is amiss.")
+    if check_only and not provider.checks:
+        provider.close()
+        raise BadSettings(f"{provider.name} can't check a message without sending it.", "Leave --sandbox-mode.")
+    return provider
 
 
 def _call(
-    composer: Composer, provider: Provider, test: _Test, check_only: bool, known: Mapping[str, Any]
-) -> tuple[str, str | None]:
-    """Make one call; ProviderDown where the provider can't be used at all."""
+    composer: Composer, gate: Gate, provider: Provider, test: _Test, check_only: bool, known: Mapping[str, Any]
+) -> Result:
+    """Make one call, written down before and after; what it says of the provider's state, dispatch is to know too."""
+    from controltower.delivery import circuit
     from controltower.delivery.providers.base import Envelope, Outgoing
     from controltower.ledger import test_sends
     from controltower.ledger.database import begin
@@ -267,6 +308,12 @@ def _call(
     }  # fmt: skip
     with begin(conf) as ledger:
         test_sends.close_call(ledger, test.test_id, ended, clock.now(conf))
-    if result.stop:
-        raise ProviderDown(result.stop)
-    return "checked" if check_only and result.state == "sent" else result.state, result.reason
+        if result.retry_in or not circuit.works(result):  # one good call is too little to end what others found
+            gate.note(ledger, provider, [result], 1)
+    return result
+
+
+def _why(result: Result, standing: Standing) -> str:
+    """Why a provider took no test, and when it may be tried again."""
+    when = "" if standing.waits == math.inf else f" Try again in {standing.waits or _WAIT:.0f} s."
+    return (result.stop or f"{standing.name}: {result.reason}.") + when
