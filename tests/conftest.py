@@ -18,6 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+KEY = "the key of the tests' homes"  # one for all: an empty ledger that is copied knows its home's key
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]
@@ -50,6 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home with its ledger on SQLite, named by the environment as users name it."""
     folder = tmp_path / "home"
     folder.mkdir()
+    (folder / "secret.key").write_text(KEY)
     monkeypatch.setenv("CONTROLTOWER_HOME", str(folder))
     return folder
 
@@ -65,7 +67,7 @@ def postgres_server() -> Iterator[postgres.Postgres]:
 def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty ledger to copy: to make its tables takes longer than most tests."""
     path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    opened(Settings(home=path.parent, database_url=SecretStr(f"sqlite:///{path}"))).dispose()
+    opened(Settings(home=path.parent, database_url=SecretStr(f"sqlite:///{path}"), secret_key=SecretStr(KEY))).dispose()
     return path
 
 
@@ -73,7 +75,8 @@ def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres_ledger(postgres_server: postgres.Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a database that is an empty ledger, to copy."""
     with postgres_server.database() as url:
-        engine = opened(Settings(home=tmp_path_factory.mktemp("home"), database_url=SecretStr(url)))
+        home = tmp_path_factory.mktemp("home")
+        engine = opened(Settings(home=home, database_url=SecretStr(url), secret_key=SecretStr(KEY)))
         engine.dispose()
         yield str(engine.url.database)
 

@@ -108,25 +108,50 @@ class Settings(BaseSettings):
     def shop_file(self) -> Path:
         return self.shop or self.home / "shop.yaml"
 
+    @property
+    def key_place(self) -> str:
+        """Where the secret is: its variable, else its file."""
+        return "CONTROLTOWER_SECRET_KEY" if self.secret_key else str(self._key_file)
+
     def signing_key(self) -> bytes:
-        """The secret that signs links and keys address hashes; made once per home where none is set.
+        """The secret that signs links and keys address hashes. BadSettings as `kept_key`, or where there is none."""
+        key = self.kept_key()
+        if key is None:
+            raise BadSettings(
+                f"There is no key at {self.key_place}.",
+                "`controltower doctor` says whether it got lost, and makes one for a home that never had one.",
+            )
+        return key
+
+    def kept_key(self) -> bytes | None:
+        """The same, None where there is none.
 
         BadSettings for one that could be guessed, such as a file that lost its content: with it anybody makes links.
         """
-        path = self.home / "secret.key"
+        path = self._key_file
         if self.secret_key:
-            key, where = self.secret_key.get_secret_value().encode(), "CONTROLTOWER_SECRET_KEY"
+            key = self.secret_key.get_secret_value().encode()
         else:
-            if not path.exists():
-                _write_once(path, secrets.token_hex(32))
-            key, where = _kept_key(path, path.stat().st_mtime_ns), str(path)
+            try:
+                key = _kept_key(path, path.stat().st_mtime_ns)
+            except FileNotFoundError:
+                return None
         if len(key.strip()) < _SHORTEST_KEY:
             raise BadSettings(
-                f"{where} is no secret: it has fewer than {_SHORTEST_KEY} characters.",
+                f"{self.key_place} is no secret: it has fewer than {_SHORTEST_KEY} characters.",
                 "Restore it from a backup. A new key makes every link that was sent invalid, and no suppressed address"
                 " is recognised any more.",
             )
         return key
+
+    def make_key(self) -> bytes:
+        """Keep a new secret in the home; where another process was first, that one's. Only the ledger says when."""
+        _write_once(self._key_file, secrets.token_hex(32))
+        return self.signing_key()
+
+    @property
+    def _key_file(self) -> Path:
+        return self.home / "secret.key"
 
 
 _SHORTEST_KEY = 16  # bytes; the home's own has 64

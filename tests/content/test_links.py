@@ -68,7 +68,9 @@ def test_a_key_that_could_be_guessed_signs_nothing(tmp_path: Path) -> None:
         with pytest.raises(BadSettings, match="CONTROLTOWER_SECRET_KEY is no secret"):
             Settings(home=tmp_path, secret_key=key).signing_key()  # type: ignore[arg-type]
     settings = Settings(home=tmp_path)
-    assert len(settings.signing_key()) == 64
+    with pytest.raises(BadSettings, match=r"There is no key at .*secret\.key"):
+        settings.signing_key()
+    assert len(settings.make_key()) == 64 and settings.make_key() == settings.signing_key()
     (tmp_path / "secret.key").write_text("")  # a disk that was full, a copy that was cut short
     with pytest.raises(BadSettings, match=r"secret\.key is no secret"):
         settings.signing_key()

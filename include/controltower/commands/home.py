@@ -1,4 +1,4 @@
-"""`controltower summary|doctor|migrate|clock`: what a home holds, whether it works, and its clock."""
+"""`controltower summary|doctor|migrate|new-key|clock`: what a home holds, whether it works, its key and clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from controltower import clock, settings
+from controltower.commands.options import By
 from controltower.commands.showing import show
+from controltower.jobs.control import COMMAND_LINE
 
 
 def summary() -> None:
@@ -30,9 +32,19 @@ def doctor() -> None:
 
 def migrate() -> None:
     """Bring the ledger's tables to this version."""
+    from controltower.ledger.database import check_key
     from controltower.ledger.database import migrate as migrate_ledger
 
-    print(f"the ledger is at revision {migrate_ledger(settings.load())}")
+    conf = settings.load()
+    print(f"the ledger is at revision {migrate_ledger(conf)}")
+    check_key(conf)
+
+
+def new_key(by: By = COMMAND_LINE) -> None:
+    """Start anew with the key that is there, or a fresh one, where the ledger's is lost for good; says what is void."""
+    from controltower.jobs.signing_key import start_key
+
+    show(start_key(by))
 
 
 def set_clock(

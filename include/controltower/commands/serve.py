@@ -45,10 +45,12 @@ def customer_token(
 ) -> None:
     """Print a token with which the shop's app fetches a customer's in-app messages."""
     from controltower.content import customer_tokens
+    from controltower.ledger.database import check_key
 
     conf = settings.load()
     if key == (customer is not None):
         raise BadSettings("Either a customer's id or --key is needed.")
+    check_key(conf)
     secret = conf.signing_key()
     if customer is None:
         print(customer_tokens.customer_key(secret))

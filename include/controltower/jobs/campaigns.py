@@ -120,8 +120,10 @@ def preview_campaign(
     from controltower.campaigns.composing import Composer
     from controltower.data.lake import Lake
     from controltower.jobs import samples
+    from controltower.ledger.database import check_key
 
     conf = settings.load()
+    check_key(conf)  # the first thing done with a new home may be a preview, which has links
     spec = find_spec(conf.campaigns, campaign)
     shop = settings.load_shop(conf)
     moment = clock.parse(as_of, shop) if as_of else clock.now(conf)

@@ -38,9 +38,7 @@ def _try(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 
 def _settings() -> str:
-    conf = settings.load()
-    conf.signing_key()
-    return f"home {conf.home}"
+    return f"home {settings.load().home}"
 
 
 def _clock() -> str:
@@ -53,9 +51,10 @@ def _shop() -> str:
 
 
 def _ledger() -> str:
-    from controltower.ledger.database import forgetful, opened
+    from controltower.ledger.database import check_key, forgetful, opened
 
     conf = settings.load()
+    check_key(conf)
     name = opened(conf).dialect.name
     if setting := forgetful(conf):
         raise ControlTowerError(

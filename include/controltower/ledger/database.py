@@ -18,12 +18,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 
+from controltower import clock
 from controltower.errors import BadSettings
+from controltower.ledger import signing_keys
 from controltower.settings import Settings
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x636F6E74  # PostgreSQL advisory lock
 _up_to_date: set[str] = set()  # URLs that this process has looked at
+_keys: dict[str, bytes] = {}  # by URL: the key that this process knows to be the ledger's
 
 
 @lru_cache(maxsize=8)
@@ -60,15 +63,21 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 @contextmanager
 def begin(settings: Settings) -> Iterator[sa.Connection]:
-    """A transaction on the ledger, made and brought up to date on first use."""
+    """A transaction on the ledger, made and brought up to date on first use. BadSettings without the ledger's key."""
     engine = opened(settings)
+    check_key(settings)
     with engine.begin() as connection:
         yield connection
 
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[sa.Connection]:
-    """One consistent look at the ledger; it doesn't wait for writers."""
+    """One consistent look at the ledger; it doesn't wait for writers.
+
+    BadSettings with another key than the ledger's: answers would be wrong. Without one, what needs none can be read.
+    """
+    if settings.kept_key() is not None:
+        check_key(settings)
     with opened(settings).connect().execution_options(reading=True) as connection, connection.begin():
         yield connection
 
@@ -90,6 +99,8 @@ def _bring_up(settings: Settings, engine: sa.Engine) -> None:
     current = _revision(engine)
     if current is None:
         migrate(settings)
+        _up_to_date.add(settings.ledger_url)
+        check_key(settings)
     elif current != head:
         raise BadSettings(
             f"The ledger is at revision {current}, this version needs {head}.", "Run `controltower migrate`."
@@ -108,6 +119,14 @@ def _revision(engine: sa.Engine) -> str | None:
         ) from None
 
 
+def check_key(settings: Settings) -> None:
+    """Hold the home's key against the ledger's; a new home gets one. BadSettings with the remedy if it isn't that."""
+    url = settings.ledger_url
+    if url not in _keys or _keys[url] != settings.kept_key():
+        with opened(settings).begin() as connection:
+            _keys[url] = signing_keys.settle(connection, settings, clock.now(settings))
+
+
 def forgetful(settings: Settings) -> str | None:
     """The database's setting by which a commit may be lost in a crash, if there is one."""
     if opened(settings).dialect.name == "sqlite":
@@ -123,6 +142,7 @@ def forget() -> None:
         _engine(url).dispose()
     _engine.cache_clear()
     _up_to_date.clear()
+    _keys.clear()
 
 
 def migrate(settings: Settings) -> str:

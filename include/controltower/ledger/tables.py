@@ -393,3 +393,13 @@ provider_rates = Table(
     Column("queued_until", Float, nullable=False, server_default="0", comment="until when others wait for it"),
     comment="what was taken of a rate",
 )  # fmt: skip
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    _id("key_id"),
+    Column("fingerprint", String, nullable=False, comment="a keyed hash, of nothing but a constant"),
+    Column("recorded_at", Moment, nullable=False),
+    Column("recorded_by", String, comment="who started it; none: the first that this ledger saw"),
+    comment="append-only; the last is the home's",
+)

@@ -89,7 +89,13 @@ def test_a_file_that_cannot_be_read_is_told(public: Public) -> None:
     key.mkdir()
     answer = public.http.post(path, headers=ENGLISH)
     assert answer.status_code == 503 and "Nothing was changed" in answer.text
+    key.rmdir()
     assert public.consents() == []
+
+
+def test_without_its_key_it_is_unwell(public: Public) -> None:
+    (public.settings.home / "secret.key").unlink()
+    assert public.http.get("/health").status_code == 503
 
 
 @pytest.mark.parametrize("damage", ["broken", "gone"])
@@ -121,6 +127,7 @@ def test_health_and_a_home_without_a_shop(home: Path) -> None:
 
 
 def test_making_the_app_does_nothing(home: Path) -> None:
+    (home / "secret.key").unlink()
     public_app.create_app(Settings(home=home))
     assert list(home.iterdir()) == []
 

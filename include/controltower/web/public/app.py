@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/health")
     def health() -> Response:
+        settings.signing_key()
         with reading(settings) as ledger:
             ledger.execute(sa.text("select 1"))
         return JSONResponse({"ledger": "ok"}, headers=HEADERS)

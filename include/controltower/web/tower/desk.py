@@ -83,8 +83,9 @@ class Desk:
 
     def told(self, visit: Visit, token: str) -> str | None:
         """What a form did, for the page that is shown after it."""
-        key = self.settings.signing_key()
-        kept = seals.opened(key, visit.user.id, "told", token, seals.NOTICE_AGE) if token else None
+        if not token:
+            return None
+        kept = seals.opened(self.settings.signing_key(), visit.user.id, "told", token, seals.NOTICE_AGE)
         if kept is None:
             return None
         notice = json.loads(kept)

@@ -1,0 +1,25 @@
+"""The ledger knows its home's key by a fingerprint: with another key nothing that was sent or suppressed is known."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from controltower.ledger.tables import Moment
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "signing_keys",
+        sa.Column("key_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False, comment="a keyed hash, of nothing but a constant"),
+        sa.Column("recorded_at", Moment(), nullable=False),
+        sa.Column("recorded_by", sa.String(), comment="who started it; none: the first that this ledger saw"),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_signing_keys")),
+        comment="append-only; the last is the home's",
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("signing_keys")

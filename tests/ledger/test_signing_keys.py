@@ -1,0 +1,153 @@
+"""The home's key: made once, known to the ledger, and never replaced in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from controltower.cli import app
+from controltower.errors import BadSettings, ControlTowerError
+from controltower.jobs.doctor import examine
+from controltower.jobs.suppressions import count_suppressions
+from controltower.ledger import suppressions, tables
+from controltower.ledger.database import begin, check_key, forget, opened, reading
+from controltower.settings import Settings
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from .conftest import NOW
+
+LOST = r"secret\.key is missing: .*no suppressed address is recognised\. Restore it from the backup\..*new-key"
+
+
+def recorded(conf: Settings) -> list[str | None]:
+    with opened(conf).connect() as ledger:
+        k = tables.signing_keys.c
+        return list(ledger.execute(sa.select(k.recorded_by).order_by(k.key_id)).scalars())
+
+
+def told_by_doctor() -> str:
+    (finding,) = [f for f in examine() if f["name"] == "ledger"]
+    return f"{'ok' if finding['ok'] else 'BAD'} {finding['text']}"
+
+
+@pytest.fixture
+def fresh(empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home that was never used, its database without tables."""
+    monkeypatch.setenv("CONTROLTOWER_HOME", str(tmp_path / "new"))
+    monkeypatch.setenv("CONTROLTOWER_DATABASE_URL", empty_database)
+    return Settings()
+
+
+@pytest.fixture
+def lost(ledger_settings: Settings, planned: Callable[..., int]) -> Settings:
+    """A home that has messages, and lost its key."""
+    planned()
+    (ledger_settings.home / "secret.key").unlink()
+    forget()
+    return ledger_settings
+
+
+def test_a_new_home_makes_one_key_whoever_comes_first(fresh: Settings) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: check_key(fresh), range(4)))
+    assert len(fresh.signing_key()) == 64 and recorded(fresh) == [None]
+
+
+def test_looking_is_enough_to_make_it(fresh: Settings) -> None:
+    with reading(fresh):
+        pass
+    assert len(fresh.signing_key()) == 64
+
+
+def test_a_key_that_is_set_is_known_by_its_fingerprint_alone(fresh: Settings) -> None:
+    secret = "a key from the environment"
+    conf = fresh.model_copy(update={"secret_key": SecretStr(secret)})
+    check_key(conf)
+    with opened(conf).connect() as ledger:
+        (row,) = ledger.execute(sa.select(tables.signing_keys)).all()
+    assert secret not in str(row) and len(row.fingerprint) == 64
+    assert not (conf.home / "secret.key").exists()
+
+
+def test_a_lost_key_is_not_replaced_in_silence(lost: Settings) -> None:
+    with pytest.raises(BadSettings, match=LOST), begin(lost):
+        pass
+    with pytest.raises(BadSettings, match=r"There is no key at .*doctor"):
+        lost.signing_key()
+    assert told_by_doctor().startswith("BAD") and "secret.key is missing" in told_by_doctor()
+    assert not (lost.home / "secret.key").exists()
+
+
+def test_what_needs_no_key_can_still_be_read(lost: Settings) -> None:
+    assert count_suppressions()["suppressions"] == []
+    assert not (lost.home / "secret.key").exists()
+
+
+def test_a_ledger_from_before_fingerprints_is_guarded_by_what_it_holds(lost: Settings) -> None:
+    with opened(lost).begin() as ledger:
+        ledger.execute(sa.delete(tables.signing_keys))
+    with pytest.raises(BadSettings, match=LOST):
+        check_key(lost)
+
+
+@pytest.mark.parametrize("set_as", ["file", "variable"])
+def test_another_key_is_refused_also_for_reading(lost: Settings, set_as: str) -> None:
+    """Read with it, a suppressed address would look like an open one."""
+    other = "another home's secret key"
+    if set_as == "file":
+        (lost.home / "secret.key").write_text(other)
+    conf = lost if set_as == "file" else lost.model_copy(update={"secret_key": SecretStr(other)})
+    where = r"secret\.key" if set_as == "file" else "CONTROLTOWER_SECRET_KEY"
+    for access in (begin, reading):
+        with pytest.raises(BadSettings, match=rf"{where} is another home's key: "), access(conf):
+            pass
+
+
+def test_a_key_that_changes_while_a_process_runs_is_seen(
+    ledger_settings: Settings, planned: Callable[..., int]
+) -> None:
+    planned()
+    path = ledger_settings.home / "secret.key"
+    kept = path.read_text()
+    path.write_text("another home's secret key")
+    with pytest.raises(BadSettings, match="another home's key"), begin(ledger_settings):
+        pass
+    path.write_text(kept)
+    with begin(ledger_settings):
+        pass
+    assert told_by_doctor().startswith("ok") or "fsync" in told_by_doctor()
+
+
+def test_a_new_key_is_started_on_purpose_and_says_what_is_void(lost: Settings) -> None:
+    with opened(lost).begin() as ledger:
+        for value in ("a hash", "another"):
+            suppressions.add(ledger, "address", value, channel="email", reason="bounced", source="test", now=NOW)
+        suppressions.add(ledger, "customer", "c1", reason="objection", source="test", now=NOW)
+        messages = ledger.execute(sa.select(sa.func.count()).select_from(tables.messages)).scalar_one()
+    done = CliRunner().invoke(app, ["new-key", "--by", "ann"])
+    assert done.exit_code == 0, done.output
+    assert done.output == f"key: made\nvoid_links: {messages}\nvoid_suppressions: 2\n"
+    assert len(lost.signing_key()) == 64 and recorded(lost) == [None, "ann"]
+    with begin(lost):
+        pass
+
+
+def test_the_key_that_is_there_is_taken(lost: Settings) -> None:
+    (lost.home / "secret.key").write_text("the key of an older backup")
+    done = CliRunner().invoke(app, ["new-key", "--by", "ann"])
+    assert done.output.startswith("key: taken\n")
+    assert lost.signing_key() == b"the key of an older backup"
+    with begin(lost):
+        pass
+
+
+def test_a_key_that_is_not_lost_is_not_replaced(ledger_settings: Settings, planned: Callable[..., int]) -> None:
+    planned()
+    before = ledger_settings.signing_key()
+    done = CliRunner().invoke(app, ["new-key"])
+    assert isinstance(done.exception, ControlTowerError) and "nothing is lost" in str(done.exception)
+    assert ledger_settings.signing_key() == before and recorded(ledger_settings) == [None]
