@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from datetime import date, time
 from typing import Annotated, Final, Literal
@@ -191,6 +193,13 @@ class Shop(BaseModel):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    @property
+    def seen_hash(self) -> str:
+        """Changes with what recipients see: who writes, where answers, refusals and clicks go, which label is due."""
+        seen = {"name", "url", "locale", "country", "sender", "utm", "simulated"}
+        kept = self.model_dump(mode="json", include=seen) | {"asm_group_id": self.sendgrid.asm_group_id}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
     def rules_of(self, provider: str) -> ProviderRules:
         return self.providers.get(provider) or ProviderRules()

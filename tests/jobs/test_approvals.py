@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import yaml
 from click.testing import Result
+from controltower import clock
 from controltower.cli import app
-from controltower.errors import BadSettings, BadSpec, ControlTowerError, NotAllowed
+from controltower.errors import BadSettings, BadSpec, ControlTowerError, NotAllowed, ProviderDown
 from controltower.jobs.approvals import approve_campaign, newest_run, question, reject_campaign
 from controltower.jobs.campaigns import plan_campaign
 from controltower.jobs.control import cancel_campaign, change_run, pause_campaign, resume_campaign
+from controltower.jobs.dispatch import dispatch_messages
 from controltower.ledger import plans, runs, tables
 from controltower.ledger.database import begin
 from controltower.settings import Settings
@@ -71,9 +75,12 @@ def test_the_hash_is_of_what_is_frozen_in_the_ledger(shop_on_each: Settings) -> 
     with begin(shop_on_each) as ledger:
         run = runs.known(ledger, report["run_id"])
         frozen = list(plans.decided(ledger, run.run_id))
-    assert plans.plan_hash(run.content_hash, run.spec_hash, frozen) == report["plan_hash"]
+    hashes = [run.content_hash, run.spec_hash, run.shop_hash]
+    assert run.shop_hash and plans.plan_hash(*hashes, frozen) == report["plan_hash"]
     for other in (frozen[1:], [frozen[0]._replace(arm="other"), *frozen[1:]]):
-        assert plans.plan_hash(run.content_hash, run.spec_hash, other) != report["plan_hash"]
+        assert plans.plan_hash(*hashes, other) != report["plan_hash"]
+    for n in range(3):
+        assert plans.plan_hash(*[*hashes[:n], "other", *hashes[n + 1 :]], frozen) != report["plan_hash"]
 
 
 @pytest.mark.parametrize("limits", [(None, None, None), (8, None, None), (None, 8, None), (8, 20, 8)])
@@ -151,7 +158,25 @@ def _edit_template(conf: Settings) -> None:
         f.write("edited\n")
 
 
-EDITS = {
+def _edit_shop(conf: Settings, **changes: Any) -> None:
+    kept = yaml.safe_load(conf.shop_file.read_text())
+    conf.shop_file.write_text(yaml.safe_dump(kept | changes))
+
+
+def _edit_sender(conf: Settings, **changes: str) -> None:
+    _edit_shop(conf, sender=yaml.safe_load(conf.shop_file.read_text())["sender"] | changes)
+
+
+SEEN = {  # of the shop, by recipients
+    "sender's name": lambda conf: _edit_sender(conf, name="Somebody else"),
+    "sender's address": lambda conf: _edit_sender(conf, email="other@haru.example"),
+    "reply-to": lambda conf: _edit_sender(conf, reply_to="answers@haru.example"),
+    "contact": lambda conf: _edit_sender(conf, contact="02-0000-0000"),
+    "unsubscribe group": lambda conf: _edit_shop(conf, sendgrid={"asm_group_id": 7}),
+    "UTM rule": lambda conf: _edit_shop(conf, utm={"source": "elsewhere"}),
+    "site": lambda conf: _edit_shop(conf, url="https://elsewhere.example"),
+}
+EDITS = SEEN | {
     "template": _edit_template,
     "spec": lambda conf: scored_shop.write_spec(conf, title="Edited"),
     "variant": lambda conf: scored_shop.write_spec(conf, variants=[{"name": "a", "subject": {"en": "Edited"}}]),
@@ -173,6 +198,41 @@ def test_an_approval_after_an_edit_is_void_and_cancels_the_run(shop: Settings, e
         reasons = set(ledger.execute(sa.select(tables.outcomes.c.reason)).scalars())
     assert reasons == {"changed_after_planning"}
     assert approve(report)["outcome"] == "cancelled_before"
+
+
+def test_what_no_recipient_sees_of_the_shop_voids_nothing(shop: Settings) -> None:
+    report = plan()
+    _edit_shop(shop, approve_above=6, providers={"sendgrid": {"rate": "9/minute"}}, sendgrid={"ip_pool_name": "pool"})
+    assert approve(report)["outcome"] == "approved"
+
+
+@pytest.mark.parametrize("edit", [None, *SEEN])
+def test_what_was_approved_leaves_as_it_was_or_not_at_all(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch, edit: str | None
+) -> None:
+    """No provider is there: what is tried to be sent says so."""
+    monkeypatch.setenv("CONTROLTOWER_SENDGRID_API_KEY", "SG.key")
+    monkeypatch.setenv("CONTROLTOWER_SENDGRID_URL", "http://127.0.0.1:9")
+    report = plan()
+    approve(report)
+    clock.set_clock(shop, datetime.fromisoformat("2026-06-15T12:00+09:00"), speed=0)
+    if edit is None:
+        assert dispatch_messages()["requests"].keys() == {"retry"}
+        return
+    SEEN[edit](shop)
+    with pytest.raises(ProviderDown, match=r"What recipients see of shop\.yaml .* has changed since run 1 was planned"):
+        dispatch_messages()
+    again = plan()
+    assert (again["version"], again["messages"], again["hold"]) == (2, N, "approval")
+
+
+def test_a_run_from_before_it_was_kept_leaves_as_before(shop: Settings) -> None:
+    report = plan()
+    with begin(shop) as ledger:
+        ledger.execute(sa.update(tables.campaign_runs).values(shop_hash=None))
+    _edit_sender(shop, name="Somebody else")
+    assert plan()["run_id"] == report["run_id"]
+    assert approve(report)["outcome"] == "approved"
 
 
 def test_a_void_run_can_be_planned_again_with_all_its_customers(shop_on_each: Settings) -> None:
@@ -297,6 +357,7 @@ def test_the_second_person_is_told_what_would_leave(shop: Settings) -> None:
         "| 이메일 메시지 | 8 |",
         "| 비교군 | 0 |",
         "| 보내지 않음: 수신 동의 없음 | 1 |",
+        "발신자 하루상점 Haru (hello@haru.example), 회신 주소 hello@haru.example.",
         "첫 발송 2026-06-15 10:00 KST (Asia/Seoul)",
         "https://airflow.example/plugin/tower/tower/runs/1/samples",
         newest_run("spring")["plan_hash"][:12],

@@ -15,6 +15,7 @@ from controltower.content.message import Context, Email, Product, Push
 from controltower.content.splitting import Group, SplitEmail, Splitter
 from controltower.data.lake import Reading
 from controltower.errors import BadSpec
+from controltower.ledger.runs import Run
 from controltower.profiles.contacts import Contact
 from controltower.settings import Settings
 from controltower.shop import Shop
@@ -62,6 +63,14 @@ class Composer:
     def key(self) -> bytes:
         """What signs the links."""
         return self.settings.signing_key()
+
+    def changed_since(self, run: Run) -> str | None:
+        """What isn't as it was when a run was planned, so that other messages would leave; None: nothing."""
+        if self.template.content_hash != run.content_hash:
+            return f"The template {run.spec['template']!r}"
+        if run.shop_hash not in (None, self.shop.seen_hash):
+            return "What recipients see of shop.yaml (the sender, the unsubscribe group, links)"
+        return None
 
     def email(self, context: Context, variant: str) -> Email:
         subject, preheader = self._lines(context, variant)

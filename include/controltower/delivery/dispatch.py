@@ -154,9 +154,9 @@ class Dispatcher:
             with reading(self.settings) as ledger:
                 run = runs.known(ledger, run_id)
             composer = Composer.of(self.settings, self.shop, specs.validate(dict(run.spec), f"run {run_id}"))
-            if composer.template.content_hash != run.content_hash:
+            if changed := composer.changed_since(run):
                 raise BadSpec(
-                    f"The template {run.spec['template']!r} has changed since run {run_id} was planned.",
+                    f"{changed} has changed since run {run_id} was planned.",
                     f"Plan {run.campaign} again: a new version takes the place of what is unsent.",
                 )
             self._composers[run_id] = composer

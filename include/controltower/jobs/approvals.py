@@ -1,8 +1,8 @@
 """The second person's decision about a large run: what they are asked, and what becomes of the run.
 
-A run that waits has the hold `approval`. An approval is bound to the plan's hash, and counts only while the spec and
-the template are still what was frozen; else it is void and the run is cancelled. Each decision is appended to
-`approvals`.
+A run that waits has the hold `approval`. An approval is bound to the plan's hash, and counts only while the spec, the
+template and what recipients see of the shop are still what was frozen; else it is void and the run is cancelled. Each
+decision is appended to `approvals`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _NOTES = {
     "approved": "approved: it leaves as planned, unless it is paused",
     "approved_before": "it was approved before: nothing changed",
     "rejected": "rejected: its messages are cancelled. Once the campaign is changed it can be planned again",
-    "void": "the approval is void: the campaign or its template was changed after planning. The run is cancelled; "
-    "plan it again",
+    "void": "the approval is void: the campaign, its template or the sender was changed after planning. The run is "
+    "cancelled; plan it again",
     "other_plan": "the approval is void: it is for another plan than this run's. The run still waits",
     "replaced": "the approval is void: a newer version took the run's place",
     "superseded": "a newer version took its place: nothing changed",
@@ -128,6 +128,13 @@ def _lines(
         "|---|---:|",
         *(f"| {name} | {n:,} |" for name, n in rows),
         "",
+        t(
+            "question.sender",
+            name=shop.sender.name,
+            email=shop.sender.email,
+            to=shop.sender.reply_to or shop.sender.email,
+        ),
+        "",
         t("question.due", first=clock.show(first, shop.zone), last=clock.show(last, shop.zone)),
         "",
         t("question.samples", address=samples, run=run.run_id, plan=(run.plan_hash or "")[:12]),
@@ -197,15 +204,14 @@ def _reject(run: Run) -> str:
 
 
 def _changed(conf: Settings, shop: Shop, run: Run) -> bool:
-    """Whether the campaign or its template, read now with the same form, isn't what was frozen."""
-    from controltower.content import templates
+    """Whether the campaign, its template or the sender, read now with the same form, isn't what was frozen."""
+    from controltower.campaigns.composing import Composer
 
     spec = next((s for s in load_specs(conf.campaigns) if s.name == run.campaign), None)
     if not isinstance(spec, Spec):
         return True
     try:
         now = trigger_form.apply(spec, run.policy.get("form"), shop)
-        content_hash = templates.load(conf.templates, now.template).content_hash
+        return now.hash != run.spec_hash or Composer.of(conf, shop, now).changed_since(run) is not None
     except BadSpec:
         return True
-    return (now.hash, content_hash) != (run.spec_hash, run.content_hash)

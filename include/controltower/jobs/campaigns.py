@@ -66,7 +66,6 @@ def plan_campaign(
     composer = Composer.of(conf, shop, spec)
     for warning in composer.check():
         log.warning("%s: %s", spec.name, warning)
-    template = composer.template
     occurrence = day.isoformat()
 
     def look(ledger: sa.Connection) -> tuple[Run | None, bool]:
@@ -75,7 +74,7 @@ def plan_campaign(
         if not versions:
             return None, False
         again = replan and not any(trigger_id and v.triggered_by == trigger_id for v in versions)  # else a retry
-        same = (versions[-1].spec_hash, versions[-1].content_hash) == (spec.hash, template.content_hash)
+        same = versions[-1].spec_hash == spec.hash and composer.changed_since(versions[-1]) is None
         return versions[-1], same and not again
 
     with reading(conf) as ledger:
@@ -100,8 +99,8 @@ def plan_campaign(
             run_id = planning.freeze(
                 ledger, shop, spec, members, policy, form or {},
                 occurrence_id=occurrence_id, occurrence=occurrence, now=now,
-                content_hash=template.content_hash, triggered_by=trigger_id, asked_by=asked_by,
-                key=conf.signing_key(),
+                content_hash=composer.template.content_hash, shop_hash=shop.seen_hash, triggered_by=trigger_id,
+                asked_by=asked_by, key=conf.signing_key(),
             )  # fmt: skip
             note = f"version {previous.version + 1} of this occurrence" if previous else "planned"
             hold = runs.known(ledger, run_id).hold

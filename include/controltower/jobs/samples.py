@@ -44,7 +44,7 @@ def sample_run(run_id: int, customers: int = 3) -> dict[str, Any]:
     composer = Composer.of(conf, shop, specs.validate(dict(run.spec), f"run {run_id}"))
     with Lake(conf).read(clock.now(conf)) as lake:
         samples = render(lake, composer, chosen)
-    changed = composer.template.content_hash != run.content_hash
+    changed = composer.changed_since(run) is not None
     return counts.as_dict() | {"template_changed": changed, "samples": samples}
 
 

@@ -102,12 +102,12 @@ def choices(connection: sa.Connection, run_id: int, customers: Collection[str]) 
     return dict(connection.execute(rows).tuples().all())
 
 
-def plan_hash(content_hash: str, spec_hash: str, plan: Iterable[Decision]) -> str:
-    """What an approval is bound to: SHA-256 of words, spec, and who gets which variant on which channel when."""
+def plan_hash(content_hash: str, spec_hash: str, shop_hash: str | None, plan: Iterable[Decision]) -> str:
+    """What an approval is bound to: SHA-256 of words, spec, who writes, and who gets which variant where and when."""
     due = lru_cache(maxsize=1000)(lambda at: at.astimezone(UTC).isoformat())  # few slots, many messages
     ordered = sorted((d for d in plan if d.outcome == "message"), key=attrgetter("customer_id"))
     audience = [(d.customer_id, d.arm, d.channel, d.due_at and due(d.due_at)) for d in ordered]
-    return hashlib.sha256(orjson.dumps([content_hash, spec_hash, audience])).hexdigest()
+    return hashlib.sha256(orjson.dumps([content_hash, spec_hash, shop_hash, audience])).hexdigest()
 
 
 def decided(connection: sa.Connection, run_id: int, customers: Sequence[str] | None = None) -> Iterator[Decision]:
@@ -159,6 +159,7 @@ def freeze(
     expires_in: timedelta,
     plan: Sequence[Decision],
     key: bytes,
+    shop_hash: str | None = None,
     asked_by: str | None = None,
     hold: str | None = None,
     assigned: Container[int] = (),
@@ -176,9 +177,9 @@ def freeze(
         sa.insert(campaign_runs)
         .values(
             occurrence_id=occurrence_id, version=version, state="planned", as_of=as_of, planned_at=now,
-            spec=dict(spec), spec_hash=spec_hash, content_hash=content_hash, policy=dict(policy),
+            spec=dict(spec), spec_hash=spec_hash, content_hash=content_hash, shop_hash=shop_hash, policy=dict(policy),
             policy_version=policy_version, triggered_by=triggered_by, asked_by=asked_by, hold=hold,
-            plan_hash=plan_hash(content_hash, spec_hash, plan),
+            plan_hash=plan_hash(content_hash, spec_hash, shop_hash, plan),
         )
         .returning(campaign_runs.c.run_id)
     ).scalar_one()  # fmt: skip

@@ -31,6 +31,7 @@ class Run:
     asked_by: str | None
     spec_hash: str
     content_hash: str
+    shop_hash: str | None  # none: planned before it was kept
     plan_hash: str | None  # none: planned before there were approvals
     spec: Mapping[str, Any]
     policy: Mapping[str, Any]

@@ -1,4 +1,7 @@
-"""The ledger knows its home's key by a fingerprint: with another key nothing that was sent or suppressed is known."""
+"""The ledger knows its home's key by a fingerprint, and a run what its recipients were to see of the shop.
+
+With another key nothing that was sent or suppressed is known; with another sender it isn't what was approved.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,7 +22,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_signing_keys")),
         comment="append-only; the last is the home's",
     )
+    op.add_column("campaign_runs", sa.Column("shop_hash", sa.String(), comment="of what recipients see of shop.yaml"))
 
 
 def downgrade() -> None:
+    op.drop_column("campaign_runs", "shop_hash")
     op.drop_table("signing_keys")
