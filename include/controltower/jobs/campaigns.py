@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from controltower import clock, settings
 from controltower.campaigns import form as trigger_form
 from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
+from controltower.errors import ControlTowerError
 from controltower.garbage import seldom_collected
 from controltower.jobs import planning
 from controltower.jobs.control import COMMAND_LINE
@@ -51,18 +52,52 @@ def plan_campaign(
     `trigger_id` Airflow's run id, `asked_by` who triggered it (none: the schedule). An edited spec makes a new version,
     which leaves out who was already sent to. `replan` plans afresh while nothing was dispatched, once for a trigger;
     later it adds none and cancels what is unsent. A plan of more messages than the shop, the spec or the form lets go
-    without a second person is frozen with the hold `approval` (jobs/approvals.py).
+    without a second person is frozen with the hold `approval` (jobs/approvals.py). A failure is kept: no run shows it.
     """
+    conf = settings.load()
+    shop = settings.load_shop(conf)
+    spec = find_spec(conf.campaigns, campaign)
+    day = day_of(conf, occasion)
+    if day != clock.today(conf, shop):
+        return _rehearse(conf, shop, trigger_form.apply(spec, form, shop), day)
+    try:
+        return _plan(conf, shop, trigger_form.apply(spec, form, shop), day, form or {}, trigger_id, replan, asked_by)
+    except Exception as e:
+        why = str(e) if isinstance(e, ControlTowerError) else f"{type(e).__name__}: the log has more."
+        _keep_failure(conf, campaign, day, why)
+        raise
+
+
+def _keep_failure(conf: Settings, campaign: str, day: date, why: str) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from controltower.ledger import planning_failures
+    from controltower.ledger.database import begin
+
+    failure = planning_failures.Failure(campaign, day.isoformat(), clock.now(conf), why)
+    try:
+        with begin(conf) as ledger:
+            planning_failures.record(ledger, failure)
+    except (ControlTowerError, SQLAlchemyError) as e:  # the ledger may be why the plan failed
+        log.error("that %s can't be planned isn't kept: %s", campaign, type(e).__name__)
+
+
+def _plan(
+    conf: Settings,
+    shop: Shop,
+    spec: Spec,
+    day: date,
+    form: Mapping[str, Any],
+    trigger_id: str | None,
+    replan: bool,
+    asked_by: str | None,
+) -> dict[str, Any]:
+    """Plan the occurrence of today, or give the plan that stands."""
     from controltower.campaigns.composing import Composer
     from controltower.ledger import holds, plans, runs
     from controltower.ledger.database import begin, reading
 
-    conf = settings.load()
-    shop = settings.load_shop(conf)
-    spec = trigger_form.apply(find_spec(conf.campaigns, campaign), form, shop)
-    day = day_of(conf, occasion)
-    if day != clock.today(conf, shop):
-        return _rehearse(conf, shop, spec, day)
+    campaign = spec.name
     composer = Composer.of(conf, shop, spec)
     for warning in composer.check():
         log.warning("%s: %s", spec.name, warning)
@@ -97,7 +132,7 @@ def plan_campaign(
             if previous:
                 plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=now, superseded=True)
             run_id = planning.freeze(
-                ledger, shop, spec, members, policy, form or {},
+                ledger, shop, spec, members, policy, form,
                 occurrence_id=occurrence_id, occurrence=occurrence, now=now,
                 content_hash=composer.template.content_hash, shop_hash=shop.seen_hash, triggered_by=trigger_id,
                 asked_by=asked_by, key=conf.signing_key(),

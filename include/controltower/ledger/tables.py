@@ -404,3 +404,14 @@ signing_keys = Table(
     Column("recorded_by", String, comment="who started it; none: the first that this ledger saw"),
     comment="append-only; the last is the home's",
 )
+
+planning_failures = Table(
+    "planning_failures",
+    metadata,
+    _id("failure_id"),
+    Column("campaign", String, nullable=False),
+    Column("occurrence", String, nullable=False, index=True),
+    Column("failed_at", Moment, nullable=False),
+    Column("why", String, nullable=False, comment="as the error tells it"),
+    comment="append-only: an occurrence that could not be planned",
+)

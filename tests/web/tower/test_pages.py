@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import timedelta
+from typing import Any
 
 import pytest
+import yaml
+from controltower import clock
+from controltower.errors import Anomaly, ControlTowerError
 from controltower.jobs import campaigns
 from controltower.jobs.campaigns import plan_campaign
+from controltower.ledger import plans, providers
+from controltower.ledger.database import begin
+from controltower.ledger.providers import FOREVER
 from controltower.settings import INCLUDE, Settings, load_shop
 from controltower.web.tower import desk
 from controltower.web.tower.page import locales
@@ -45,6 +53,87 @@ def test_a_run_that_waits_for_approval_leads_to_airflow(tower: TestClient, shop:
         'target="_top" href="/dags/campaign_spring/runs/manual__2026-06-15T00%3A00%3A00%2B00%3A00/required_actions"'
         in page
     )
+
+
+def test_a_plan_that_failed_is_shown_until_it_is_planned(tower: TestClient, shop: Settings) -> None:
+    write_spec_of(shop, "nobody", audience={"rules": [{"column": "orders_total", "at_least": 99}]})
+    for _ in range(2):
+        with pytest.raises(Anomaly):
+            plan_campaign("nobody")
+    page = tower.get("/").text
+    assert page.count("not planned") == 1
+    assert "Spring, 2026-06-15: not planned. 2026-06-15 09:00 KST (Asia/Seoul) nobody isn't planned: " in text(page)
+    assert "the audience is empty" in text(page) and 'target="_top" href="/dags/campaign_nobody"' in page
+    assert "2026-06-15: 계획하지 못했습니다." in tower.get("/", headers={"Accept-Language": "ko"}).text
+    write_spec_of(shop, "nobody")
+    clock.set_clock(shop, scored_shop.NOW + timedelta(minutes=1), speed=0)
+    plan_campaign("nobody")
+    assert "not planned" not in tower.get("/").text
+
+
+def test_a_failure_is_shown_to_whoever_may_read_the_campaign(tower: TestClient, shop: Settings, door: Door) -> None:
+    write_spec_of(shop, "nobody", audience={"rules": [{"column": "orders_total", "at_least": 99}]})
+    with pytest.raises(Anomaly):
+        plan_campaign("nobody")
+    door.reads = {"spring"}
+    assert "not planned" not in tower.get("/").text
+
+
+def test_a_wrong_name_or_a_rehearsal_is_no_failed_plan(tower: TestClient, shop: Settings) -> None:
+    for campaign, occasion in (("autumn", None), ("spring", "someday"), ("spring", "1999-01-01")):
+        with pytest.raises(ControlTowerError):
+            plan_campaign(campaign, occasion)
+    assert "not planned" not in tower.get("/").text
+
+
+def test_what_breaks_unexpectedly_is_kept_without_its_text(
+    tower: TestClient, shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("c1@customers.example")
+
+    monkeypatch.setattr(plans, "freeze", broken)
+    with pytest.raises(RuntimeError):
+        plan_campaign("spring")
+    page = text(tower.get("/").text)
+    assert "RuntimeError: the log has more." in page and "customers.example" not in page
+
+
+@pytest.mark.parametrize(
+    ("waits", "why", "clock_is_set", "told"),
+    [
+        (90.0, "rate_limited", True, {
+            "en": r"fcm is paused: nothing leaves through it\. For another (90|89) s\. It asked us to wait, too much",
+            "ko": r"발송사 fcm 일시 정지: 이 발송사로는 아무것도 나가지 않습니다\. 앞으로 (90|89)초 동안\."}),
+        (7200.0, "no_answer:EOFError", False, {
+            "en": r"it\. Until 20\d\d-\d\d-\d\d \d\d:\d\d KST \(Asia/Seoul\)\. Its answer was lost",
+            "ko": r"20\d\d-\d\d-\d\d \d\d:\d\d KST \(Asia/Seoul\)까지\. 발송사의 답을 받지 못했습니다"}),
+        (FOREVER, "SendGrid refuses our API key or sender (401).", True, {
+            "en": r"Until somebody resumes it\. SendGrid refuses our API key or sender \(401\)\.",
+            "ko": r"누군가 다시 시작할 때까지\. SendGrid refuses"}),
+    ],
+)  # fmt: skip
+def test_a_paused_provider_is_named_with_the_way_out(
+    tower: TestClient, shop: Settings, waits: float, why: str, clock_is_set: bool, told: dict[str, str]
+) -> None:
+    if not clock_is_set:
+        clock.reset(shop)
+    with begin(shop) as ledger:
+        providers.write(ledger, providers.lock(ledger, "fcm")._replace(waits=waits, why=why))
+        providers.write(ledger, providers.lock(ledger, "smtp"))
+    for language, says in told.items():
+        page = text(tower.get("/", headers={"Accept-Language": language}).text)
+        assert re.search(says, page), page
+        assert "controltower provider resume fcm" in page and "smtp" not in page
+    with begin(shop) as ledger:
+        providers.resume(ledger, "fcm", "ann", scored_shop.NOW)
+    assert "provider resume" not in tower.get("/").text
+
+
+def write_spec_of(shop: Settings, name: str, **changes: Any) -> None:
+    """A second campaign."""
+    spec = scored_shop.SPEC | {"name": name} | changes
+    (shop.campaigns / f"{name}.yaml").write_text(yaml.safe_dump(spec))
 
 
 def test_lists_hold_only_what_the_visitor_may_read(tower: TestClient, shop: Settings, door: Door) -> None:

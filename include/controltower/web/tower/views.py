@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 
 from controltower import clock
 from controltower.campaigns.specs import BrokenSpec, load_specs
-from controltower.ledger import runs
+from controltower.ledger import planning_failures, providers, runs
 from controltower.ledger.database import reading
 from controltower.settings import load_shop
 from controltower.web.tower import frames, seals, words
@@ -44,7 +44,10 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
     with reading(desk.settings) as ledger:
         last = runs.last_of_each(ledger)
         seen = desk.guard.may_read(here.user, {s.name for s in specs} | set(last))
-        counted = count(ledger, runs.of_day(ledger, now.astimezone(shop.zone).date(), seen, MOST))
+        today = now.astimezone(shop.zone).date()
+        counted = count(ledger, runs.of_day(ledger, today, seen, MOST))
+        failed = planning_failures.standing(ledger, today.isoformat(), seen)
+        paused = [p for p in providers.standings(ledger).values() if p.waits]
     campaigns = [
         {
             "name": s.name,
@@ -56,12 +59,15 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
         for s in specs
         if s.name in seen
     ]
+    titles = {c["name"]: c["title"] for c in campaigns}
     return here.page.show(
         "today.html",
         shop,
         now=now,
         counted=counted,
         campaigns=campaigns,
+        failed=[f._asdict() | {"title": titles.get(f.campaign, f.campaign)} for f in failed],
+        paused=[words.pause(p, desk.settings, shop, here.page.t) for p in paused],
         next_due=min((c.next_due for c in counted if c.next_due), default=None),
         tokens=desk.tokens(here, counted),
         told=desk.told(here, told),

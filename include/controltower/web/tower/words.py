@@ -1,14 +1,18 @@
-"""A campaign's spec in plain words."""
+"""A campaign's spec, and why a provider is paused, in plain words."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from controltower import clock
 from controltower.audiences.rules import Rule
 from controltower.campaigns.approval import threshold
 from controltower.campaigns.specs import Spec
 from controltower.content.locales import Translate
 from controltower.content.words import word
+from controltower.ledger.providers import FOREVER, Standing
+from controltower.settings import Settings
 from controltower.shop import Shop
 
 
@@ -73,6 +77,22 @@ def rule(found: Rule, t: Translate) -> str:
         values |= {"low": _number(low), "high": _number(high)}
     words = t(f"campaign.rule.{kind}", **values)
     return t("campaign.rule.unknown", rule=words) if found.or_unknown else words
+
+
+def pause(found: Standing, settings: Settings, shop: Shop, t: Translate) -> dict[str, str]:
+    """A paused provider: its name, why, until when, and what ending it before is called."""
+    resume = "provider.resume_sooner"
+    if found.waits == FOREVER:
+        until, resume = t("provider.until_resumed"), "provider.resume"
+    elif clock.is_set(settings):  # pauses don't go by the home's clock
+        until = t("provider.for_seconds", n=f"{found.waits:,.0f}")
+    else:
+        ends = datetime.fromtimestamp(clock.wall() + found.waits, UTC)
+        until = t("provider.until", time=clock.show(ends, shop.zone))
+    code = (found.why or "").partition(":")[0]  # as in no_answer:EOFError; some are sentences of their own
+    known = word(t, "pause", code)
+    why = found.why or "" if known == code else known
+    return {"name": found.name, "why": why, "until": until, "resume": t(resume)}
 
 
 def variants(found: Spec, shop: Shop, language: str) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""The ledger knows its home's key by a fingerprint, and a run what its recipients were to see of the shop.
+"""The ledger knows its home's key by a fingerprint, a run what its recipients were to see of the shop, and which plans
+failed.
 
 With another key nothing that was sent or suppressed is known; with another sender it isn't what was approved.
 """
@@ -22,9 +23,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_signing_keys")),
         comment="append-only; the last is the home's",
     )
+    op.create_table(
+        "planning_failures",
+        sa.Column("failure_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("campaign", sa.String(), nullable=False),
+        sa.Column("occurrence", sa.String(), nullable=False),
+        sa.Column("failed_at", Moment(), nullable=False),
+        sa.Column("why", sa.String(), nullable=False, comment="as the error tells it"),
+        sa.PrimaryKeyConstraint("failure_id", name=op.f("pk_planning_failures")),
+        comment="append-only: an occurrence that could not be planned",
+    )
+    op.create_index(op.f("ix_planning_failures_occurrence"), "planning_failures", ["occurrence"])
     op.add_column("campaign_runs", sa.Column("shop_hash", sa.String(), comment="of what recipients see of shop.yaml"))
 
 
 def downgrade() -> None:
     op.drop_column("campaign_runs", "shop_hash")
+    op.drop_table("planning_failures")
     op.drop_table("signing_keys")
