@@ -120,6 +120,7 @@ def _plan(
     members, policy = planning.gather(conf, shop, spec, now)
     with begin(conf) as ledger:
         occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, now)
+        now = clock.now(conf)  # what others planned up to here counts for the frequency caps
         previous, stands = look(ledger)
         if previous and stands:  # somebody else planned it meanwhile
             run_id, note = previous.run_id, "planned before: nothing added"

@@ -31,6 +31,7 @@ BATCH_SIZE = 1000
 _MANY = 10_000  # rows of which the database should take note
 STEP = 1  # the first and only one, until there are journeys
 _NUMBERING_LOCK = 0x736571
+_PLANNING = 0x706C616E  # PostgreSQL advisory lock
 
 
 class Decision(NamedTuple):
@@ -132,7 +133,12 @@ def varied(connection: sa.Connection, run_id: int, most: int) -> list[Decision]:
 
 
 def lock_occurrence(connection: sa.Connection, campaign: str, occurrence: str, now: datetime) -> int:
-    """The occurrence's id, made if new; no other transaction plans it until this one ends."""
+    """The occurrence's id, made if new; no other transaction plans anything until this one ends.
+
+    Two that planned at once would see neither's messages, and exceed a frequency cap together.
+    """
+    if connection.dialect.name == "postgresql":  # on SQLite one transaction writes at a time
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PLANNING)))
     insert_new(connection, occurrences, [{"campaign": campaign, "occurrence": occurrence, "created_at": now}])
     return int(
         connection.execute(

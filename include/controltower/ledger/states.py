@@ -9,7 +9,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from controltower.ledger.tables import MessageId, Moment, messages, outcomes
+from controltower.ledger.columns import MessageId, Moment
+from controltower.ledger.tables import messages, outcomes
 
 # The database's view, for people and for whoever asks about few messages: see docs/ledger.md.
 message_states = sa.table(

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from controltower.ledger.tables import MessageId, Moment
+from controltower.ledger.columns import MessageId, Moment
 
 revision = "0001"
 down_revision = None

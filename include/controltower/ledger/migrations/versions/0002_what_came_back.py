@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from controltower.ledger.tables import Id, Moment
+from controltower.ledger.columns import Id, Moment
 
 revision = "0002"
 down_revision = "0001"

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from controltower.ledger.tables import MessageId
+from controltower.ledger.columns import MessageId
 
 revision = "0005"
 down_revision = "0004"

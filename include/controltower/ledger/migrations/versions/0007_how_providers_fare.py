@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from controltower.ledger.tables import Moment
+from controltower.ledger.columns import Moment
 
 revision = "0007"
 down_revision = "0006"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from controltower.ledger.tables import MessageId, Moment
+from controltower.ledger.columns import MessageId, Moment
 
 revision = "0008"
 down_revision = "0007"

@@ -7,7 +7,7 @@ With another key nothing that was sent or suppressed is known; with another send
 import sqlalchemy as sa
 from alembic import op
 
-from controltower.ledger.tables import Moment
+from controltower.ledger.columns import Moment
 
 revision = "0009"
 down_revision = "0008"
