@@ -122,6 +122,13 @@ def test_a_key_that_changes_while_a_process_runs_is_seen(
     assert told_by_doctor().startswith("ok") or "fsync" in told_by_doctor()
 
 
+def test_a_process_that_only_reads_waits_for_no_writer(ledger_settings: Settings) -> None:
+    with begin(ledger_settings):
+        forget()  # as a process that has seen nothing yet
+        with reading(ledger_settings) as ledger:
+            assert ledger.execute(sa.select(tables.messages)).all() == []
+
+
 def test_a_new_key_is_started_on_purpose_and_says_what_is_void(lost: Settings) -> None:
     with opened(lost).begin() as ledger:
         for value in ("a hash", "another"):

@@ -121,10 +121,17 @@ def _revision(engine: sa.Engine) -> str | None:
 
 def check_key(settings: Settings) -> None:
     """Hold the home's key against the ledger's; a new home gets one. BadSettings with the remedy if it isn't that."""
-    url = settings.ledger_url
-    if url not in _keys or _keys[url] != settings.kept_key():
-        with opened(settings).begin() as connection:
-            _keys[url] = signing_keys.settle(connection, settings, clock.now(settings))
+    url, key = settings.ledger_url, settings.kept_key()
+    if key is not None and _keys.get(url) == key:
+        return
+    engine = opened(settings)
+    with engine.connect().execution_options(reading=True) as connection, connection.begin():
+        known = key is not None and signing_keys.is_known(connection, key)  # mostly so, and waits for no writer
+    if not known:
+        with engine.begin() as connection:
+            key = signing_keys.settle(connection, settings, clock.now(settings))
+    assert key is not None
+    _keys[url] = key
 
 
 def forgetful(settings: Settings) -> str | None:

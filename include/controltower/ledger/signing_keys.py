@@ -17,12 +17,17 @@ from controltower.settings import Settings
 _SETTLING = 0x6B657973  # PostgreSQL advisory lock: looking and recording are one step
 
 
+def is_known(connection: sa.Connection, key: bytes) -> bool:
+    """Whether it is the ledger's key."""
+    return _known(connection) == _fingerprint(key)
+
+
 def settle(connection: sa.Connection, settings: Settings, now: datetime) -> bytes:
     """The home's key. The first one of a ledger is recorded, and made where none is set and nothing depends on one.
 
     BadSettings with the remedy where the key is missing or isn't the ledger's.
     """
-    known, key = _known(connection), settings.kept_key()
+    known, key = _locked(connection), settings.kept_key()
     if key is None and known is None and not any(_depending(connection)):
         key = settings.make_key()
     if key is None or known not in (None, _fingerprint(key)):
@@ -41,7 +46,7 @@ def start(connection: sa.Connection, settings: Settings, by: str, now: datetime)
 
     BadSettings where the key that is there is the ledger's already.
     """
-    known, key = _known(connection), settings.kept_key()
+    known, key = _locked(connection), settings.kept_key()
     made = key is None
     key = settings.make_key() if key is None else key
     if known == _fingerprint(key):
@@ -53,9 +58,13 @@ def start(connection: sa.Connection, settings: Settings, by: str, now: datetime)
     return made
 
 
-def _known(connection: sa.Connection) -> str | None:
+def _locked(connection: sa.Connection) -> str | None:
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SETTLING)))
+    return _known(connection)
+
+
+def _known(connection: sa.Connection) -> str | None:
     k = signing_keys.c
     return connection.execute(sa.select(k.fingerprint).order_by(k.key_id.desc()).limit(1)).scalar_one_or_none()
 
