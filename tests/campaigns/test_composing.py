@@ -16,6 +16,7 @@ from controltower.content.splitting import SplitEmail
 from controltower.profiles.contacts import Contact
 from controltower.settings import INCLUDE, Settings, parse_shop
 from controltower.shop import Shop
+from pydantic import SecretStr
 
 MESSAGE = "0123456789abcdef" * 2
 ITEMS = {
@@ -33,7 +34,7 @@ def shop() -> Shop:
 
 @pytest.fixture
 def composer(tmp_path: Path, shop: Shop) -> Composer:
-    settings = Settings(home=tmp_path, public_url="https://m.example/")
+    settings = Settings(home=tmp_path, public_url="https://m.example/", secret_key=SecretStr("k" * 32))
     spec = specs.read_spec(INCLUDE / "campaigns" / "picked_for_you.yaml")
     return Composer.of(settings, shop, spec)
 
