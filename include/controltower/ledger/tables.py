@@ -97,7 +97,7 @@ campaign_runs = Table(
     ),
     Column("triggered_by", String, comment="Airflow's run id; never part of a key"),
     Column("asked_by", String, comment="the user who triggered it; none: the schedule"),
-    Column("plan_hash", String, comment="of all three hashes and the frozen audience: what an approval is bound to"),
+    Column("plan_hash", String, comment="of content, spec and frozen audience: what an approval is bound to"),
     Column("hold", String, comment="approval: it waits for one; none: it doesn't"),
     UniqueConstraint("occurrence_id", "version"),
     CheckConstraint("state in ('planned', 'superseded', 'cancelled')", name="state"),
