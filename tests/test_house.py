@@ -14,7 +14,7 @@ PACKAGE = ROOT / "include" / "controltower"
 ROOMS = (
     "data", "ledger", "profiles", "models", "audiences", "content", "campaigns", "delivery", "feedback", "measurement"
 )  # fmt: skip
-EVERYBODY = {"settings", "shop", "errors", "clock"}
+EVERYBODY = {"settings", "shop", "errors", "clock", "garbage"}
 ABOVE = {"jobs", "cli", "commands", "web"}  # may import every room
 AIRFLOW_ALLOWED = {"settings.py", "web/auth.py", "web/fab.py"}
 BAD_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
