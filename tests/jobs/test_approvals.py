@@ -16,6 +16,7 @@ from controltower.jobs.campaigns import plan_campaign
 from controltower.jobs.control import cancel_campaign, change_run, pause_campaign, resume_campaign
 from controltower.ledger import plans, runs, tables
 from controltower.ledger.database import begin
+from controltower.ledger.decisions import tabulate
 from controltower.settings import Settings
 from support import scored_shop
 from support.scored_shop import DAY
@@ -71,9 +72,9 @@ def test_the_hash_is_of_what_is_frozen_in_the_ledger(shop_on_each: Settings) -> 
     with begin(shop_on_each) as ledger:
         run = runs.known(ledger, report["run_id"])
         frozen = list(plans.decided(ledger, run.run_id))
-    assert plans.plan_hash(run.content_hash, run.spec_hash, frozen) == report["plan_hash"]
+    assert plans.plan_hash(run.content_hash, run.spec_hash, tabulate(frozen)) == report["plan_hash"]
     for other in (frozen[1:], [frozen[0]._replace(arm="other"), *frozen[1:]]):
-        assert plans.plan_hash(run.content_hash, run.spec_hash, other) != report["plan_hash"]
+        assert plans.plan_hash(run.content_hash, run.spec_hash, tabulate(other)) != report["plan_hash"]
 
 
 @pytest.mark.parametrize("limits", [(None, None, None), (8, None, None), (None, 8, None), (8, 20, 8)])

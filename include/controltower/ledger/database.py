@@ -196,6 +196,14 @@ def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iter
     return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
 
 
+def columns(connection: sa.Connection, query: sa.Select[Any]) -> list[list[Any]]:
+    """The columns of many rows, of texts and numbers: as one row of lists, which costs a fifth of a row each."""
+    sqlite = connection.dialect.name == "sqlite"
+    gather = sa.func.json_group_array if sqlite else sa.func.array_agg
+    whole = connection.execute(sa.select(*map(gather, query.subquery().c))).one()
+    return [orjson.loads(column) if sqlite else column or [] for column in whole]
+
+
 def epoch(connection: sa.Connection) -> float:
     """What the database's clock shows."""
     return float(connection.execute(sa.select(Epoch())).scalar_one())
