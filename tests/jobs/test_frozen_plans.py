@@ -66,7 +66,8 @@ def derived(name: str) -> Iterator[dict[str, Any]]:
             for k in range(n % 9):
                 code, value = REASONS[(n + k) % 3]
                 yield row | {
-                    "placement": "for_you", "rank": k + 1, "product_id": f"p{(n * k) % 5 + k}",
+                    "placement": "for_you", "rank": min(k + 1, 6) if n == 8 else k + 1,
+                    "product_id": f"p{(n * k) % 5 + k}",
                     "algorithm": ["als", "popular"][n % 2], "reason_code": code, "reason_value": value,
                 }  # fmt: skip
 
@@ -125,6 +126,9 @@ def permit(conf: Settings, ledger: sa.Connection) -> None:
         suppressions.add(ledger, "customer", f"c{n + 1}", channel=[None, "push"][n // 8 % 2], **about)  # type: ignore[arg-type]
         suppressions.add(ledger, "address", token, channel="push", **about)  # type: ignore[arg-type]
         suppressions.add(ledger, "device", f"d{n + 5}-0", channel="push", **about)  # type: ignore[arg-type]
+    for k in (*range(0, 25, 2), 1, 11, 13, 15, 17, 19, 21):  # of c6 only those that don't count are open
+        token = suppressions.address_hash(key, f"token 6 {k}")
+        suppressions.add(ledger, "address", token, channel="push", **about)  # type: ignore[arg-type]
     for customer, subject in (("c100", 7), ("c101", 7), ("c102", 8)):
         row = {"customer_id": customer, "subject_id": subject, "created_at": KNOWN}
         ledger.execute(sa.insert(subjects).values(**row))
