@@ -134,7 +134,7 @@ def standing(
     from controltower.campaigns.planning import MEMBERS
     from controltower.ledger import suppressions
 
-    def hashed(column: pa.ChunkedArray, channel: str) -> pa.Array:
+    def suppressed(column: pa.ChunkedArray, channel: str) -> pa.Array:
         """Whether each address or token is suppressed."""
         held = suppressions.held(ledger, "address", channel, spec.purpose, now) if channel in spec.channels else ()
         if not held:
@@ -143,7 +143,7 @@ def standing(
 
     members, devices = gathered.members, gathered.devices
     email, size = members["email"], members.num_rows
-    lives = devices.filter(pc.invert(hashed(devices["push_token"], "push")))
+    lives = devices.filter(pc.invert(suppressed(devices["push_token"], "push")))
     refused = suppressions.held(ledger, "device", "push", spec.purpose, now)
     open_ones = lives.filter(pc.invert(pc.is_in(lives["device_id"], pa.array(list(refused), pa.string()))))
     there, is_open = (np.bincount(some["place"].to_numpy(), minlength=size) > 0 for some in (lives, open_ones))
@@ -151,7 +151,7 @@ def standing(
     columns = {
         **{name: members[name] for name in members.column_names if name != "email"},
         "subject_id": pa.array(subjects, pa.int64()),
-        "address": pa.array(~np.asarray(hashed(email, "email")), mask=missing),
+        "address": pa.array(~np.asarray(suppressed(email, "email")), mask=missing),
         "device": pa.array(is_open, mask=~there),
     }
     return pa.table({f.name: columns[f.name] for f in MEMBERS}).cast(MEMBERS)

@@ -33,7 +33,7 @@ from controltower.ledger.tables import (
 BATCH_SIZE = 1000
 _MANY = 10_000  # rows of which the database should take note
 STEP = 1  # the first and only one, until there are journeys
-_PIECE = 10_000  # decisions whose choices are written out at once
+_PIECE = 5_000  # decisions whose choices are written out at once
 _NUMBERING_LOCK = 0x736571
 _ALIKE = ["due_at", "channel", "arm"]  # what a batch's messages share
 _ARM = pa.schema([("subject_id", pa.int64()), ("arm", pa.string()), ("share", pa.float64())])
