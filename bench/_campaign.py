@@ -156,9 +156,11 @@ def write_customers(home: Path, database: str | None, number: int) -> None:
     """What the ledger knows of them: that they consent to marketing e-mails, and who they are for experiments."""
     before = PLANNED - timedelta(days=9)
     with begin(Settings(home=home, database_url=database)) as ledger:
-        insert.load(
-            ledger, consents, ("customer_id", "channel", "purpose", "recorded_at", "granted", "source"),
-            ((c, "email", "marketing", before, True, "bench") for c in customers(number)),
-        )  # fmt: skip
+        said = {
+            "customer_id": customers(number), "channel": "email", "purpose": "marketing", "recorded_at": before,
+            "granted": True, "source": "bench",
+        }  # fmt: skip
+        rows = {n: pa.array(v) if isinstance(v, list) else pa.repeat(v, number) for n, v in said.items()}
+        insert.load(ledger, consents, [pa.table(rows)])
         plans.subject_ids(ledger, customers(number), before)
     forget()

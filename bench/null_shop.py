@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign, unit
+from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign, units
 from controltower.data.lake import Lake, Reading
 from controltower.measurement.intervals import wilson
 from controltower.measurement.orders import counted
@@ -114,10 +115,12 @@ class Shop:
     def members(self, campaign: Campaign, prefix: str = "") -> list[Member]:
         """Everybody but the global holdout, in their arms."""
         shares = {"holdout": campaign.holdout, "global_holdout": 0.02, "weights": {"a": 1.0, "b": 1.0}}
-        drawn = ((n, customer, assign(campaign.name, n, **shares).name) for n, customer in enumerate(self.customers))
+        drawn = assign(campaign.name, np.arange(len(self.customers)), **shares)
+        arms = [drawn.names[code] for code in drawn.code.tolist()]
         return [
-            (n, prefix + customer, arm != HOLDOUT, campaign.at) for n, customer, arm in drawn if arm != GLOBAL_HOLDOUT
-        ]
+            (n, prefix + customer, arm != HOLDOUT, campaign.at)
+            for n, (customer, arm) in enumerate(zip(self.customers, arms, strict=True)) if arm != GLOBAL_HOLDOUT
+        ]  # fmt: skip
 
 
 def _renamed(orders: pa.Table, prefix: str) -> pa.Table:
@@ -127,11 +130,12 @@ def _renamed(orders: pa.Table, prefix: str) -> pa.Table:
 
 def _caused(campaign: Campaign, members: Sequence[Member], schema: pa.Schema) -> pa.Table:
     """The orders that a campaign with an effect causes."""
+    moved = units(f"moved:{campaign.name}", [b"%d" % subject for subject, *_ in members]) < campaign.lift
     rows = [
         {"customer_id": customer, "order_id": f"caused-{customer}", "ordered_at": campaign.at + DAY,
          "currency": "KRW", "bought": True, "revenue": Decimal(20_000)}
-        for subject, customer, treated, _ in members
-        if treated and unit(f"moved:{campaign.name}", subject) < campaign.lift
+        for (_, customer, treated, _), moves in zip(members, moved, strict=True)
+        if treated and moves
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=schema)
 

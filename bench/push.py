@@ -26,6 +26,7 @@ from controltower.data.lake import Lake
 from controltower.delivery.dispatch import Dispatcher
 from controltower.ledger import consents, plans
 from controltower.ledger.database import begin
+from controltower.ledger.decisions import Decision, tabulate
 from controltower.profiles.contacts import contacts
 from controltower.settings import INCLUDE, Settings
 from firebase_admin import messaging
@@ -117,11 +118,11 @@ def _plan(conf: Settings, pair: int) -> None:
             campaign=spec.name, as_of=NOW, now=NOW, spec=spec.model_dump(mode="json"), spec_hash=spec.hash,
             content_hash=_composer(conf).template.content_hash, policy={}, policy_version="1", triggered_by=None,
             key=conf.signing_key(), expires_in=timedelta(days=1),
-            plan=[
-                plans.Decision(c, subjects[c], "message", 0.45, arm=VARIANT, share=0.5, channel="push",
+            plan=tabulate([
+                Decision(c, subjects[c], "message", 0.45, arm=VARIANT, share=0.5, channel="push",
                                due_at=NOW, choices={"products": PICKS})
                 for c in _customers()
-            ],
+            ]),
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from controltower.content import templates
 from controltower.data.lake import Lake
 from controltower.ledger import plans, runs
 from controltower.ledger.database import begin
+from controltower.ledger.decisions import Decision, tabulate
 from controltower.settings import INCLUDE, Settings
 from support import small_shop
 
@@ -96,15 +97,15 @@ def plan(conf: Settings, campaign: str) -> None:
             spec=spec.model_dump(mode="json"), spec_hash=spec.hash, content_hash=template.content_hash, policy={},
             policy_version="1", triggered_by=None, key=conf.signing_key(),
             hold="approval" if campaign == "large" else None, expires_in=timedelta(hours=spec.window.expires_hours),
-            plan=[_decision(c, subject, campaign, subject in taken) for c, subject in subjects.items()],
+            plan=tabulate([_decision(c, subject, campaign, subject in taken) for c, subject in subjects.items()]),
         )  # fmt: skip
 
 
-def _decision(customer: str, subject: int, campaign: str, before: bool) -> plans.Decision:
+def _decision(customer: str, subject: int, campaign: str, before: bool) -> Decision:
     if before:
-        return plans.Decision(customer, subject, "not_sent", 1.0, reason="in_earlier_version")
+        return Decision(customer, subject, "not_sent", 1.0, reason="in_earlier_version")
     channel = CAMPAIGNS[campaign][1]
-    return plans.Decision(
+    return Decision(
         customer, subject, "message", 0.45, arm="personal" if channel == "push" else "we_miss_you", share=0.5,
         channel=channel, due_at=NOW, choices={"products": small_shop.PICKS},
     )  # fmt: skip

@@ -15,7 +15,7 @@ from controltower import clock, settings
 from controltower.jobs.feedback import ingest_feedback
 from controltower.ledger import plans, reports, tables, work
 from controltower.ledger.database import begin, opened
-from controltower.ledger.plans import Decision
+from controltower.ledger.decisions import Decision, tabulate
 from controltower.settings import Settings
 from cryptography.hazmat.primitives.asymmetric import ec
 from support import webhooks
@@ -114,10 +114,10 @@ def _send(conf: Settings) -> int:
             ledger, occurrence_id=plans.lock_occurrence(ledger, "spring", "2026-06-15", before), campaign="spring",
             as_of=before, now=before, spec={"name": "spring"}, spec_hash="s", content_hash="t", policy={},
             key=b"a home's key", policy_version="1", triggered_by=None, expires_in=timedelta(days=1),
-            plan=[
+            plan=tabulate([
                 Decision(c, n, "message", 1.0, arm="a", share=1.0, channel="email", due_at=before, algorithm="als")
                 for n, c in enumerate(CUSTOMERS)
-            ],
+            ]),
         )  # fmt: skip
         claimed = work.claim(ledger, NOW, ["email"])
         assert claimed is not None

@@ -9,7 +9,7 @@ from controltower import clock
 from controltower.campaigns.specs import find_spec
 from controltower.data.lake import Lake
 from controltower.jobs import doctor
-from controltower.jobs.planning import gather
+from controltower.jobs.gathering import gather, standing
 from controltower.ledger import suppressions
 from controltower.ledger.database import begin
 from controltower.settings import Settings, load, load_shop
@@ -40,11 +40,14 @@ def test_a_plan_does_not_count_on_a_dead_token(ledger_settings: Settings) -> Non
             assert not suppressions.add(ledger, "address", dead, **keys)  # type: ignore[arg-type]
     shop, spec = load_shop(conf), find_spec(conf.campaigns, "picked_for_you")
 
-    def devices_at(moment: datetime) -> dict[str, frozenset[str]]:
-        return {m.customer_id: m.devices for m in gather(conf, shop, spec, moment)[0]}
+    def devices_at(moment: datetime) -> dict[str, bool | None]:
+        gathered = gather(conf, shop, spec, moment)
+        with begin(conf) as ledger:
+            members = standing(ledger, conf.signing_key(), spec, gathered, [1, 2], moment)
+        return dict(zip(gathered.customers, members["device"].to_pylist(), strict=True))
 
-    assert devices_at(MORNING) == {"c0": frozenset({"d1"}), "c1": frozenset()}
-    assert devices_at(MORNING + timedelta(days=2)) == {"c0": frozenset(), "c1": frozenset()}
+    assert devices_at(MORNING) == {"c0": True, "c1": None}
+    assert devices_at(MORNING + timedelta(days=2)) == {"c0": None, "c1": None}
 
 
 def feedback_finding() -> tuple[bool, str]:

@@ -20,6 +20,7 @@ from controltower.jobs.control import cancel_campaign, change_run, pause_campaig
 from controltower.jobs.dispatch import dispatch_messages
 from controltower.ledger import plans, runs, tables
 from controltower.ledger.database import begin
+from controltower.ledger.decisions import tabulate
 from controltower.settings import Settings
 from support import scored_shop
 from support.scored_shop import DAY
@@ -76,11 +77,11 @@ def test_the_hash_is_of_what_is_frozen_in_the_ledger(shop_on_each: Settings) -> 
         run = runs.known(ledger, report["run_id"])
         frozen = list(plans.decided(ledger, run.run_id))
     hashes = [run.content_hash, run.spec_hash, run.shop_hash]
-    assert run.shop_hash and plans.plan_hash(*hashes, frozen) == report["plan_hash"]
+    assert run.shop_hash and plans.plan_hash(*hashes, tabulate(frozen)) == report["plan_hash"]
     for other in (frozen[1:], [frozen[0]._replace(arm="other"), *frozen[1:]]):
-        assert plans.plan_hash(*hashes, other) != report["plan_hash"]
+        assert plans.plan_hash(*hashes, tabulate(other)) != report["plan_hash"]
     for n in range(3):
-        assert plans.plan_hash(*[*hashes[:n], "other", *hashes[n + 1 :]], frozen) != report["plan_hash"]
+        assert plans.plan_hash(*[*hashes[:n], "other", *hashes[n + 1 :]], tabulate(frozen)) != report["plan_hash"]
 
 
 @pytest.mark.parametrize("limits", [(None, None, None), (8, None, None), (None, 8, None), (8, 20, 8)])

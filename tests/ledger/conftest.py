@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from controltower.ledger import plans
 from controltower.ledger.database import begin
-from controltower.ledger.plans import Decision
+from controltower.ledger.decisions import Decision, tabulate
 from controltower.settings import Settings
 
 NOW = datetime(2026, 6, 15, 1, 0, tzinfo=UTC)
@@ -38,7 +38,7 @@ def write_plan(
         return plans.freeze(
             ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=now, now=now, spec={"name": campaign, **spec},
             spec_hash="s1", content_hash="t1", policy={}, key=b"a home's key", policy_version="1", triggered_by=None,
-            expires_in=timedelta(days=1), plan=plan,
+            expires_in=timedelta(days=1), plan=tabulate(plan),
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from controltower.ledger import cohorts, database, holds, plans, reports, runs, tables, work
 from controltower.ledger.database import altering, begin, opened
+from controltower.ledger.decisions import tabulate
 from controltower.settings import Settings
 from support.patience import PATIENCE
 
@@ -55,8 +56,8 @@ def test_a_run_planned_with_a_hold_is_held(ledger_settings: Settings) -> None:
         run_id = plans.freeze(
             ledger, occurrence_id=plans.lock_occurrence(ledger, "spring", "2026-06-15", NOW), campaign="spring",
             as_of=NOW, now=NOW, spec={}, spec_hash="s", content_hash="t", policy={}, policy_version="1",
-            key=b"a home's key", triggered_by=None, expires_in=timedelta(days=1), plan=[message(1)], asked_by="mia",
-            hold="approval",
+            key=b"a home's key", triggered_by=None, expires_in=timedelta(days=1), plan=tabulate([message(1)]),
+            asked_by="mia", hold="approval",
         )  # fmt: skip
         assert work.claim(ledger, AFTER, EMAIL) is None
         run = runs.known(ledger, run_id)

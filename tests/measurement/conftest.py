@@ -17,7 +17,7 @@ from controltower.jobs.measurement import report_campaign
 from controltower.ledger import events as ledger_events
 from controltower.ledger import holds, plans, runs, work
 from controltower.ledger.database import begin
-from controltower.ledger.plans import Decision
+from controltower.ledger.decisions import Decision, tabulate
 from controltower.ledger.tables import batches, campaign_runs, messages
 from controltower.settings import Settings
 from support import shop_tables
@@ -65,7 +65,7 @@ class Story:
                 ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=now, now=now,
                 spec={"name": campaign, "title": campaign.title(), "holdout": 0.1} | spec, spec_hash="s",
                 content_hash="t", policy={}, policy_version="1", triggered_by=None, key=b"a home's key",
-                expires_in=DAY, plan=made,
+                expires_in=DAY, plan=tabulate(made),
             )  # fmt: skip
 
     def send(self, at: datetime = NOW + HOUR, state: str = "sent", only: set[str] | None = None) -> None:

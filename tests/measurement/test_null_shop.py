@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from controltower.campaigns.arms import HOLDOUT, assign
+from controltower.campaigns.arms import assign
 from controltower.ledger import cohorts, runs
 from controltower.ledger.database import reading
 from controltower.measurement.intervals import detectable
@@ -66,11 +67,8 @@ def test_whom_the_cap_keeps_out_of_the_next_run_does_not_look_like_an_effect(
     unfair, fair = [], []
     for drawn in shop.campaigns(5, holdouts=[0.3]):
         campaign = replace(drawn, name=f"daily_{drawn.name}")
-        arms = {
-            c: "holdout" if assign(campaign.name, n, holdout=0.3, global_holdout=0, weights={"a": 1.0}).name == HOLDOUT
-            else "email/a"
-            for n, c in enumerate(ranked)
-        }  # fmt: skip
+        given = assign(campaign.name, np.arange(len(ranked)), holdout=0.3, global_holdout=0, weights={"a": 1.0})
+        arms = dict(zip(ranked, ("holdout" if held else "email/a" for held in given.held_out), strict=True))
         first = {c: arms[c] for c in ranked[:400]}
         story.plan(first, campaign=campaign.name, now=campaign.at, occurrence="1", holdout=0.3)
         story.send(at=campaign.at + null_shop.DAY / 12)

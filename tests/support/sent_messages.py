@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from controltower.ledger import events, plans, work
 from controltower.ledger.database import begin
-from controltower.ledger.plans import Decision
+from controltower.ledger.decisions import Decision, tabulate
 from controltower.ledger.tables import batches, messages
 from controltower.settings import Settings
 
@@ -31,10 +31,10 @@ def plan(
             campaign=campaign, as_of=at, now=at, spec={"name": campaign, "audience": {"at_most": at_most}},
             spec_hash="s", content_hash="t", policy={}, key=b"a home's key", policy_version="2", triggered_by=None,
             expires_in=timedelta(days=1), hold=hold,
-            plan=[
+            plan=tabulate([
                 Decision(f"c{n}", subjects[f"c{n}"], "message", 0.45, arm=arm, share=0.5, channel=channel, due_at=at)
                 for n, arm in enumerate(arms)
-            ],
+            ]),
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
 from controltower.ledger import consents, plans
 from controltower.ledger.database import begin
+from controltower.ledger.decisions import Decision, tabulate
 from controltower.settings import INCLUDE, Settings
 
 PICKS = [{"product_id": f"p{n}", "algorithm": "als", "reason": "popular", "value": None} for n in range(4)]
@@ -79,11 +80,11 @@ def plan(
             campaign=campaign, as_of=now, now=now, spec=spec.model_dump(mode="json"), spec_hash=spec.hash,
             content_hash=template.content_hash, policy={}, policy_version="1", triggered_by=None,
             key=conf.signing_key(), expires_in=timedelta(hours=spec.window.expires_hours),
-            plan=[
-                plans.Decision(
+            plan=tabulate([
+                Decision(
                     c, subjects[c], "message", 0.45, arm=spec.variants[0].name, share=0.5, channel=channel,
                     due_at=due_at, choices={"products": PICKS},
                 )
                 for c in customers
-            ],
+            ]),
         )  # fmt: skip

@@ -3,74 +3,84 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 GLOBAL_HOLDOUT = "global_holdout"  # spans campaigns
 HOLDOUT = "holdout"
 
 
-class Arm(NamedTuple):
-    """An assignment with its probability; a variant also has its share of the treated when it was drawn."""
+class Arms(NamedTuple):
+    """Assignments, one a subject: whose arm is names[code], with its probability.
 
-    name: str
-    probability: float
-    share: float | None = None
+    A variant also has its share of the treated when it was drawn; of the held out that is no number.
+    """
+
+    names: Sequence[str]  # the two holdouts, then the variants
+    code: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        return self.code < 2
 
 
-def unit(salt: str, subject_id: int) -> float:
-    """A subject's fixed place in [0, 1) for one purpose; another salt gives an independent place."""
-    digest = _salted(salt).copy()
-    digest.update(b"%d" % subject_id)
-    return (int.from_bytes(digest.digest()) >> 11) / (1 << 53)
-
-
-@lru_cache(maxsize=64)
-def _salted(salt: str) -> hashlib.blake2b:
-    return hashlib.blake2b(f"{salt}\0".encode(), digest_size=8)
+def units(salt: str, subjects: Sequence[bytes]) -> NDArray[np.float64]:
+    """Each subject's fixed place in [0, 1) for one purpose; another salt gives independent places."""
+    salted = hashlib.blake2b(f"{salt}\0".encode(), digest_size=8)
+    digests = []
+    for subject in subjects:
+        digest = salted.copy()
+        digest.update(subject)
+        digests.append(digest.digest())
+    return (np.frombuffer(b"".join(digests), ">u8") >> np.uint64(11)) / (1 << 53)
 
 
 def assign(
     campaign: str,
-    subject_id: int,
+    subjects: NDArray[np.int64],
     *,
     holdout: float,
     global_holdout: float,
     weights: Mapping[str, float],
-    stored: tuple[str, float] | None = None,
+    stored: pa.Table | None = None,
     occurrence: str | None = None,
-) -> Arm:
-    """The arm of a subject: the global holdout, the campaign's, else a variant by weight.
+) -> Arms:
+    """The arms of subjects: the global holdout, the campaign's, else a variant by weight.
 
     A larger holdout keeps whom a smaller one held (nested). A variant, once assigned, stays while it exists: `stored`
-    is its name and its share then. Where the weights are learned it is drawn anew for each `occurrence`; who is held
-    out stays the same.
+    has subject_id, arm and its share then. Where the weights are learned it is drawn anew for each `occurrence`; who is
+    held out stays the same.
     """
-    if unit(GLOBAL_HOLDOUT, subject_id) < global_holdout:
-        return Arm(GLOBAL_HOLDOUT, global_holdout)
-    if unit(f"{HOLDOUT}:{campaign}", subject_id) < holdout:
-        return Arm(HOLDOUT, (1 - global_holdout) * holdout)
-    treated = (1 - global_holdout) * (1 - holdout)
-    if stored and stored[0] in weights and occurrence is None:
-        name, share = stored
-    else:
-        salt = f"variant:{campaign}" if occurrence is None else f"variant:{campaign}:{occurrence}"
-        name, share = _pick(unit(salt, subject_id), tuple(weights.items()))
-    return Arm(name, treated * share, share)
-
-
-def _pick(place: float, weights: tuple[tuple[str, float], ...]) -> tuple[str, float]:
-    for name, share, upper in _cumulated(weights):
-        if place < upper:
-            return name, share
-    return name, share
-
-
-@lru_cache(maxsize=64)
-def _cumulated(weights: tuple[tuple[str, float], ...]) -> list[tuple[str, float, float]]:
-    """Each name with its share, and with where its part of [0, 1) ends."""
-    total = sum(weight for _, weight in weights)
-    uppers = accumulate(weight / total for _, weight in weights)
-    return [(name, weight / total, upper) for (name, weight), upper in zip(weights, uppers, strict=True)]
+    names = [GLOBAL_HOLDOUT, HOLDOUT, *weights]
+    texts = [b"%d" % subject for subject in subjects.tolist()]
+    code = np.full(len(texts), -1)
+    share = np.full(len(texts), np.nan)
+    if stored is not None and occurrence is None:
+        at = pc.index_in(pa.array(subjects), stored["subject_id"])
+        kept = pc.index_in(stored["arm"].take(at), pa.array(names[2:]))
+        found = np.flatnonzero(kept.is_valid())
+        code[found] = kept.drop_null().to_numpy() + 2
+        share[found] = stored["share"].take(at).to_numpy()[found]
+    new = np.flatnonzero(code < 0)
+    salt = f"variant:{campaign}" if occurrence is None else f"variant:{campaign}:{occurrence}"
+    places = units(salt, [texts[n] for n in new.tolist()])
+    total = sum(weights.values())
+    shares = np.array([weight / total for weight in weights.values()])
+    drawn = np.searchsorted(list(accumulate(shares[:-1])), places, side="right")
+    code[new], share[new] = drawn + 2, shares[drawn]
+    probability = (1 - global_holdout) * (1 - holdout) * share
+    for n, salt, limit, likely in (
+        (1, f"{HOLDOUT}:{campaign}", holdout, (1 - global_holdout) * holdout),
+        (0, GLOBAL_HOLDOUT, global_holdout, global_holdout),
+    ):
+        held = units(salt, texts) < limit
+        code[held], probability[held], share[held] = n, likely, np.nan
+    return Arms(names, code, probability, share)

@@ -1,4 +1,7 @@
-"""Deciding what a run does about each member of its audience: a function of values, without reading or writing."""
+"""Deciding what a run does about each member of its audience: a function of values, without reading or writing.
+
+It works in columns: what depends on few values (a zone, an hour, which channels are open) is worked out once for each.
+"""
 
 from __future__ import annotations
 
@@ -6,167 +9,224 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from controltower.campaigns import timing
 from controltower.campaigns.allocation import Learned
 from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign
 from controltower.campaigns.specs import Spec
-from controltower.ledger.plans import Decision
+from controltower.ledger import decisions
 from controltower.shop import Shop
 
 POLICY_VERSION = "3"  # raise it when the meaning of a decision changes
 
+_CODES = pa.dictionary(pa.int32(), pa.string())
+MEMBERS = pa.schema(
+    [
+        ("customer_id", pa.string()),
+        ("subject_id", pa.int64()),
+        ("zone", _CODES),
+        ("country", _CODES),
+        ("send_hour", pa.int64()),
+        ("address", pa.bool_()),  # true: one to write to; false: it is suppressed; null: there is none
+        ("device", pa.bool_()),  # the same of their devices: true, if one is open
+        ("products", pa.list_(_CODES)),  # as JSON: product_id, algorithm, reason, value
+        ("algorithm", _CODES),  # of the first
+    ]
+)
 
-class Pick(NamedTuple):
-    """A product for a message: why it was chosen, and by what."""
+_OUTCOMES = ("message", "holdout", "not_sent")
+REFUSALS = ("no_consent", "suppressed", "no_address", "no_device", "frequency_cap")  # of a channel
+REASONS = (*REFUSALS, "same_person", "in_earlier_version", "too_few_products", "no_hour_in_window")
+_REASONS = (*REASONS, HOLDOUT, GLOBAL_HOLDOUT)
+_NO_CONSENT, _OPEN = 0, len(REFUSALS)
+_MEANS = {"email": ("address", "no_address"), "push": ("device", "no_device")}
 
-    product_id: str
-    algorithm: str
-    reason_code: str | None = None
-    reason_value: str | None = None
+Mask = NDArray[np.bool_]
+Codes = NDArray[np.int64]
 
 
-class Member(NamedTuple):
-    """A customer of the audience with all that deciding needs, the highest score first."""
+class Slot(NamedTuple):
+    """When a message can be due, for a best hour: nowhere, if there is no hour to choose from."""
 
-    customer_id: str
-    subject_id: int
-    address_hash: str | None
-    devices: frozenset[str]
-    zone: ZoneInfo
-    country: str
-    send_hour: int
-    picks: tuple[Pick, ...]
+    best_hour: int
+    due_at: datetime | None = None
+    hours: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Permissions:
-    """What the ledger says by channel, as sets of customer ids, address hashes and device ids."""
+    """What the ledger says by channel, as sets of customer ids."""
 
     granted: Mapping[str, AbstractSet[str]]
     night: Mapping[str, AbstractSet[str]]
     suppressed: Mapping[str, AbstractSet[str]]
     capped: Mapping[str, AbstractSet[str]]
-    suppressed_addresses: AbstractSet[str] = frozenset()
-    suppressed_devices: AbstractSet[str] = frozenset()
-    stored_arms: Mapping[int, tuple[str, float]] = field(default_factory=dict)
-    in_earlier_version: AbstractSet[int] = frozenset()  # subjects
+    stored_arms: pa.Table | None = None  # subject_id, arm, share
+    in_earlier_version: AbstractSet[int] = field(default=frozenset())  # subjects
 
 
 def decide(
-    members: Sequence[Member],
-    spec: Spec,
-    shop: Shop,
-    permissions: Permissions,
-    now: datetime,
-    learned: Learned | None = None,
-) -> list[Decision]:
-    """One decision a member, in the audience's order. `learned`: shares of the variants instead of the spec's weights.
+    members: pa.Table, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, learned: Learned | None = None
+) -> pa.Table:
+    """One decision a member (see MEMBERS), in their order, the highest score first; see ledger/decisions.py.
 
-    Whoever can't be written to leaves before arms are assigned, so that held-out and treated customers are alike.
+    `learned`: shares of the variants instead of the spec's weights. Whoever can't be written to leaves before arms are
+    assigned, so that held-out and treated customers are alike.
     """
-    first_of = {m.subject_id: m.customer_id for m in reversed(members)}
-    common = _Common(spec, shop, permissions, now, learned)
-    return [
-        _decide(member, common, same_person=first_of[member.subject_id] != member.customer_id) for member in members
-    ]
+    subjects = members["subject_id"].to_numpy()
+    reason = np.full(len(subjects), -1)  # the first in this order
 
+    def refuse(which: Mask, why: Codes | int) -> None:
+        which = which & (reason < 0)
+        reason[which] = why[which] if isinstance(why, np.ndarray) else why
 
-class _Common:
-    """What all decisions share; what many have in common is worked out once."""
+    same_person = np.ones(len(subjects), bool)
+    same_person[np.unique(subjects, return_index=True)[1]] = False
+    refuse(same_person, _REASONS.index("same_person"))
+    refuse(np.isin(subjects, list(permissions.in_earlier_version)), _REASONS.index("in_earlier_version"))
+    channels = _Channels.of(members, spec.channels, permissions)
+    refuse(channels.first < 0, channels.reason)
+    few = pc.less(pc.list_value_length(members["products"]), spec.recommend.minimum)
+    refuse(few.to_numpy(), _REASONS.index("too_few_products"))
+    slots, slot = _slots(members, spec, shop, permissions, now, channels.first, reason < 0)
+    refuse(np.array([s.due_at is None for s in slots])[slot], _REASONS.index("no_hour_in_window"))
 
-    def __init__(
-        self, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, learned: Learned | None
-    ) -> None:
-        self.spec, self.shop, self.permissions = spec, shop, permissions
-        self.weights = learned.shares if learned else {v.name: v.weight for v in spec.variants}
-        self.occurrence = learned.occurrence if learned else None
-
-        @cache
-        def slot(zone: ZoneInfo, avoid_night: bool, hour: int) -> tuple[datetime, list[int]] | None:
-            return timing.due_at(now, hour, timing.Hours(spec.window, zone, avoid_night, shop.quiet_hours))
-
-        @cache
-        def product(pick: Pick) -> dict[str, Any]:
-            reason, value = pick.reason_code, pick.reason_value
-            return {"product_id": pick.product_id, "algorithm": pick.algorithm, "reason": reason, "value": value}
-
-        self.slot, self.product = slot, product
-
-
-def _decide(member: Member, common: _Common, same_person: bool) -> Decision:
-    spec, permissions = common.spec, common.permissions
-    refused = {c: r for c in spec.channels if (r := _refusal(member, c, permissions))}
-    open_channels = [c for c in spec.channels if c not in refused]
-    picks = member.picks[: spec.recommend.products]
-    choices: dict[str, Any] = {
-        "channels": open_channels,
-        "refused": refused,
-        "products": [common.product(p) for p in picks],
-    }
-
-    def end(outcome: str, reason: str, probability: float = 1.0, arm: str | None = None) -> Decision:
-        return Decision(
-            member.customer_id, member.subject_id, outcome, probability, reason=reason, arm=arm, choices=choices
-        )
-
-    if same_person:
-        return end("not_sent", "same_person")
-    if member.subject_id in permissions.in_earlier_version:
-        return end("not_sent", "in_earlier_version")
-    if not open_channels:
-        consented = [reason for reason in refused.values() if reason != "no_consent"]
-        return end("not_sent", consented[-1] if consented else "no_consent")
-    if len(picks) < spec.recommend.minimum:
-        return end("not_sent", "too_few_products")
-    channel = open_channels[0]
-    avoid_night = timing.night_rule_applies(channel, member.country, member.zone)
-    avoid_night = avoid_night and member.customer_id not in permissions.night[channel]
-    slot = common.slot(member.zone, avoid_night, member.send_hour)
-    if slot is None:
-        return end("not_sent", "no_hour_in_window")
-    arm = assign(
+    left = np.flatnonzero(reason < 0)
+    given = assign(
         spec.name,
-        member.subject_id,
+        subjects[left],
         holdout=spec.holdout,
-        global_holdout=common.shop.global_holdout,
-        weights=common.weights,
-        stored=permissions.stored_arms.get(member.subject_id),
-        occurrence=common.occurrence,
+        global_holdout=shop.global_holdout,
+        weights=learned.shares if learned else {v.name: v.weight for v in spec.variants},
+        stored=permissions.stored_arms,
+        occurrence=learned.occurrence if learned else None,
     )
-    if arm.name in (HOLDOUT, GLOBAL_HOLDOUT):
-        return end("holdout", arm.name, arm.probability, arm.name)
-    due_at, choices["hours"] = slot
-    choices["best_hour"] = member.send_hour
-    return Decision(
-        member.customer_id,
-        member.subject_id,
-        "message",
-        arm.probability,
-        arm=arm.name,
-        share=arm.share,
-        channel=channel,
-        due_at=due_at,
-        algorithm=picks[0].algorithm if picks else None,
-        choices=choices,
+    arm = np.full(len(subjects), -1)
+    probability, share = np.ones(len(subjects)), np.full(len(subjects), np.nan)
+    arm[left], probability[left], share[left] = given.code, given.probability, given.share
+    for name in (HOLDOUT, GLOBAL_HOLDOUT):
+        refuse(arm == given.names.index(name), _REASONS.index(name))
+    sent = reason < 0
+    slot = np.where(sent, slot, -1)
+    due = pa.array([s.due_at for s in slots], pa.timestamp("us", "UTC"))
+    columns = {
+        "customer_id": members["customer_id"],
+        "subject_id": members["subject_id"],
+        "outcome": _named(_OUTCOMES, np.where(sent, 0, np.where(arm < 0, 2, 1))),
+        "reason": _named(_REASONS, reason),
+        "arm": _named(given.names, arm),
+        "probability": probability,
+        "share": pa.array(share, mask=np.isnan(share)),
+        "channel": _named(spec.channels, np.where(sent, channels.first, -1)),
+        "due_at": due.take(pa.array(slot, mask=slot < 0)),
+        "algorithm": members["algorithm"].take(pa.array(np.arange(len(sent)), mask=~sent)),
+        "about": _about(channels, slots, slot),
+        "products": members["products"],
+    }
+    return pa.table(columns).cast(decisions.SCHEMA)
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """Which channels are open to each member: many have the same ones."""
+
+    distinct: Sequence[Mapping[str, Any]]  # channels, and refused with the reason
+    which: Codes  # of these
+    first: Codes  # the first open channel's number; none: -1
+    reason: Codes  # where none is: why
+
+    @classmethod
+    def of(cls, members: pa.Table, channels: Sequence[str], permissions: Permissions) -> _Channels:
+        base = _OPEN + 1
+        whole = np.zeros(members.num_rows, np.int64)
+        for channel in channels:
+            whole = whole * base + _refusals(members, channel, permissions)
+        found, which = np.unique(whole, return_inverse=True)
+        distinct, first, reasons = [], [], []
+        for code in found.tolist():
+            each = [code // base**n % base for n in reversed(range(len(channels)))]
+            refused = {c: REFUSALS[why] for c, why in zip(channels, each, strict=True) if why != _OPEN}
+            distinct.append({"channels": [c for c in channels if c not in refused], "refused": refused})
+            first.append(each.index(_OPEN) if _OPEN in each else -1)
+            reasons.append(next((why for why in reversed(each) if why != _NO_CONSENT), _NO_CONSENT))
+        return cls(distinct, which, np.array(first, int)[which], np.array(reasons, int)[which])
+
+
+def _refusals(members: pa.Table, channel: str, permissions: Permissions) -> Codes:
+    """Why each customer may not be written to on a channel; the first reason in a fixed order."""
+    customers = members["customer_id"]
+    refused = [
+        (~_among(customers, permissions.granted[channel]), "no_consent"),
+        (_among(customers, permissions.suppressed[channel]), "suppressed"),
+    ]
+    if channel in _MEANS:
+        column, missing = _MEANS[channel]
+        refused.append((members[column].is_null().to_numpy(), missing))
+        refused.append((pc.invert(members[column]).fill_null(False).to_numpy(), "suppressed"))
+    refused.append((_among(customers, permissions.capped[channel]), "frequency_cap"))
+    return np.select([mask for mask, _ in refused], [REFUSALS.index(why) for _, why in refused], _OPEN)
+
+
+def _slots(
+    members: pa.Table, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, channel: Codes, asked: Mask
+) -> tuple[list[Slot], Codes]:
+    """The slots for each best hour, zone and rule that there is, and whose is which.
+
+    Only of the members asked about: the others have the last one, which is nowhere.
+    """
+    zones, zone = _coded(members["zone"])
+    countries, country = _coded(members["country"])
+    hours, hour = _coded(members["send_hour"])
+    clocks = [ZoneInfo(name) for name in zones]
+    night = np.zeros(len(channel), bool)
+    for n, name in enumerate(spec.channels):
+        rule = np.array([[timing.night_rule_applies(name, c, z) for z in clocks] for c in countries], bool)
+        if rule.any():
+            bound = asked & (channel == n) & rule[country, zone]
+            night |= bound & ~_among(members["customer_id"], permissions.night[name])
+    codes, which = np.unique(((zone * 2 + night) * len(hours) + hour)[asked], return_inverse=True)
+    slots = []
+    for code in codes.tolist():
+        (place, avoid), best = divmod(code // len(hours), 2), hours[code % len(hours)]
+        allowed = timing.Hours(spec.window, clocks[place], bool(avoid), shop.quiet_hours)
+        slots.append(Slot(best, *(timing.due_at(now, best, allowed) or ())))
+    slot = np.full(len(channel), len(slots))
+    slot[asked] = which
+    return [*slots, Slot(0)], slot
+
+
+def _about(channels: _Channels, slots: Sequence[Slot], slot: Codes) -> pa.Array:
+    """What was chosen but for the products: channels, and of messages (those with a slot) the hours."""
+    codes, which = np.unique(channels.which * (len(slots) + 1) + slot + 1, return_inverse=True)
+    texts = []
+    for code in codes.tolist():
+        chosen, n = divmod(code, len(slots) + 1)
+        hours = {"hours": slots[n - 1].hours, "best_hour": slots[n - 1].best_hour} if n else {}
+        texts.append(decisions.about({**channels.distinct[chosen], **hours}))
+    return _named(texts, which)
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[list[Any], Codes]:
+    """The values that there are, and which each row has."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    whole = encoded.unify_dictionaries().combine_chunks()
+    return whole.dictionary.to_pylist(), whole.indices.to_numpy().astype(np.int64)
+
+
+def _named(names: Sequence[str], codes: Codes) -> pa.Array:
+    """Codes as the names that they stand for; below 0: null."""
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes.astype(np.int32), mask=codes < 0), pa.array(names, pa.string())
     )
 
 
-def _refusal(member: Member, channel: str, permissions: Permissions) -> str | None:
-    """Why a customer may not be written to on a channel; the first reason in a fixed order."""
-    if member.customer_id not in permissions.granted[channel]:
-        return "no_consent"
-    if member.customer_id in permissions.suppressed[channel]:
-        return "suppressed"
-    if channel == "email" and member.address_hash is None:
-        return "no_address"
-    if channel == "email" and member.address_hash in permissions.suppressed_addresses:
-        return "suppressed"
-    if channel == "push" and not member.devices - permissions.suppressed_devices:
-        return "suppressed" if member.devices else "no_device"
-    if member.customer_id in permissions.capped[channel]:
-        return "frequency_cap"
-    return None
+def _among(customers: pa.ChunkedArray, some: AbstractSet[str]) -> Mask:
+    found: Mask = pc.is_in(customers, pa.array(list(some), pa.string())).to_numpy()
+    return found

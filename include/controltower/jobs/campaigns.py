@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,16 @@ from controltower.campaigns import form as trigger_form
 from controltower.campaigns.specs import BrokenSpec, Spec, find_spec, load_specs
 from controltower.errors import ControlTowerError
 from controltower.garbage import seldom_collected
-from controltower.jobs import planning
+from controltower.jobs import gathering, planning
 from controltower.jobs.control import COMMAND_LINE
 from controltower.jobs.runs import day_of, run_report
 from controltower.settings import Settings
 from controltower.shop import Shop
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import sqlalchemy as sa
 
-    from controltower.ledger.plans import Decision
     from controltower.ledger.runs import Run
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def _plan(
     if previous and stands:
         return run_report(conf, previous.run_id, note="planned before: nothing added")
     now = clock.now(conf)
-    members, policy = planning.gather(conf, shop, spec, now)
+    gathered = gathering.gather(conf, shop, spec, now)
     with begin(conf) as ledger:
         occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, now)
         now = clock.now(conf)  # what others planned up to here counts for the frequency caps
@@ -133,7 +134,7 @@ def _plan(
             if previous:
                 plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=now, superseded=True)
             run_id = planning.freeze(
-                ledger, shop, spec, members, policy, form,
+                ledger, shop, spec, gathered, form,
                 occurrence_id=occurrence_id, occurrence=occurrence, now=now,
                 content_hash=composer.template.content_hash, shop_hash=shop.seen_hash, triggered_by=trigger_id,
                 asked_by=asked_by, key=conf.signing_key(),
@@ -152,10 +153,14 @@ def preview_campaign(
     The samples are its first customers' messages; with `customer_ids` what it would do about each of those: the
     message, or the outcome and reason why there is none.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from controltower.campaigns.composing import Composer
     from controltower.data.lake import Lake
     from controltower.jobs import samples
     from controltower.ledger.database import check_key
+    from controltower.ledger.decisions import rows
 
     conf = settings.load()
     check_key(conf)  # the first thing done with a new home may be a preview, which has links
@@ -166,9 +171,11 @@ def preview_campaign(
     plan = planning.decide_only(conf, shop, spec, moment)
     with Lake(conf).read(moment) as lake:
         if customer_ids is None:
-            shown = samples.render(lake, composer, [d for d in plan if d.outcome == "message"][:customers])
+            first = plan.filter(pc.equal(plan["outcome"], "message"))[:customers]
+            shown = samples.render(lake, composer, list(rows(first)))
         else:
-            decided = {d.customer_id: d for d in plan}
+            asked = plan.filter(pc.is_in(plan["customer_id"], pa.array(customer_ids, pa.string())))
+            decided = {d.customer_id: d for d in rows(asked)}
             shown = samples.of_customers(lake, composer, decided, customer_ids)
     return _counted(spec, plan) | {"samples": shown}
 
@@ -181,15 +188,15 @@ def _rehearse(conf: Settings, shop: Shop, spec: Spec, day: date) -> dict[str, An
     return _counted(spec, plan) | {"occurrence": day.isoformat(), "rehearsed": True}
 
 
-def _counted(spec: Spec, plan: Sequence[Decision]) -> dict[str, Any]:
-    not_sent: dict[str, int] = {}
-    for d in plan:
-        if d.outcome == "not_sent":
-            not_sent[d.reason or ""] = not_sent.get(d.reason or "", 0) + 1
+def _counted(spec: Spec, plan: pa.Table) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    outcomes = Counter(plan["outcome"].to_pylist())
+    refused = plan.filter(pc.equal(plan["outcome"], "not_sent"))
     return {
         "campaign": spec.name,
-        "audience": len(plan),
-        "messages": sum(d.outcome == "message" for d in plan),
-        "held_out": sum(d.outcome == "holdout" for d in plan),
-        "not_sent": not_sent,
+        "audience": plan.num_rows,
+        "messages": outcomes["message"],
+        "held_out": outcomes["holdout"],
+        "not_sent": dict(Counter(refused["reason"].to_pylist())),
     }

@@ -1,120 +1,26 @@
-"""What planning, previewing and rehearsing share: the audience, what the ledger says of it, and the decisions."""
+"""What planning, previewing and rehearsing share: what the ledger says of an audience, and the decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from controltower.campaigns import approval
 from controltower.campaigns.preflight import LAST, Audience, Odd, anomalies, tell
 from controltower.campaigns.specs import Spec
 from controltower.content import words
-from controltower.errors import Anomaly, BadSettings
+from controltower.errors import Anomaly
 from controltower.settings import Settings
 from controltower.shop import Shop
 
 if TYPE_CHECKING:
-    import ibis.expr.types as ir
     import pyarrow as pa
     import sqlalchemy as sa
 
     from controltower.campaigns.allocation import Learned
-    from controltower.campaigns.planning import Member, Permissions, Pick
-    from controltower.data.lake import Reading
-    from controltower.ledger.plans import Decision
-
-_PICK = ["product_id", "algorithm", "reason_code", "reason_value"]
-
-
-def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> tuple[list[Member], dict[str, Any]]:
-    """The audience as of a moment, the highest score first, and the policy's part that all its members share."""
-    from controltower.audiences.segments import select
-    from controltower.campaigns.planning import Member
-    from controltower.data.lake import Lake
-    from controltower.ledger import plans, suppressions
-    from controltower.ledger.database import reading
-    from controltower.profiles.contacts import contacts
-
-    with Lake(conf).read(as_of) as lake:
-        features, scores = lake.derived("features"), lake.derived("scores")
-        made = {"features": _made(lake, features), "scores": _made(lake, scores)}
-        known = features.drop("as_of").join(scores.drop("as_of"), "customer_id", how="left")
-        audience = select(known, spec.audience.rules)
-        if spec.audience.order_by not in audience.columns:
-            raise BadSettings(f"{spec.name}: order_by names no feature or score: {spec.audience.order_by!r}.")
-        ordered = audience.order_by(
-            audience[spec.audience.order_by].desc(nulls_first=False), audience.customer_id
-        ).select("customer_id", "send_hour", "model_version")
-        if spec.audience.at_most:
-            ordered = ordered.limit(spec.audience.at_most)
-        chosen = lake.arrow(ordered)
-        customers = chosen["customer_id"].to_pylist()
-        picks = _picks(lake, spec, chosen["customer_id"])
-        who = contacts(lake, shop, customers, attributes=())
-    key = conf.signing_key()
-    tokens = {d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices}
-    with reading(conf) as ledger:
-        dead = suppressions.dead_devices(ledger, tokens, spec.purpose, as_of)
-        kept = plans.kept_subjects(ledger, customers)
-    members = [
-        Member(
-            customer_id=customer,
-            subject_id=kept[customer] if customer in kept else plans.new_subject(customer),
-            address_hash=suppressions.address_hash(key, contact.email)
-            if (contact := who.get(customer)) and contact.email
-            else None,
-            devices=frozenset([d.device_id for d in contact.devices]) - dead if contact else frozenset(),
-            zone=contact.zone if contact else shop.zone,
-            country=contact.country if contact else shop.country,
-            send_hour=10 if hour is None else int(hour),
-            picks=chosen_for,
-        )
-        for customer, hour, chosen_for in zip(customers, chosen["send_hour"].to_pylist(), picks, strict=True)
-    ]
-    policy = {
-        "holdout": spec.holdout,
-        "variants": {v.name: v.weight for v in spec.variants},
-        "channels": list(spec.channels),
-        "models": sorted(filter(None, chosen["model_version"].unique().to_pylist())),
-        "made": {name: at.isoformat() if at else None for name, at in made.items()},
-    }
-    return members, policy
-
-
-def _made(lake: Reading, derived: ir.Table) -> datetime | None:
-    """As of when the rows of a derived table were made; None where it is empty."""
-    at: datetime | None = lake.arrow(derived.aggregate(at=derived.as_of.max()))["at"][0].as_py()
-    return at
-
-
-def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> list[tuple[Pick, ...]]:
-    """Each customer's products, in the order of the customers. Many share a pick: each is made once."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from controltower.campaigns.planning import Pick
-
-    recommendations = lake.derived("recommendations")
-    wanted = recommendations.filter(
-        recommendations.placement == spec.recommend.placement, recommendations["rank"] <= spec.recommend.products
-    )
-    found = lake.arrow(wanted.select("customer_id", "rank", *_PICK))
-    place = pc.index_in(found["customer_id"], customers)
-    found = found.append_column("place", place).filter(place.is_valid())
-    code = np.zeros(found.num_rows, np.int64)
-    for column in _PICK:  # a number for each pick that there is
-        values = pc.dictionary_encode(found[column], null_encoding="encode").combine_chunks()
-        code = code * max(len(values.dictionary), 1) + values.indices.to_numpy()
-    _, first, code = np.unique(code, return_index=True, return_inverse=True)
-    distinct = [Pick(*row.values()) for row in found.select(_PICK).take(pa.array(first)).to_pylist()]
-    places = found["place"].to_numpy()
-    order = np.lexsort((found["rank"].to_numpy(), places))
-    ends = np.cumsum(np.bincount(places, minlength=len(customers)))
-    picks = [distinct[n] for n in code[order].tolist()]
-    return [tuple(picks[begin:end]) for begin, end in pairwise([0, *ends.tolist()])]
+    from controltower.campaigns.planning import Permissions
+    from controltower.jobs.gathering import Gathered
 
 
 def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, occurrence_id: int | None) -> Permissions:
@@ -127,8 +33,6 @@ def permissions(ledger: sa.Connection, shop: Shop, spec: Spec, now: datetime, oc
         night={c: consents.granted(ledger, c, "night_marketing", now) for c in spec.channels},
         suppressed={c: suppressions.held(ledger, "customer", c, spec.purpose, now) for c in spec.channels},
         capped=caps.full(ledger, shop.frequency_caps, spec.channels, now, but_occurrence=occurrence_id),
-        suppressed_addresses=suppressions.held(ledger, "address", "email", spec.purpose, now),
-        suppressed_devices=suppressions.held(ledger, "device", "push", spec.purpose, now),
         stored_arms=plans.stored_arms(ledger, spec.name, now),
         in_earlier_version=plans.messaged(ledger, occurrence_id) if occurrence_id else frozenset(),
     )
@@ -183,15 +87,20 @@ def look_over(
     return odd
 
 
-def decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> list[Decision]:
+def decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> pa.Table:
     """What would be decided about each member as of a moment; nothing is written, and no writer waits for it."""
     from controltower.campaigns.planning import decide
+    from controltower.jobs.gathering import gather, standing
+    from controltower.ledger import plans
     from controltower.ledger.database import reading
 
-    members, _ = gather(conf, shop, spec, moment)
+    gathered = gather(conf, shop, spec, moment)
     with reading(conf) as ledger:
+        kept = plans.kept_subjects(ledger, gathered.customers)
+        subjects = [kept[c] if c in kept else plans.new_subject(c) for c in gathered.customers]
         learned = learn(ledger, spec, moment.astimezone(shop.zone).date().isoformat(), moment)
         allowed = permissions(ledger, shop, spec, moment, None)
+        members = standing(ledger, conf.signing_key(), spec, gathered, subjects, moment)
     return decide(members, spec, shop, allowed, moment, learned)
 
 
@@ -199,30 +108,32 @@ def freeze(
     ledger: sa.Connection,
     shop: Shop,
     spec: Spec,
-    members: Sequence[Member],
-    policy: Mapping[str, Any],
+    gathered: Gathered,
     form: Mapping[str, Any],
     *,
     occurrence_id: int,
     occurrence: str,
     now: datetime,
+    key: bytes,
     **known: Any,
 ) -> int:
     """Decide about each member and write the version down. Returns its run id."""
+    import pyarrow.compute as pc
+
     from controltower.campaigns.planning import POLICY_VERSION, decide
+    from controltower.jobs.gathering import standing
     from controltower.ledger import plans
 
-    subjects = plans.subject_ids(ledger, [m.customer_id for m in members], now)
-    members = [
-        m if m.subject_id == subjects[m.customer_id] else m._replace(subject_id=subjects[m.customer_id])
-        for m in members
-    ]
+    kept = plans.subject_ids(ledger, gathered.customers, now)
+    subjects = [kept[customer] for customer in gathered.customers]
     allowed = permissions(ledger, shop, spec, now, occurrence_id)
+    members = standing(ledger, key, spec, gathered, subjects, now)
+    policy = gathered.policy
     despite = bool(form.get("despite_anomaly"))
-    odd = look_over(ledger, shop, spec, occurrence_id, len(members), policy["made"], now, despite)
+    odd = look_over(ledger, shop, spec, occurrence_id, members.num_rows, policy["made"], now, despite)
     learned = learn(ledger, spec, occurrence, now)
     plan = decide(members, spec, shop, allowed, now, learned)
-    messages = sum(d.outcome == "message" for d in plan)
+    messages = pc.sum(pc.equal(plan["outcome"], "message")).as_py() or 0
     waits = approval.must_wait(shop, spec, messages, len(allowed.in_earlier_version)) or (messages and despite)
     return plans.freeze(
         ledger,
@@ -239,5 +150,6 @@ def freeze(
         plan=plan,
         hold="approval" if waits else None,
         assigned=allowed.stored_arms,
+        key=key,
         **known,
     )

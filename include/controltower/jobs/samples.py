@@ -19,7 +19,7 @@ from controltower.jobs.runs import run_by_id
 if TYPE_CHECKING:
     from controltower.campaigns.composing import Composer
     from controltower.data.lake import Reading
-    from controltower.ledger.plans import Decision
+    from controltower.ledger.decisions import Decision
 
 _NO_MESSAGE = "0" * 32  # the message id in a sample's links: no message has it
 

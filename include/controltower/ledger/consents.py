@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import sqlalchemy as sa
 
-from controltower.ledger.database import among, begin
+from controltower.ledger.database import among, begin, columns
 from controltower.ledger.insert import insert_new
 from controltower.ledger.tables import consents
 from controltower.settings import Settings
@@ -48,7 +48,7 @@ def granted(
     holds = sa.select(last.c.customer_id).where(
         last.c.rank == 1, last.c.granted, sa.or_(last.c.expires_at.is_(None), last.c.expires_at > as_of)
     )
-    return set(connection.execute(holds).scalars())
+    return set(columns(connection, holds)[0])
 
 
 class Standing(NamedTuple):

@@ -7,14 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 
@@ -22,6 +18,9 @@ from controltower import clock
 from controltower.errors import BadSettings
 from controltower.ledger import signing_keys
 from controltower.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x636F6E74  # PostgreSQL advisory lock
@@ -95,8 +94,7 @@ def opened(settings: Settings) -> sa.Engine:
 
 
 def _bring_up(settings: Settings, engine: sa.Engine) -> None:
-    head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
-    current = _revision(engine)
+    current, head = _revision(engine), newest_revision()
     if current is None:
         migrate(settings)
         _up_to_date.add(settings.ledger_url)
@@ -107,10 +105,17 @@ def _bring_up(settings: Settings, engine: sa.Engine) -> None:
         )
 
 
+def newest_revision() -> str:
+    """That of this version's tables, by the names of the migrations: Alembic takes longer to import than to open."""
+    return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
 def _revision(engine: sa.Engine) -> str | None:
     try:
         with engine.connect().execution_options(reading=True) as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
     except sa.exc.DBAPIError as e:
         reason = str(e.orig).splitlines()[0] if e.orig else "no answer"
         raise BadSettings(
@@ -154,6 +159,8 @@ def forget() -> None:
 
 def migrate(settings: Settings) -> str:
     """Bring the ledger to this version's tables; safe when several processes do it at once. Returns the revision."""
+    from alembic.config import Config
+
     engine = _engine(settings.ledger_url)
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
@@ -173,6 +180,8 @@ def migrate(settings: Settings) -> str:
 
 
 def _upgrade(engine: sa.Engine, config: Config) -> None:
+    from alembic import command
+
     with altering(engine) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -221,6 +230,14 @@ def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iter
         texts = sa.select(sa.func.json_array_elements_text(sa.bindparam(None, list(values), type_=sa.JSON)))
         return column == sa.any_(sa.func.array(texts.scalar_subquery(), type_=ARRAY(sa.String)))
     return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
+
+
+def columns(connection: sa.Connection, query: sa.Select[Any]) -> list[list[Any]]:
+    """The columns of many rows, of texts and numbers: as one row of lists, which costs a fifth of a row each."""
+    sqlite = connection.dialect.name == "sqlite"
+    gather = sa.func.json_group_array if sqlite else sa.func.array_agg
+    whole = connection.execute(sa.select(*map(gather, query.subquery().c))).one()
+    return [orjson.loads(column) if sqlite else column or [] for column in whole]
 
 
 def epoch(connection: sa.Connection) -> float:

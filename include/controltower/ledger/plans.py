@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from operator import attrgetter
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
+import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from controltower.ledger import holds, work
-from controltower.ledger.database import Epoch, among
-from controltower.ledger.insert import batched, insert_new, load, load_new, loaded
+from controltower.ledger.database import Epoch, among, columns
+from controltower.ledger.decisions import Decision
+from controltower.ledger.decisions import choices as choices_of
+from controltower.ledger.insert import batched, insert_new, lines, load, load_new, loaded
 from controltower.ledger.tables import (
     arms,
     batches,
@@ -30,33 +33,24 @@ from controltower.ledger.tables import (
 BATCH_SIZE = 1000
 _MANY = 10_000  # rows of which the database should take note
 STEP = 1  # the first and only one, until there are journeys
+_PIECE = 5_000  # decisions whose choices are written out at once
 _NUMBERING_LOCK = 0x736571
 _PLANNING = 0x706C616E  # PostgreSQL advisory lock
-
-
-class Decision(NamedTuple):
-    """What a run does about one member of its audience."""
-
-    customer_id: str
-    subject_id: int
-    outcome: str  # message | holdout | not_sent
-    probability: float
-    reason: str | None = None
-    arm: str | None = None
-    share: float | None = None  # of the arm among the treated, when it was drawn
-    channel: str | None = None
-    due_at: datetime | None = None
-    algorithm: str | None = None
-    choices: Mapping[str, Any] = {}
+_ALIKE = ["due_at", "channel", "arm"]  # what a batch's messages share
+_ARM = pa.schema([("subject_id", pa.int64()), ("arm", pa.string()), ("share", pa.float64())])
+_MESSAGE = pa.schema(
+    [("customer_id", pa.string()), ("subject_id", pa.int64()), ("due_at", pa.timestamp("us", "UTC")),
+     ("channel", pa.string()), ("arm", pa.string())]
+)  # fmt: skip
 
 
 def kept_subjects(connection: sa.Connection, customers: Sequence[str]) -> dict[str, int]:
     """The subjects of those customers who have been seen before."""
     found: dict[str, int] = {}
     s = subjects.c
-    for chunk in batched(customers, 10_000):
+    for chunk in batched(sorted(customers), 10_000):  # what is together in the index is read together
         rows = sa.select(s.customer_id, s.subject_id).where(among(connection, s.customer_id, chunk))
-        found.update(connection.execute(rows).tuples().all())
+        found.update(zip(*columns(connection, rows), strict=True))
     return found
 
 
@@ -69,18 +63,19 @@ def subject_ids(connection: sa.Connection, customers: Sequence[str], now: dateti
     """Each customer's subject, kept from the first sight on."""
     kept = kept_subjects(connection, customers)
     fresh = {c: new_subject(c) for c in customers if c not in kept}
-    rows = [(c, s, now) for c, s in sorted(fresh.items())]  # in one order: two plans at once must not block each other
-    load_new(connection, subjects, ("customer_id", "subject_id", "created_at"), rows)
+    if fresh:
+        names = sorted(fresh)  # in one order: two plans at once must not block each other
+        ids = pa.array([fresh[c] for c in names], pa.int64())
+        rows = {"customer_id": pa.array(names), "subject_id": ids, "created_at": pa.repeat(now, len(names))}
+        load_new(connection, subjects, pa.table(rows))
     return kept | fresh
 
 
-def stored_arms(connection: sa.Connection, campaign: str, as_of: datetime) -> dict[int, tuple[str, float]]:
+def stored_arms(connection: sa.Connection, campaign: str, as_of: datetime) -> pa.Table:
     """The variant that each subject of a campaign was first assigned to, and its share of the treated then."""
     a = arms.c
-    rows = connection.execute(
-        sa.select(a.subject_id, a.arm, a.share).where(a.campaign == campaign, a.assigned_at <= as_of)
-    )
-    return {subject: (arm, share) for subject, arm, share in rows}
+    rows = sa.select(a.subject_id, a.arm, a.share).where(a.campaign == campaign, a.assigned_at <= as_of)
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns(connection, rows), _ARM, strict=True)], schema=_ARM)
 
 
 def messaged(connection: sa.Connection, occurrence_id: int) -> set[int]:
@@ -104,12 +99,16 @@ def choices(connection: sa.Connection, run_id: int, customers: Collection[str]) 
     return dict(connection.execute(rows).tuples().all())
 
 
-def plan_hash(content_hash: str, spec_hash: str, shop_hash: str | None, plan: Iterable[Decision]) -> str:
-    """What an approval is bound to: SHA-256 of words, spec, who writes, and who gets which variant where and when."""
-    due = lru_cache(maxsize=1000)(lambda at: at.astimezone(UTC).isoformat())  # few slots, many messages
-    ordered = sorted((d for d in plan if d.outcome == "message"), key=attrgetter("customer_id"))
-    audience = [(d.customer_id, d.arm, d.channel, d.due_at and due(d.due_at)) for d in ordered]
-    return hashlib.sha256(orjson.dumps([content_hash, spec_hash, shop_hash, audience])).hexdigest()
+def plan_hash(content_hash: str, spec_hash: str, shop_hash: str | None, plan: pa.Table) -> str:
+    """What an approval is bound to: SHA-256 of words, spec, who writes, and who gets which variant where and when.
+
+    `plan` is in the customers' order.
+    """
+    whole = hashlib.sha256(orjson.dumps([content_hash, spec_hash, shop_hash]))
+    audience = plan.filter(pc.equal(plan["outcome"], "message"))
+    for text in lines(audience.select(["customer_id", "arm", "channel", "due_at"])):
+        whole.update(text)
+    return whole.hexdigest()
 
 
 def decided(connection: sa.Connection, run_id: int, customers: Sequence[str] | None = None) -> Iterator[Decision]:
@@ -164,20 +163,21 @@ def freeze(
     policy_version: str,
     triggered_by: str | None,
     expires_in: timedelta,
-    plan: Sequence[Decision],
+    plan: pa.Table,
     key: bytes,
     shop_hash: str | None = None,
     asked_by: str | None = None,
     hold: str | None = None,
-    assigned: Container[int] = (),
+    assigned: pa.Table | None = None,
 ) -> int:
-    """Write a new version with its decisions, arms, messages and batches. Returns its run id.
+    """Write a new version with its decisions (see decisions.SCHEMA), arms, messages and batches. Returns its run id.
 
-    The arms of the subjects `assigned` are stored already.
+    The arms `assigned` are stored already.
 
     A message that is not sent within `expires_in` of its due time will be dropped. With a `hold`, nothing of it leaves.
     `key` is the home's: message ids are made with it.
     """
+    plan = plan.sort_by("customer_id")  # an index is filled faster in its own order
     last = sa.select(sa.func.coalesce(sa.func.max(campaign_runs.c.version), 0))
     version = connection.execute(last.where(campaign_runs.c.occurrence_id == occurrence_id)).scalar_one() + 1
     run_id = connection.execute(
@@ -191,32 +191,34 @@ def freeze(
         .returning(campaign_runs.c.run_id)
     ).scalar_one()  # fmt: skip
     named = sa.select(occurrences.c.occurrence).where(occurrences.c.occurrence_id == occurrence_id)
-    message_id = _ids(key, campaign, connection.execute(named).scalar_one())
-    seqs = _write_messages(connection, run_id, plan, message_id, expires_in)
-    load(
-        connection,
-        decisions,
-        ("run_id", "customer_id", "subject_id", "outcome", "reason", "arm", "probability", "channel", "due_at",
-         "algorithm", "choices", "seq"),
-        (
-            (run_id, d.customer_id, d.subject_id, d.outcome, d.reason, d.arm, d.probability, d.channel, d.due_at,
-             d.algorithm, d.choices, seqs.get(d.customer_id))
-            for d in plan
-        ),
-    )  # fmt: skip
-    load_new(
-        connection,
-        arms,
-        ("campaign", "subject_id", "arm", "share", "assigned_at"),
-        sorted(
-            (campaign, d.subject_id, d.arm, d.share, now)
-            for d in plan
-            if d.outcome == "message" and d.subject_id not in assigned
-        ),
+    seqs = _write_messages(
+        connection, run_id, plan, _ids(key, campaign, connection.execute(named).scalar_one()), expires_in
     )
-    if len(plan) >= _MANY:
-        loaded(connection, decisions, messages, batches)
+    numbered = _with(plan, run_id=run_id, seq=seqs)
+    load(connection, decisions, (_rows(numbered.slice(n, _PIECE)) for n in range(0, plan.num_rows, _PIECE)))
+    treated = plan.filter(pc.equal(plan["outcome"], "message")).select(_ARM.names)
+    if assigned is not None:
+        treated = treated.filter(pc.invert(pc.is_in(treated["subject_id"], assigned["subject_id"])))
+    treated = treated.sort_by("subject_id")
+    load_new(connection, arms, _with(treated, campaign=campaign, assigned_at=now))
+    if plan.num_rows >= _MANY:
+        d, m, b = decisions.c, messages.c, batches.c  # by what they are looked up
+        loaded(connection, d.run_id, d.customer_id, d.seq, m.seq, m.batch_id, m.message_id, b.batch_id, b.run_id)
     return int(run_id)
+
+
+def _rows(plan: pa.Table) -> pa.Table:
+    """The rows of `decisions`."""
+    kept = [name for name in plan.column_names if name in decisions.c]
+    return _with(plan.select(kept), choices=choices_of(plan))
+
+
+def _with(rows: pa.Table, **more: Any) -> pa.Table:
+    """The rows with further columns; a single value is that of all rows."""
+    for name, value in more.items():
+        column = value if isinstance(value, pa.Array) else pa.repeat(value, rows.num_rows)
+        rows = rows.append_column(name, column)
+    return rows
 
 
 def _ids(key: bytes, campaign: str, occurrence: str) -> Callable[[int], str]:
@@ -238,49 +240,44 @@ def _ids(key: bytes, campaign: str, occurrence: str) -> Callable[[int], str]:
 def _write_messages(
     connection: sa.Connection,
     run_id: int,
-    plan: Iterable[Decision],
+    plan: pa.Table,
     message_id: Callable[[int], str],
     expires_in: timedelta,
-) -> dict[str, int]:
-    """A batch for what is alike, at most BATCH_SIZE messages each. Returns each customer's seq.
+) -> pa.Array:
+    """A batch for what is alike, at most BATCH_SIZE messages each. Returns each decision's seq.
 
     Within a batch they are in the order of their ids: the index on these grows at its end, and nobody is always first.
     """
-    alike: dict[tuple[datetime, str, str], list[tuple[str, int, str]]] = {}
-    for d in plan:
-        if d.outcome == "message":
-            assert d.due_at is not None and d.channel is not None and d.arm is not None
-            one = (message_id(d.subject_id), d.subject_id, d.customer_id)
-            alike.setdefault((d.due_at, d.channel, d.arm), []).append(one)
+    place = pc.indices_nonzero(pc.equal(plan["outcome"], "message"))
+    sent = plan.select(["customer_id", "subject_id", *_ALIKE]).take(place)
+    ids = [message_id(subject) for subject in sent["subject_id"].to_pylist()]
+    sent = _with(sent.cast(_MESSAGE), message_id=pa.array(ids, pa.string()), place=place)
+    sent = sent.sort_by([(name, "ascending") for name in (*_ALIKE, "message_id")])
+    alike = sent.group_by(_ALIKE).aggregate([([], "count_all")]).sort_by([(name, "ascending") for name in _ALIKE])
     if connection.dialect.name == "postgresql":  # two plans at once take their numbers one after the other
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_NUMBERING_LOCK)))
-    seq = connection.execute(sa.select(sa.func.coalesce(sa.func.max(messages.c.seq), 0))).scalar_one() + 1
-    new_batches: list[dict[str, Any]] = []
-    chunks = []
-    for (due_at, channel, variant), members in sorted(alike.items()):
-        members.sort()
-        for chunk in batched(members, BATCH_SIZE):
+    start = connection.execute(sa.select(sa.func.coalesce(sa.func.max(messages.c.seq), 0))).scalar_one() + 1
+    seq, new_batches = start, []
+    for same in alike.to_pylist():
+        for done in range(0, same["count_all"], BATCH_SIZE):
+            size = min(same["count_all"] - done, BATCH_SIZE)
             new_batches.append(
-                {"run_id": run_id, "channel": channel, "variant": variant, "due_at": due_at,
-                 "expires_at": due_at + expires_in, "first_seq": seq, "size": len(chunk), "state": "pending"}
+                {"run_id": run_id, "channel": same["channel"], "variant": same["arm"], "due_at": same["due_at"],
+                 "expires_at": same["due_at"] + expires_in, "first_seq": seq, "size": size, "state": "pending"}
             )  # fmt: skip
-            chunks.append((seq, chunk))
-            seq += len(chunk)
-    if not new_batches:
-        return {}
-    insert = sa.insert(batches).returning(batches.c.batch_id, sort_by_parameter_order=True)
-    ids = connection.execute(insert, new_batches).scalars().all()
-    load(
-        connection,
-        messages,
-        ("seq", "subject_id", "message_id", "batch_id", "step", "customer_id"),
-        (
-            (first + n, subject, message, batch_id, STEP, customer)
-            for batch_id, (first, chunk) in zip(ids, chunks, strict=True)
-            for n, (message, subject, customer) in enumerate(chunk)
-        ),
-    )
-    return {customer: first + n for first, chunk in chunks for n, (_, _, customer) in enumerate(chunk)}
+            seq += size
+    seqs = np.zeros(plan.num_rows, np.int64)
+    if new_batches:
+        insert = sa.insert(batches).returning(batches.c.batch_id, sort_by_parameter_order=True)
+        batch_ids = connection.execute(insert, new_batches).scalars().all()
+        numbers = np.arange(start, seq)
+        seqs[sent["place"].to_numpy()] = numbers
+        load(connection, messages, [_with(
+            sent.select(["customer_id", "subject_id", "message_id"]),
+            seq=pa.array(numbers), batch_id=pa.array(np.repeat(batch_ids, [b["size"] for b in new_batches])),
+            step=STEP,
+        )])  # fmt: skip
+    return pa.array(seqs, mask=seqs == 0)
 
 
 def dispatched(connection: sa.Connection, occurrence_id: int) -> bool:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from controltower.data.lake import Reading
 from controltower.shop import Shop
 
 _DEVICES = 20  # of a customer, the newest: who has more isn't one person
+_NEWEST = [("last_seen_at", "descending", "at_end"), ("device_id", "ascending", "at_end")]
 _ATTRIBUTES = ("first_name", "last_name", "gender", "loyalty_tier", "points", "home_store", "site")
 
 
@@ -52,9 +55,8 @@ def contacts(
     """The contacts of the customers given, as of the reading, with these attributes. Devices come newest first."""
     devices_of: dict[str, list[Device]] = {}
     seen = ("customer_id", "device_id", "push_token", "platform", "last_seen_at")
-    devices = reading.of("devices", "customer_id", customers, seen)
-    newest = [("last_seen_at", "descending", "at_end"), ("device_id", "ascending", "at_end")]
-    for customer, device_id, token, platform, _ in _rows(devices.sort_by(newest)):
+    known = reading.of("devices", "customer_id", customers, seen)
+    for customer, device_id, token, platform, _ in _rows(known.sort_by(_NEWEST)):
         theirs = devices_of.setdefault(customer, [])
         if token and not token.isspace() and len(theirs) < _DEVICES:
             theirs.append(Device(device_id, token, platform))
@@ -71,6 +73,30 @@ def contacts(
             dict(zip(attributes, about, strict=True)), tuple(devices_of.get(customer, ())),
         )  # fmt: skip
     return found
+
+
+def places(reading: Reading, shop: Shop, customers: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+    """Each customer's email, zone and country, in their order; whom the shop doesn't know has no email, and its own."""
+    columns = ("customer_id", "email", "country", "timezone")
+    known = reading.of("customers", "customer_id", customers.to_pylist(), columns)
+    theirs = known.take(pc.index_in(customers, known["customer_id"])).combine_chunks()
+    zone = theirs["timezone"].fill_null("").dictionary_encode().unify_dictionaries().combine_chunks()
+    named = pa.array([_zone(name, shop).key for name in zone.dictionary.to_pylist()], pa.string())
+    country = pc.if_else(pc.equal(theirs["country"], ""), None, theirs["country"]).fill_null(shop.country)
+    return {"email": theirs["email"], "zone": pa.DictionaryArray.from_arrays(zone.indices, named), "country": country}
+
+
+def devices(reading: Reading, customers: pa.ChunkedArray) -> pa.Table:
+    """The newest devices of customers that a push can go to: device_id, push_token, and `place` among the customers."""
+    seen = ("customer_id", "device_id", "push_token", "last_seen_at")
+    found = reading.of("devices", "customer_id", customers.to_pylist(), seen)
+    token = found["push_token"]
+    found = found.filter(pc.and_(pc.not_equal(token, ""), pc.invert(pc.utf8_is_space(token))))
+    found = found.append_column("place", pc.index_in(found["customer_id"], customers))
+    found = found.sort_by([("place", "ascending"), *_NEWEST]).select(["device_id", "push_token", "place"])
+    place = found["place"].to_numpy()
+    before = np.arange(len(place)) - np.searchsorted(place, place)
+    return found.filter(pa.array(before < _DEVICES))
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -1,0 +1,157 @@
+"""The audience of a campaign: who, how they can be reached, and what would be shown to them. In columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from controltower.campaigns.specs import Spec
+from controltower.errors import BadSettings
+from controltower.settings import Settings
+from controltower.shop import Shop
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pyarrow as pa
+    import sqlalchemy as sa
+
+    from controltower.data.lake import Reading
+
+_USUAL_HOUR = 10  # of whom nothing is known
+_PICK = {
+    "product_id": "product_id", "algorithm": "algorithm", "reason": "reason_code", "value": "reason_value",
+}  # fmt: skip
+
+
+class Gathered(NamedTuple):
+    """The audience by column, the highest score first. Personal data: never logged, never stored."""
+
+    members: pa.Table  # customer_id, send_hour, zone, country, email, products, algorithm
+    devices: pa.Table  # device_id, push_token, place of its owner among the members
+    policy: Mapping[str, Any]  # the part that all members share
+
+    @property
+    def customers(self) -> list[str]:
+        found: list[str] = self.members["customer_id"].to_pylist()
+        return found
+
+
+def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
+    """The audience as of a moment."""
+    import pyarrow as pa
+
+    from controltower.audiences.segments import select
+    from controltower.data.lake import Lake
+    from controltower.profiles import contacts
+
+    with Lake(conf).read(as_of) as lake:
+        features, scores = lake.derived("features"), lake.derived("scores")
+        made = {"features": _made(lake, features), "scores": _made(lake, scores)}
+        known = features.drop("as_of").join(scores.drop("as_of"), "customer_id", how="left")
+        audience = select(known, spec.audience.rules)
+        if spec.audience.order_by not in audience.columns:
+            raise BadSettings(f"{spec.name}: order_by names no feature or score: {spec.audience.order_by!r}.")
+        ordered = audience.order_by(
+            audience[spec.audience.order_by].desc(nulls_first=False), audience.customer_id
+        ).select("customer_id", "send_hour", "model_version")
+        if spec.audience.at_most:
+            ordered = ordered.limit(spec.audience.at_most)
+        chosen = lake.arrow(ordered)
+        customers = chosen["customer_id"]
+        columns = {
+            "customer_id": customers,
+            "send_hour": chosen["send_hour"].cast("int64", safe=False).fill_null(_USUAL_HOUR),
+            **contacts.places(lake, shop, customers),
+            **_picks(lake, spec, customers),
+        }
+        devices = contacts.devices(lake, customers if "push" in spec.channels else customers[:0])
+    policy = {
+        "holdout": spec.holdout,
+        "variants": {v.name: v.weight for v in spec.variants},
+        "channels": list(spec.channels),
+        "models": sorted(filter(None, chosen["model_version"].unique().to_pylist())),
+        "made": {name: at.isoformat() if at else None for name, at in made.items()},
+    }
+    return Gathered(pa.table(columns), devices, policy)
+
+
+def _made(lake: Reading, derived: ir.Table) -> datetime | None:
+    """As of when the rows of a derived table were made; None where it is empty."""
+    at: datetime | None = lake.arrow(derived.aggregate(at=derived.as_of.max()))["at"][0].as_py()
+    return at
+
+
+def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> dict[str, pa.Array]:
+    """Each customer's products as JSON, in the order of the customers, and the first one's algorithm.
+
+    Many share a pick: each is made once.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    recommendations = lake.derived("recommendations")
+    wanted = recommendations.filter(
+        recommendations.placement == spec.recommend.placement, recommendations["rank"] <= spec.recommend.products
+    )
+    picked = {name: wanted[column] for name, column in _PICK.items()}
+    found = lake.arrow(wanted.select("customer_id", "rank", **picked))
+    place = pc.index_in(found["customer_id"], customers)
+    found = found.append_column("place", place).filter(place.is_valid())
+    code = np.zeros(found.num_rows, np.int64)
+    for column in _PICK:  # a number for each pick that there is
+        values = pc.dictionary_encode(found[column], null_encoding="encode").combine_chunks()
+        code = code * max(len(values.dictionary), 1) + values.indices.to_numpy()
+    encoded = pa.array(code).dictionary_encode()
+    distinct = found.select(list(_PICK)).take(pc.index_in(encoded.dictionary, pa.array(code)))
+    texts = pa.array([orjson.dumps(pick).decode() for pick in distinct.to_pylist()], pa.string())
+    places, code = found["place"].to_numpy(), encoded.indices.to_numpy()
+    order = np.lexsort((found["rank"].to_numpy(), places))
+    code, places = code[order], places[order]
+    within = np.arange(len(places)) - np.searchsorted(places, places) < spec.recommend.products
+    code, places = code[within], places[within]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(places, minlength=len(customers)))])
+    first = pa.array(code).take(pa.array(offsets[:-1], mask=offsets[:-1] == offsets[1:]))
+    picks = pa.DictionaryArray.from_arrays(pa.array(code), texts)
+    algorithm = distinct["algorithm"].combine_chunks().take(first)
+    return {
+        "products": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), picks),
+        "algorithm": algorithm.dictionary_encode(),
+    }
+
+
+def standing(
+    ledger: sa.Connection, key: bytes, spec: Spec, gathered: Gathered, subjects: Sequence[int], now: datetime
+) -> pa.Table:
+    """The audience as deciding needs it (campaigns.planning.MEMBERS): no address, but whether one is open."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from controltower.campaigns.planning import MEMBERS
+    from controltower.ledger import suppressions
+
+    def suppressed(column: pa.ChunkedArray, channel: str) -> pa.Array:
+        """Whether each address or token is suppressed."""
+        held = suppressions.held(ledger, "address", channel, spec.purpose, now) if channel in spec.channels else ()
+        if not held:
+            return pa.repeat(False, len(column))  # spares hashing them all
+        return pa.array([bool(a) and suppressions.address_hash(key, a) in held for a in column.to_pylist()], pa.bool_())
+
+    members, devices = gathered.members, gathered.devices
+    email, size = members["email"], members.num_rows
+    lives = devices.filter(pc.invert(suppressed(devices["push_token"], "push")))
+    refused = suppressions.held(ledger, "device", "push", spec.purpose, now)
+    open_ones = lives.filter(pc.invert(pc.is_in(lives["device_id"], pa.array(list(refused), pa.string()))))
+    there, is_open = (np.bincount(some["place"].to_numpy(), minlength=size) > 0 for some in (lives, open_ones))
+    missing = pc.fill_null(pc.equal(email, ""), True).to_numpy()
+    columns = {
+        **{name: members[name] for name in members.column_names if name != "email"},
+        "subject_id": pa.array(subjects, pa.int64()),
+        "address": pa.array(~np.asarray(suppressed(email, "email")), mask=missing),
+        "device": pa.array(is_open, mask=~there),
+    }
+    return pa.table({f.name: columns[f.name] for f in MEMBERS}).cast(MEMBERS)
