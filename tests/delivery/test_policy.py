@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from controltower.campaigns.specs import Window
-from controltower.delivery.policy import Facts, Refusal, refusal, without_suppressed_devices
+from controltower.delivery.policy import Check, Facts, Refusal, without_suppressed_devices
 from controltower.profiles.contacts import Contact, Device
 from controltower.shop import QuietHours
 
@@ -19,7 +19,7 @@ DAY = timedelta(hours=24)
 CONTACT = Contact("c", "c@shop.example", "ko-KR", "KR", ZoneInfo("Asia/Seoul"), {}, (Device("d", "token", "ios"),))
 NONE: frozenset[str] = frozenset()
 ALL_DAY = Window(start=time(0), end=time(23, 59))
-FACTS = Facts(frozenset("c"), NONE, NONE, NONE, NONE, NONE)
+FACTS = Facts(frozenset("c"), NONE, NONE, NONE, NONE)
 
 
 def judge(
@@ -31,10 +31,7 @@ def judge(
     quiet: QuietHours | None = None,
     **facts: frozenset[str],
 ) -> Refusal | None:
-    return refusal(
-        contact, channel, "hash", replace(FACTS, **facts),
-        now=now, expires_at=expires_at, window=window, quiet=quiet,
-    )  # fmt: skip
+    return Check(channel, replace(FACTS, **facts), now, expires_at, window, quiet).refusal(contact)
 
 
 def test_who_may_be_written_to_is() -> None:
@@ -48,8 +45,7 @@ def test_who_may_be_written_to_is() -> None:
         ({"now": NOON + DAY + timedelta(seconds=1)}, "expired"),
         ({"contact": None}, "customer_gone"),
         ({"granted": NONE}, "no_consent"),
-        ({"suppressed_customers": frozenset("c")}, "suppressed"),
-        ({"suppressed_addresses": frozenset({"hash"})}, "suppressed"),
+        ({"suppressed": frozenset("c")}, "suppressed"),
         ({"contact": replace(CONTACT, email=None)}, "no_address"),
         ({"contact": replace(CONTACT, devices=()), "channel": "push"}, "no_device"),
         ({"capped": frozenset("c")}, "frequency_cap"),
@@ -57,10 +53,6 @@ def test_who_may_be_written_to_is() -> None:
 )
 def test_each_refusal_drops_with_its_reason(keys: dict[str, object], reason: str) -> None:
     assert judge(**keys) == Refusal(reason)  # type: ignore[arg-type]
-
-
-def test_an_address_suppression_does_not_hold_for_push() -> None:
-    assert judge(channel="push", suppressed_addresses=frozenset({"hash"})) is None
 
 
 def test_a_push_in_koreas_night_waits_for_the_morning_unless_there_is_consent_for_it() -> None:

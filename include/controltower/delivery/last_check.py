@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from controltower.campaigns.specs import Spec
-from controltower.delivery.policy import Facts, refusal, without_suppressed_devices
+from controltower.delivery.policy import Check, Facts, without_suppressed_devices
 from controltower.ledger import caps, consents, suppressions, work
 from controltower.profiles.contacts import Contact
 from controltower.shop import Shop
@@ -28,28 +28,25 @@ def check(
     batch: work.Batch,
     some: Sequence[work.Message],
     who: Mapping[str, Contact],
-    hashes: Mapping[str, str],
     facts: Facts,
     spec: Spec,
     shop: Shop,
     now: datetime,
 ) -> Verdicts:
-    """Judge messages of a batch one by one; `hashes` are their address hashes by customer."""
+    """Judge messages of a batch one by one."""
     found = Verdicts()
+    refusal = Check(batch.channel, facts, now, batch.expires_at, spec.window, shop.quiet_hours).refusal
     for message in some:
         contact = who.get(message.customer_id)
         if contact is not None and facts.suppressed_devices:
             contact = without_suppressed_devices(contact, facts)
-        refused = refusal(
-            contact, batch.channel, hashes.get(message.customer_id), facts,
-            now=now, expires_at=batch.expires_at, window=spec.window, quiet=shop.quiet_hours,
-        )  # fmt: skip
-        if refused and refused.until:
-            found.deferred.setdefault((refused.until, refused.reason), []).append(message.seq)
-        elif refused or contact is None:
-            found.dropped.append((message.seq, "not_sent", refused.reason if refused else "customer_gone"))
-        else:
+        refused = refusal(contact)
+        if refused is None and contact is not None:
             found.may_leave.append((message, contact))
+        elif refused and refused.until:
+            found.deferred.setdefault((refused.until, refused.reason), []).append(message.seq)
+        else:
+            found.dropped.append((message.seq, "not_sent", refused.reason if refused else "customer_gone"))
     return found
 
 
@@ -59,30 +56,31 @@ def gather(
     purpose: str,
     batch: work.Batch,
     who: Mapping[str, Contact],
-    hashes: Mapping[str, str],
     now: datetime,
     key: bytes,
 ) -> Facts:
-    """What the ledger says at this moment of the customers of a batch."""
+    """What the ledger says at this moment of the customers of a batch. It is asked for as little as can be."""
     customers, channel = list(who), batch.channel
     full = caps.full(
         ledger, shop.frequency_caps, [channel], now, customers=customers, but_run=batch.run_id, with_planned=False
     )
-    email, push = channel == "email", channel == "push"
-    tokens = {
-        d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices if push
-    }
-    none: frozenset[str] = frozenset()
+    kinds = suppressions.kinds(ledger)
+    suppressed: set[str] = set()
+    if "customer" in kinds:
+        suppressed = suppressions.held(ledger, "customer", channel, purpose, now, customers)
+    if "address" in kinds and channel == "email":
+        hashes = {c: suppressions.address_hash(key, contact.email) for c, contact in who.items() if contact.email}
+        held = suppressions.held(ledger, "address", channel, purpose, now, set(hashes.values()))
+        suppressed |= {c for c, hashed in hashes.items() if hashed in held}
+    devices: set[str] = set()
+    if channel == "push" and kinds & {"address", "device"}:
+        tokens = {d.device_id: suppressions.address_hash(key, d.push_token) for c in who.values() for d in c.devices}
+        devices = suppressions.held(ledger, "device", channel, purpose, now, tokens)
+        devices |= suppressions.dead_devices(ledger, tokens, purpose, now)
     return Facts(
         granted=consents.granted(ledger, channel, purpose, now, customers),
-        night=none if email else consents.granted(ledger, channel, "night_marketing", now, customers),
-        suppressed_customers=suppressions.held(ledger, "customer", channel, purpose, now, customers),
-        suppressed_addresses=suppressions.held(ledger, "address", channel, purpose, now, hashes.values())
-        if email
-        else none,
-        suppressed_devices=suppressions.held(ledger, "device", channel, purpose, now, tokens)
-        | suppressions.dead_devices(ledger, tokens, purpose, now)
-        if push
-        else none,
+        night=set() if channel == "email" else consents.granted(ledger, channel, "night_marketing", now, customers),
+        suppressed=suppressed,
+        suppressed_devices=devices,
         capped=full[channel],
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import orjson
+
 from controltower.campaigns.composing import CatalogueItem, catalogue
 from controltower.data.lake import Reading
-from controltower.ledger import plans, suppressions, work
+from controltower.ledger import plans, work
 from controltower.ledger.database import reading
 from controltower.profiles.contacts import Contact, contacts
 from controltower.settings import Settings
@@ -21,29 +23,36 @@ class People:
 
     def __init__(self, settings: Settings, shop: Shop, lake: Reading) -> None:
         self._settings, self._shop, self._lake = settings, shop, lake
-        self._key = settings.signing_key()
         self._looked_up: set[str] = set()
         self._contacts: dict[str, Contact] = {}
+        self._following: dict[int, list[str]] = {}  # by run, the customers whose choices may be read ahead
+        self._choices: dict[int, dict[str, str]] = {}  # by run and customer, as JSON: they never change
         self.items: dict[str, CatalogueItem] = {}
 
     def fetch(self, batch: work.Batch) -> tuple[dict[str, Contact], Mapping[str, Mapping[str, Any]]]:
         """The contacts of a batch's unsettled messages, and what its run chose for them, by customer."""
         customers = [m.customer_id for m in batch.unsettled]
-        with reading(self._settings) as ledger:
-            chosen = plans.choices(ledger, batch.run_id, customers)
-            if not self._looked_up.issuperset(customers):
-                self._look_up({*customers, *work.following(ledger, batch, _AHEAD)})
+        if not self._looked_up.issuperset(customers):
+            self._look_up(batch, customers)
+        texts = self._choices.setdefault(batch.run_id, {})
+        if not texts.keys() >= set(customers):
+            wanted = {*customers, *self._following.pop(batch.run_id, ())}
+            with reading(self._settings) as ledger:
+                texts.update(plans.choices(ledger, batch.run_id, wanted))
+        chosen = {c: orjson.loads(texts[c]) for c in customers}
         self._show({p["product_id"] for choice in chosen.values() for p in choice.get("products", ())})
         return {c: self._contacts[c] for c in customers if c in self._contacts}, chosen
 
-    def address_hash(self, contact: Contact) -> str | None:
-        return suppressions.address_hash(self._key, contact.email) if contact.email else None
-
-    def _look_up(self, customers: Collection[str]) -> None:
+    def _look_up(self, batch: work.Batch, customers: Collection[str]) -> None:
         """Those looked up before make room: memory must not grow with the audience."""
-        self._contacts = {}
-        self._contacts = contacts(self._lake, self._shop, customers)
-        self._looked_up = set(customers)
+        following: dict[int, list[str]] = {}
+        with reading(self._settings) as ledger:
+            for customer, run_id in work.following(ledger, batch, _AHEAD):
+                following.setdefault(run_id, []).append(customer)
+        self._contacts, self._choices, self._following = {}, {}, following
+        together = set(customers).union(*following.values())
+        self._contacts = contacts(self._lake, self._shop, together)
+        self._looked_up = together
 
     def _show(self, products: set[str]) -> None:
         if missing := products - self.items.keys():

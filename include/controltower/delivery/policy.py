@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from controltower.campaigns import timing
 from controltower.campaigns.specs import Window
@@ -18,12 +19,11 @@ from controltower.shop import QuietHours, Shop
 
 @dataclass(frozen=True)
 class Facts:
-    """What holds at this moment for the customers of one batch, as sets of customer ids, address hashes, devices."""
+    """What holds at this moment for the customers of one batch, as sets of customer ids, and one of devices."""
 
     granted: AbstractSet[str]
     night: AbstractSet[str]
-    suppressed_customers: AbstractSet[str]
-    suppressed_addresses: AbstractSet[str]
+    suppressed: AbstractSet[str]  # themselves, or by their address
     suppressed_devices: AbstractSet[str]
     capped: AbstractSet[str]
 
@@ -40,39 +40,45 @@ def without_suppressed_devices(contact: Contact, facts: Facts) -> Contact:
     return replace(contact, devices=tuple(d for d in contact.devices if d.device_id not in facts.suppressed_devices))
 
 
-def refusal(
-    contact: Contact | None,
-    channel: str,
-    address_hash: str | None,
-    facts: Facts,
-    *,
-    now: datetime,
-    expires_at: datetime,
-    window: Window,
-    quiet: QuietHours | None,
-) -> Refusal | None:
-    """The first reason that holds, in a fixed order; None: it may leave."""
-    if now > expires_at:
-        return Refusal("expired")
-    if contact is None:
-        return Refusal("customer_gone")
-    if contact.customer_id not in facts.granted:
-        return Refusal("no_consent")
-    if contact.customer_id in facts.suppressed_customers:
-        return Refusal("suppressed")
-    if channel == "email" and address_hash in facts.suppressed_addresses:
-        return Refusal("suppressed")
-    if channel not in contact.channels:
-        return Refusal("no_address" if channel == "email" else "no_device")
-    if contact.customer_id in facts.capped:
-        return Refusal("frequency_cap")
-    avoid_night = timing.night_rule_applies(channel, contact.country, contact.zone)
-    avoid_night = avoid_night and contact.customer_id not in facts.night
-    hours = timing.Hours(window, contact.zone, avoid_night, quiet)
-    if why := hours.refusal(now):
-        until = hours.next_allowed(now)
-        return Refusal("expired") if until is None or until > expires_at else Refusal(why, until=until)
-    return None
+@dataclass(frozen=True)
+class Check:
+    """What messages are judged by that share a channel, a window and an end, at one moment."""
+
+    channel: str
+    facts: Facts
+    now: datetime
+    expires_at: datetime
+    window: Window
+    quiet: QuietHours | None
+    _by_hours: dict[tuple[ZoneInfo, bool], Refusal | None] = field(default_factory=dict, init=False, repr=False)
+
+    def refusal(self, contact: Contact | None) -> Refusal | None:
+        """The first reason that holds, in a fixed order; None: it may leave."""
+        if self.now > self.expires_at:
+            return Refusal("expired")
+        if contact is None:
+            return Refusal("customer_gone")
+        customer, facts = contact.customer_id, self.facts
+        if customer not in facts.granted:
+            return Refusal("no_consent")
+        if customer in facts.suppressed:
+            return Refusal("suppressed")
+        if not (contact.email if self.channel == "email" else self.channel in contact.channels):
+            return Refusal("no_address" if self.channel == "email" else "no_device")
+        if customer in facts.capped:
+            return Refusal("frequency_cap")
+        avoid_night = timing.night_rule_applies(self.channel, contact.country, contact.zone)
+        clock = contact.zone, avoid_night and customer not in facts.night
+        if clock not in self._by_hours:  # many share one
+            self._by_hours[clock] = self._refusal_by_hours(*clock)
+        return self._by_hours[clock]
+
+    def _refusal_by_hours(self, zone: ZoneInfo, avoid_night: bool) -> Refusal | None:
+        hours = timing.Hours(self.window, zone, avoid_night, self.quiet)
+        if why := hours.refusal(self.now):
+            until = hours.next_allowed(self.now)
+            return Refusal("expired") if until is None or until > self.expires_at else Refusal(why, until=until)
+        return None
 
 
 def unfit_to_send(settings: Settings, shop: Shop, provider: Provider) -> str | None:

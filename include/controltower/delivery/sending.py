@@ -120,14 +120,9 @@ class Sending:
         """Ask the ledger once more; what may not leave gets its outcome or its new time here."""
         now, spec, batch = self.means.now, self.composer.spec, self.batch
         who = {m.customer_id: self._who[m.customer_id] for m in some if m.customer_id in self._who}
-        hashes = {
-            c: suppressions.address_hash(self._key, contact.email)
-            for c, contact in who.items()
-            if batch.channel == "email" and contact.email
-        }
         with reading(self.means.settings) as ledger:
-            facts = last_check.gather(ledger, self.means.shop, spec.purpose, batch, who, hashes, now, self._key)
-        found = last_check.check(batch, some, who, hashes, facts, spec, self.means.shop, now)
+            facts = last_check.gather(ledger, self.means.shop, spec.purpose, batch, who, now, self._key)
+        found = last_check.check(batch, some, who, facts, spec, self.means.shop, now)
         if found.dropped:
             self._drop(found.dropped)
         if found.deferred:

@@ -83,7 +83,8 @@ def counts(
         counted = sa.or_(left, waits) if with_planned else left
         return counted if window.channel is None else sa.and_(counted, b.channel == window.channel)
 
-    widest = within(Window(min(w.since for w in windows), None))
+    since = min(w.since for w in windows)
+    widest = within(Window(since))
     rows = (
         sa.select(m.customer_id, *(sa.func.count().filter(within(w)) for w in windows))
         .join(batches, b.batch_id == m.batch_id)
@@ -95,6 +96,10 @@ def counts(
         theirs = sa.select(decisions.c.seq).where(among(connection, decisions.c.customer_id, customers))
         if but_run is not None:
             theirs = theirs.where(decisions.c.run_id != but_run)
+            if not with_planned:  # asked first, since it costs nothing: did any other run's leave in that time?
+                other = batches.alias().c
+                found_any = sa.exists().where(other.run_id != but_run, other.done_at > since, other.done_at <= until)
+                rows = rows.where(found_any)
         rows = rows.where(m.seq.in_(theirs))
     if but_occurrence is not None:
         rows = rows.where(r.occurrence_id != but_occurrence)

@@ -96,10 +96,11 @@ def _batches_of(occurrence_id: int) -> sa.Select[tuple[int]]:
     return sa.select(batches.c.batch_id).where(batches.c.run_id.in_(of_occurrence))
 
 
-def choices(connection: sa.Connection, run_id: int, customers: Collection[str]) -> dict[str, Mapping[str, Any]]:
-    """What a run chose for the customers given: its candidates and picks."""
+def choices(connection: sa.Connection, run_id: int, customers: Collection[str]) -> dict[str, str]:
+    """What a run chose for the customers given, its candidates and picks: as JSON, to be read by who needs it."""
     d = decisions.c
-    rows = sa.select(d.customer_id, d.choices).where(d.run_id == run_id, among(connection, d.customer_id, customers))
+    text = sa.cast(d.choices, sa.Text)
+    rows = sa.select(d.customer_id, text).where(d.run_id == run_id, among(connection, d.customer_id, customers))
     return dict(connection.execute(rows).tuples().all())
 
 

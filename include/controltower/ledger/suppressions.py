@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from controltower.ledger.database import among
 from controltower.ledger.tables import suppressions
 
+KINDS = ("address", "customer", "device")
 _ADDING = 0x73757070  # PostgreSQL advisory lock: looking and adding are one step
 
 
@@ -30,7 +32,15 @@ class Suppression(NamedTuple):
 
 def address_hash(key: bytes, address: str) -> str:
     """The keyed hash under which an e-mail address or a push token is suppressed; letter case doesn't matter."""
-    return hmac.digest(key, b"address:" + address.strip().lower().encode(), "sha256").hex()
+    mac = _keyed(key).copy()
+    mac.update(address.strip().lower().encode())
+    return mac.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _keyed(key: bytes) -> hmac.HMAC:
+    """To be copied: setting up the key costs more than the rest."""
+    return hmac.new(key, b"address:", "sha256")
 
 
 def add(
@@ -85,6 +95,13 @@ def held(
     if values is not None:
         rows = rows.where(among(connection, s.value, values))
     return set(connection.execute(rows).scalars())
+
+
+def kinds(connection: sa.Connection) -> set[str]:
+    """The kinds of which anything was ever suppressed: the others need not be looked up."""
+    s = suppressions.c
+    there = [sa.exists().where(s.kind == kind).label(kind) for kind in KINDS]
+    return {kind for kind, found in zip(KINDS, connection.execute(sa.select(*there)).one(), strict=True) if found}
 
 
 def spans(

@@ -155,7 +155,7 @@ def _untouched(connection: sa.Connection, head: Any) -> Batch:
     rows = connection.execute(sa.select(*columns).where(m.batch_id == head.batch_id).order_by(m.seq)).all()
     return Batch(
         head.batch_id, head.run_id, head.channel, head.variant, head.due_at, head.expires_at, head.first_seq,
-        head.attempts, tuple([Message(seq, text and text.replace("-", ""), *who) for seq, text, *who in rows]), {}, (),
+        head.attempts, tuple([Message(n, text and text.replace("-", ""), whose, who) for n, text, whose, who in rows]), {}, (),
     )  # fmt: skip
 
 
@@ -361,11 +361,11 @@ def release(connection: sa.Connection, batch: Batch, token: str, now: datetime, 
     return done
 
 
-def following(connection: sa.Connection, batch: Batch, most: int) -> Sequence[str]:
-    """The customers of the messages planned next to a batch's, which are likely to be due soon."""
-    m = messages.c
-    near = sa.select(m.customer_id).where(m.seq >= batch.first_seq, m.seq < batch.first_seq + most)
-    return connection.execute(near).scalars().all()
+def following(connection: sa.Connection, batch: Batch, most: int) -> Sequence[tuple[str, int]]:
+    """Customer and run of the messages planned next to a batch's, which are likely to be due soon."""
+    m, b = messages.c, batches.c
+    near = sa.select(m.customer_id, b.run_id).join(batches, b.batch_id == m.batch_id)
+    return connection.execute(near.where(m.seq.between(batch.first_seq, batch.first_seq + most - 1))).tuples().all()
 
 
 def _settle(connection: sa.Connection, batch: Batch, now: datetime) -> Batch:

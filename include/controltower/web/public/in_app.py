@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, time
 from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,7 +23,7 @@ from controltower.campaigns.specs import Window
 from controltower.content.customer_tokens import verify_customer
 from controltower.content.links import BadToken
 from controltower.data.lake import Lake
-from controltower.delivery.policy import Facts, refusal
+from controltower.delivery.policy import Check, Facts
 from controltower.errors import BadSpec
 from controltower.ledger import consents, events, in_app, plans, recipients, runs, suppressions
 from controltower.ledger.database import begin, reading
@@ -88,13 +89,15 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
             purpose: Facts(
                 granted=consents.granted(ledger, CHANNEL, purpose, now, customers),
                 night=consents.granted(ledger, CHANNEL, "night_marketing", now, customers),
-                suppressed_customers=suppressions.held(ledger, "customer", CHANNEL, purpose, now, customers),
-                suppressed_addresses=_NOBODY, suppressed_devices=_NOBODY, capped=_NOBODY,
+                suppressed=suppressions.held(ledger, "customer", CHANNEL, purpose, now, customers),
+                suppressed_devices=_NOBODY, capped=_NOBODY,
             )
             for purpose in {run.spec["purpose"] for run in whose.values()}
         }  # fmt: skip
     shop = load_shop(settings)
-    picks = {m.message_id: chosen[m.run_id].get(m.customer_id, {}).get("products", []) for m in there}
+    picks = {
+        m.message_id: orjson.loads(chosen[m.run_id].get(m.customer_id, "{}")).get("products", []) for m in there
+    }
     try:
         with Lake(settings).read(now) as lake:
             who = contacts(lake, shop, customers)
@@ -105,17 +108,8 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
     shown = []
     for m in there:
         contact, run = who.get(m.customer_id), whose[m.run_id]
-        refused = refusal(
-            contact,
-            CHANNEL,
-            None,
-            facts[run.spec["purpose"]],
-            now=now,
-            expires_at=m.expires_at,
-            window=_ANY_TIME,
-            quiet=None,
-        )
-        if refused or contact is None:
+        check = Check(CHANNEL, facts[run.spec["purpose"]], now, m.expires_at, _ANY_TIME, None)
+        if contact is None or check.refusal(contact):
             continue
         try:
             composer = composer_of(settings, shop, run)
