@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -40,7 +42,8 @@ class People:
             with reading(self._settings) as ledger:
                 texts.update(plans.choices(ledger, batch.run_id, wanted))
         chosen = {c: orjson.loads(texts[c]) for c in customers}
-        self._show({p["product_id"] for choice in chosen.values() for p in choice.get("products", ())})
+        picks = chain.from_iterable(choice.get("products", ()) for choice in chosen.values())
+        self._show(set(map(itemgetter("product_id"), picks)))
         return {c: self._contacts[c] for c in customers if c in self._contacts}, chosen
 
     def _look_up(self, batch: work.Batch, customers: Collection[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -68,6 +68,45 @@ def counts(
     """
     if not windows:
         return []
+    found: list[Counter[str]] = [Counter() for _ in windows]
+    since = min(w.since for w in windows)
+    if but_run is None or with_planned or _others_left(connection, but_run, since, until):
+        rows = _in_batches(windows, until, with_planned)
+        if customers is not None:
+            theirs = sa.select(decisions.c.seq).where(among(connection, decisions.c.customer_id, customers))
+            if but_run is not None:
+                theirs = theirs.where(decisions.c.run_id != but_run)
+            rows = rows.where(messages.c.seq.in_(theirs))
+        if but_occurrence is not None:
+            rows = rows.where(campaign_runs.c.occurrence_id != but_occurrence)
+        for customer, *numbers in connection.execute(rows):
+            for counted, n in zip(found, numbers, strict=True):
+                if n:
+                    counted[customer] = n
+    if not with_planned:
+        for customer, channel, at in _out_of_pending(connection, until, customers):
+            for counted, window in zip(found, windows, strict=True):
+                if window.channel in (None, channel) and at > window.since:
+                    counted[customer] += 1
+    return found
+
+
+_ANY_DONE = sa.select(
+    sa.exists().where(
+        batches.c.run_id != sa.bindparam("run_id"),
+        batches.c.done_at > sa.bindparam("since"),
+        batches.c.done_at <= sa.bindparam("until"),
+    )
+)
+
+
+def _others_left(connection: sa.Connection, run_id: int, since: datetime, until: datetime) -> bool:
+    """Whether a batch of another run was done in that time: mostly none was, and nobody's messages need be counted."""
+    return bool(connection.execute(_ANY_DONE, {"run_id": run_id, "since": since, "until": until}).scalar_one())
+
+
+def _in_batches(windows: Sequence[Window], until: datetime, with_planned: bool) -> sa.Select[Any]:
+    """By customer, for each window the messages in batches that are done, or wait."""
     m, b, o, r = messages.c, batches.c, outcomes.c, campaign_runs.c
     earlier = outcomes.alias()
     last = sa.select(sa.func.max(earlier.c.outcome_id)).where(earlier.c.seq == m.seq).correlate(messages)
@@ -83,37 +122,13 @@ def counts(
         counted = sa.or_(left, waits) if with_planned else left
         return counted if window.channel is None else sa.and_(counted, b.channel == window.channel)
 
-    since = min(w.since for w in windows)
-    widest = within(Window(since))
-    rows = (
+    return (
         sa.select(m.customer_id, *(sa.func.count().filter(within(w)) for w in windows))
         .join(batches, b.batch_id == m.batch_id)
         .join(campaign_runs, r.run_id == b.run_id)
-        .where(widest, m.message_id.is_not(None), ~never_left)
+        .where(within(Window(min(w.since for w in windows))), m.message_id.is_not(None), ~never_left)
         .group_by(m.customer_id)
     )
-    if customers is not None:
-        theirs = sa.select(decisions.c.seq).where(among(connection, decisions.c.customer_id, customers))
-        if but_run is not None:
-            theirs = theirs.where(decisions.c.run_id != but_run)
-            if not with_planned:  # asked first, since it costs nothing: did any other run's leave in that time?
-                other = batches.alias().c
-                found_any = sa.exists().where(other.run_id != but_run, other.done_at > since, other.done_at <= until)
-                rows = rows.where(found_any)
-        rows = rows.where(m.seq.in_(theirs))
-    if but_occurrence is not None:
-        rows = rows.where(r.occurrence_id != but_occurrence)
-    found: list[Counter[str]] = [Counter() for _ in windows]
-    for customer, *numbers in connection.execute(rows):
-        for counted, n in zip(found, numbers, strict=True):
-            if n:
-                counted[customer] = n
-    if not with_planned:
-        for customer, channel, at in _out_of_pending(connection, until, customers):
-            for counted, window in zip(found, windows, strict=True):
-                if window.channel in (None, channel) and at > window.since:
-                    counted[customer] += 1
-    return found
 
 
 def _out_of_pending(

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from controltower.ledger.database import among
 from controltower.ledger.tables import suppressions
 
-KINDS = ("address", "customer", "device")
+_KINDS = ("address", "customer", "device")
+_THERE = sa.select(*(sa.exists().where(suppressions.c.kind == kind).label(kind) for kind in _KINDS))
 _ADDING = 0x73757070  # PostgreSQL advisory lock: looking and adding are one step
 
 
@@ -99,9 +100,7 @@ def held(
 
 def kinds(connection: sa.Connection) -> set[str]:
     """The kinds of which anything was ever suppressed: the others need not be looked up."""
-    s = suppressions.c
-    there = [sa.exists().where(s.kind == kind).label(kind) for kind in KINDS]
-    return {kind for kind, found in zip(KINDS, connection.execute(sa.select(*there)).one(), strict=True) if found}
+    return {kind for kind, found in zip(_KINDS, connection.execute(_THERE).one(), strict=True) if found}
 
 
 def spans(

@@ -147,6 +147,12 @@ batches = Table(
     CheckConstraint("lease_token is null or state = 'pending'", name="lease_pending"),
     CheckConstraint("(done_at is not null) = (state = 'done')", name="done"),
     Index(
+        "ix_batches_done_at",
+        "done_at",
+        postgresql_where=sa.text("done_at is not null"),
+        sqlite_where=sa.text("done_at is not null"),
+    ),
+    Index(
         "ix_batches_pending",
         "due_at",
         "batch_id",

@@ -155,7 +155,7 @@ def _untouched(connection: sa.Connection, head: Any) -> Batch:
     rows = connection.execute(sa.select(*columns).where(m.batch_id == head.batch_id).order_by(m.seq)).all()
     return Batch(
         head.batch_id, head.run_id, head.channel, head.variant, head.due_at, head.expires_at, head.first_seq,
-        head.attempts, tuple([Message(n, text and text.replace("-", ""), whose, who) for n, text, whose, who in rows]), {}, (),
+        head.attempts, tuple([Message(seq, i and i.replace("-", ""), s, c) for seq, i, s, c in rows]), {}, (),
     )  # fmt: skip
 
 

@@ -95,9 +95,7 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
             for purpose in {run.spec["purpose"] for run in whose.values()}
         }  # fmt: skip
     shop = load_shop(settings)
-    picks = {
-        m.message_id: orjson.loads(chosen[m.run_id].get(m.customer_id, "{}")).get("products", []) for m in there
-    }
+    picks = {m.message_id: orjson.loads(chosen[m.run_id].get(m.customer_id, "{}")).get("products", []) for m in there}
     try:
         with Lake(settings).read(now) as lake:
             who = contacts(lake, shop, customers)
