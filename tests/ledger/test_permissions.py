@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -114,3 +114,34 @@ def test_what_left_a_batch_that_is_not_done_counts_too(ledger_settings: Settings
         (found,) = reports.totals(ledger)
         assert (found.accepted, found.pending, found.accounted) == ({"sendgrid": 1}, 1, True)
         assert reports.waiting(ledger) == (1, DUE)
+
+
+def test_others_messages_count_for_a_check_whether_their_batch_is_done_or_not(ledger_settings: Settings) -> None:
+    mine = write_plan(ledger_settings, [message(0, due_at=LATER), message(1, due_at=LATER)])
+    write_plan(ledger_settings, [message(0), message(1)], campaign="summer")
+
+    def counted(*since: timedelta, at: datetime = DUE) -> list[dict[str, int]]:
+        windows = [Window(DUE - one) for one in since]
+        with begin(ledger_settings) as ledger:
+            found = caps.counts(ledger, windows, at, ["c0", "c1"], but_run=mine, with_planned=False)
+        return [dict(one) for one in found]
+
+    with begin(ledger_settings) as ledger:
+        claimed = work.claim(ledger, DUE, ["email"])
+        assert claimed
+        batch, token = claimed
+        assert batch.run_id != mine
+        ids = work.open_requests(ledger, batch, token, "sendgrid", [([m.seq], None) for m in batch.messages], DUE)
+        rows = [{"request_id": i, "state": s} for i, s in zip(ids, ["sent", "retry"], strict=True)]
+        work.close_requests(ledger, batch, token, rows, DUE)
+    (sent, _) = (m.customer_id for m in batch.messages)
+    assert counted(DAY) == [{sent: 1}]  # although no batch of another run is done
+    with begin(ledger_settings) as ledger:
+        work.drop(ledger, batch, token, [(batch.messages[1].seq, "not_sent", "expired")], DUE)
+        assert work.release(ledger, batch, token, DUE)
+    assert counted(DAY) == [{sent: 1}]
+    assert counted(timedelta(0), DAY) == [{}, {sent: 1}]  # the widest window is asked for
+    assert counted(DAY, at=DUE - timedelta(seconds=1)) == [{}]  # what left later, the clock having been set back
+    with begin(ledger_settings) as ledger:
+        own = caps.counts(ledger, [Window(NOW)], DUE, ["c0"], but_run=batch.run_id, with_planned=False)
+    assert own == [{}]
