@@ -36,11 +36,13 @@ class People:
         customers = [m.customer_id for m in batch.unsettled]
         if not self._looked_up.issuperset(customers):
             self._look_up(batch, customers)
-        texts = self._choices.setdefault(batch.run_id, {})
+        texts = self._choices.get(batch.run_id, {})
         if not texts.keys() >= set(customers):
-            wanted = {*customers, *self._following.pop(batch.run_id, ())}
+            following = self._following.pop(batch.run_id, ())
             with reading(self._settings) as ledger:
-                texts.update(plans.choices(ledger, batch.run_id, wanted))
+                texts = plans.choices(ledger, batch.run_id, {*customers, *following})
+            if following:  # the others' are read batch by batch, and not kept
+                self._choices[batch.run_id] = texts
         chosen = {c: orjson.loads(texts[c]) for c in customers}
         picks = chain.from_iterable(choice.get("products", ()) for choice in chosen.values())
         self._show(set(map(itemgetter("product_id"), picks)))
