@@ -69,6 +69,11 @@ def counts(
     if not windows:
         return []
     found: list[Counter[str]] = [Counter() for _ in windows]
+    if not with_planned:  # first: a batch that is done meanwhile counts twice for this once, rather than not at all
+        for customer, channel, at in _out_of_pending(connection, until, customers):
+            for counted, window in zip(found, windows, strict=True):
+                if window.channel in (None, channel) and at > window.since:
+                    counted[customer] += 1
     since = min(w.since for w in windows)
     if but_run is None or with_planned or _others_left(connection, but_run, since, until):
         rows = _in_batches(windows, until, with_planned)
@@ -82,12 +87,7 @@ def counts(
         for customer, *numbers in connection.execute(rows):
             for counted, n in zip(found, numbers, strict=True):
                 if n:
-                    counted[customer] = n
-    if not with_planned:
-        for customer, channel, at in _out_of_pending(connection, until, customers):
-            for counted, window in zip(found, windows, strict=True):
-                if window.channel in (None, channel) and at > window.since:
-                    counted[customer] += 1
+                    counted[customer] += n
     return found
 
 

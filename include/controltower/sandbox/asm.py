@@ -72,7 +72,7 @@ def router(sandbox: Sandbox) -> APIRouter:
             return JSONResponse({"recipient_emails": addresses}, 201)
 
         fault = await run_in_threadpool(store.take_fault, "sendgrid")
-        return await faults.answer(request, fault, accept, lambda status, wait: broken(sandbox, status, wait))
+        return await faults.answer(request, fault, accept, broken)
 
     @routes.delete("/groups/{group_id}/suppressions/{address}")
     def remove(request: Request, group_id: int, address: str) -> Response:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from controltower import clock
 from controltower.sandbox import faults, mail_rules, rendering
 from controltower.sandbox.mail_fields import Problem
 from controltower.sandbox.sandbox import Sandbox, bearer, parse_json, read_body
@@ -35,7 +35,7 @@ def router(sandbox: Sandbox) -> APIRouter:
     async def send(request: Request) -> Response:
         if not has_key(request, sandbox):
             return refuse(401, WRONG_KEY)
-        allowed, limits = window.take(sandbox.now())
+        allowed, limits = window.take(clock.wall())
         if not allowed:
             return refuse(429, Problem("too many requests"), headers=limits)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -50,7 +50,7 @@ def router(sandbox: Sandbox) -> APIRouter:
             return response
 
         fault = await run_in_threadpool(sandbox.store.take_fault, "sendgrid")
-        return await faults.answer(request, fault, accept, lambda status, wait: broken(sandbox, status, wait))
+        return await faults.answer(request, fault, accept, broken)
 
     @routes.post("/v3/mail/batch")
     def make_batch(request: Request) -> Response:
@@ -90,10 +90,10 @@ def _accept(sandbox: Sandbox, body: bytes) -> Response:
     return Response(status_code=202, headers={"X-Message-Id": message_id})
 
 
-def broken(sandbox: Sandbox, status: int, wait: float) -> Response:
+def broken(status: int, wait: float) -> Response:
     if status != 429:
         return refuse(status, Problem("An error occurred on a SendGrid server."))
-    reset = int(sandbox.now().timestamp() + wait) + 1
+    reset = int(clock.wall() + wait) + 1  # by the clock of the answer's Date, which is the machine's
     limits = {"X-RateLimit-Limit": "1", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(reset)}
     return refuse(429, Problem("too many requests"), headers=limits)
 
@@ -106,11 +106,11 @@ class _Window:
     minute: int = 0
     used: int = 0
 
-    def take(self, now: datetime) -> tuple[bool, dict[str, str]]:
+    def take(self, now: float) -> tuple[bool, dict[str, str]]:
         """Whether one more is allowed, and the rate headers to answer with (the reset in epoch seconds)."""
         if self.limit is None:
             return True, {}
-        minute = int(now.timestamp() // RATE_SECONDS)
+        minute = int(now // RATE_SECONDS)
         if minute != self.minute:
             self.minute, self.used = minute, 0
         self.used += 1
