@@ -14,7 +14,7 @@ import yaml
 from campaigns.test_specs import GOOD
 from controltower import clock
 from controltower.campaigns.specs import validate
-from controltower.jobs import planning
+from controltower.jobs import gathering, planning
 from controltower.jobs.campaigns import plan_campaign
 from controltower.jobs.planning import permissions
 from controltower.ledger import plans
@@ -67,14 +67,14 @@ def capped_shop(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> S
 
 def after_gathering(monkeypatch: pytest.MonkeyPatch, then: Callable[[str], Any]) -> None:
     """Let something happen once a plan has its audience, before it decides: `then` is given the campaign."""
-    gather = planning.gather
+    gather = gathering.gather
 
     def gathered(conf: Settings, shop: Any, spec: Any, as_of: Any) -> Any:
         found = gather(conf, shop, spec, as_of)
         then(spec.name)
         return found
 
-    monkeypatch.setattr(planning, "gather", gathered)
+    monkeypatch.setattr(gathering, "gather", gathered)
 
 
 def test_what_was_planned_while_a_plan_gathered_counts(capped_shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
