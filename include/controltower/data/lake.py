@@ -170,7 +170,9 @@ class Reading:
         """
         contract = CONTRACT[table]
         key = quoted(contract.key[0])
-        self._connection.register("_wanted", pa.table({"value": pa.array(list(values), pa.string())}))
+        self._connection.execute(
+            "CREATE OR REPLACE TEMP TABLE _wanted AS SELECT unnest($1::VARCHAR[]) AS value", [list(values)]
+        )
         wanted = f"{quoted(column)} IN (SELECT value FROM _wanted)"
         theirs = wanted if column == contract.key[0] else f"{key} IN (SELECT {key} FROM ({{rows}}) WHERE {wanted})"
         query = self._contract_query(contract, theirs)
