@@ -74,7 +74,6 @@ def derived(name: str) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def shop(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("CONTROLTOWER_SECRET_KEY", "a key that is only for this test" * 2)
     monkeypatch.setenv("CONTROLTOWER_CAMPAIGNS", str(ledger_settings.home / "campaigns"))
     conf = settings.load()
     rules = yaml.safe_load((INCLUDE / "shops" / "simulated.yaml").read_text())
