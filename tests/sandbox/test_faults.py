@@ -26,7 +26,9 @@ def test_too_many_requests_tell_when_to_come_back(sandbox: Running) -> None:
     _fault(sandbox, kind="429", count=2, seconds=30)
     headers = sandbox.send(sandbox.mail()).headers
     assert headers["X-RateLimit-Remaining"] == "0"
-    assert 30 <= int(headers["X-RateLimit-Reset"]) - parsedate_to_datetime(headers["Date"]).timestamp() <= 34  # the Date lags
+    assert (
+        30 <= int(headers["X-RateLimit-Reset"]) - parsedate_to_datetime(headers["Date"]).timestamp() <= 34
+    )  # the Date lags
     answer = sandbox.push({"token": "tok"})
     assert answer.headers["Retry-After"] == "30"
     assert answer.json()["error"]["details"][0]["errorCode"] == "QUOTA_EXCEEDED"
