@@ -53,16 +53,28 @@ def run(home: Path, environment: Mapping[str, str], server: int | None, *command
         with told.open("wb") as out:
             whole = [sys.executable, "-m", "controltower.cli", "--home", str(home), *command]
             started.append((subprocess.Popen(whole, env=ours, stdout=out, stderr=out), told))
-    costs = []
-    for process, told in started:
-        _, status, used = os.wait4(process.pid, 0)
+    costs, memory = [], [0] * len(started)
+    for number, (process, told) in enumerate(started):
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            memory = [max(m, _peak(p.pid)) for m, (p, _) in zip(memory, started, strict=True)]
+            time.sleep(0.05)
+        _, status, used = ended
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(f"{process.args} failed: {told.read_text()[-2000:]}")
         wall = time.monotonic() - began
-        costs.append(Cost(used.ru_utime + used.ru_stime, 0.0, wall, used.ru_maxrss * 1024))
+        costs.append(Cost(used.ru_utime + used.ru_stime, 0.0, wall, memory[number]))
     asked = (server_cpu(server) - before) / len(costs)
     return [replace(c, server=asked) for c in costs]
+
+
+def _peak(pid: int) -> int:
+    """The most memory that a process had so far, in bytes; its `ru_maxrss` would begin with ours, which forked it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def server_cpu(postmaster: int | None) -> float:

@@ -44,6 +44,7 @@ def run() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder, accepting(Path(folder)) as acceptor:
         home = Path(folder)
         _campaign.write_shop(home, MAILS)
+        _campaign.write_customers(home, None, MAILS)  # which makes the home's key
         split, whole, render = _mails(Settings(home=home, sendgrid_url=acceptor.url))
         yield _row("Jinja alone: HTML and text of a mail, rendered", _least(render, MAILS), "µs")
         for about, requests in ((f"{TOGETHER:,} in a request", split), ("one a request", whole)):
