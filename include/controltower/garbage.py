@@ -5,19 +5,31 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 _OBJECTS = 50_000  # new ones between two searches; Python's own 700 cost a fifth of a dispatch
+
+_lock = Lock()
+_inside = 0  # how many are at work: the collector is the whole process's
+_usual = gc.get_threshold()
 
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
     """Search seldom, and leave out what was there before: modules and what they hold. Also a decorator."""
-    usual = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS, *usual[1:])
+    global _inside, _usual
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _usual = gc.get_threshold()
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_OBJECTS, *_usual[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*usual)
-        gc.unfreeze()
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                gc.set_threshold(*_usual)
+                gc.unfreeze()

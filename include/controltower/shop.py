@@ -197,7 +197,7 @@ class Shop(BaseModel):
     @property
     def seen_hash(self) -> str:
         """Changes with what recipients see: who writes, where answers, refusals and clicks go, which label is due."""
-        seen = {"name", "url", "locale", "country", "sender", "utm", "simulated"}
+        seen = {"name", "url", "locale", "country", "timezone", "sender", "utm", "simulated"}
         kept = self.model_dump(mode="json", include=seen) | {"asm_group_id": self.sendgrid.asm_group_id}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 

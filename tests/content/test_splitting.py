@@ -453,3 +453,11 @@ def test_a_customer_who_cannot_be_written_to_is_refused_either_way(
         context = make_context("en", customer={"first_name": ""})
         with pytest.raises(BadSpec, match="empty for some customers"):
             both.group(context).email(context) if group_first else both(context)
+
+
+def test_a_tag_without_a_value_is_an_error_rather_than_shown(shipped: dict[str, Both], make_context: Make) -> None:
+    email = shipped["win_back"](make_context("en"))
+    assert isinstance(email, SplitEmail)
+    tag, *others = email.substitutions
+    with pytest.raises(KeyError, match=tag):
+        email.layout.filled(dict.fromkeys(others, ""))

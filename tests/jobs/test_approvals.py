@@ -176,6 +176,7 @@ SEEN = {  # of the shop, by recipients
     "unsubscribe group": lambda conf: _edit_shop(conf, sendgrid={"asm_group_id": 7}),
     "UTM rule": lambda conf: _edit_shop(conf, utm={"source": "elsewhere"}),
     "site": lambda conf: _edit_shop(conf, url="https://elsewhere.example"),
+    "zone": lambda conf: _edit_shop(conf, timezone="Asia/Tokyo"),
 }
 EDITS = SEEN | {
     "template": _edit_template,

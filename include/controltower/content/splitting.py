@@ -65,7 +65,10 @@ class Layout:
 
     def filled(self, substitutions: Mapping[str, str]) -> tuple[str, str, str]:
         """Subject, HTML and text with everything in its place."""
-        subject, html, text = ("".join(substitutions.get(p, p) for p in pieces) for pieces in self._pieces)
+        subject, html, text = (
+            "".join(substitutions[piece] if n % 2 else piece for n, piece in enumerate(pieces))
+            for pieces in self._pieces
+        )
         return subject, html, text
 
     @cached_property

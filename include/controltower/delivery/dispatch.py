@@ -157,7 +157,8 @@ class Dispatcher:
             if changed := composer.changed_since(run):
                 raise BadSpec(
                     f"{changed} has changed since run {run_id} was planned.",
-                    f"Plan {run.campaign} again: a new version takes the place of what is unsent.",
+                    f"Plan {run.campaign} again: a new version takes the place of what is unsent. If its day is over,"
+                    f" `controltower campaign cancel {run.campaign} --occasion {run.occurrence}` first.",
                 )
             self._composers[run_id] = composer
         return self._composers[run_id]

@@ -63,7 +63,7 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
         customers = chosen["customer_id"]
         columns = {
             "customer_id": customers,
-            "send_hour": chosen["send_hour"].cast("int64", safe=False).fill_null(_USUAL_HOUR),
+            "send_hour": _hours(chosen["send_hour"]),
             **contacts.places(lake, shop, customers),
             **_picks(lake, spec, customers),
         }
@@ -82,6 +82,14 @@ def _made(lake: Reading, derived: ir.Table) -> datetime | None:
     """As of when the rows of a derived table were made; None where it is empty."""
     at: datetime | None = lake.arrow(derived.aggregate(at=derived.as_of.max()))["at"][0].as_py()
     return at
+
+
+def _hours(found: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Best hours as whole numbers; none and no number count as the usual one."""
+    import pyarrow.compute as pc
+
+    hours = found.cast("float64")
+    return pc.if_else(pc.is_finite(hours), hours, None).cast("int64", safe=False).fill_null(_USUAL_HOUR)
 
 
 def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> dict[str, pa.Array]:
