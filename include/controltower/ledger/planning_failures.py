@@ -25,13 +25,13 @@ def record(connection: sa.Connection, failure: Failure) -> None:
 
 
 def standing(connection: sa.Connection, occurrence: str, campaigns: Collection[str]) -> list[Failure]:
-    """The last failure of each of these campaigns for an occurrence that wasn't planned since."""
+    """The last failure of each of these campaigns for an occurrence that has no plan."""
     f, r, o = planning_failures.c, campaign_runs.c, occurrences.c
     last = sa.select(sa.func.max(f.failure_id)).where(f.occurrence == occurrence, f.campaign.in_(campaigns))
     planned = (
         sa.exists()
         .where(r.occurrence_id == o.occurrence_id, o.campaign == f.campaign, o.occurrence == f.occurrence)
-        .where(r.planned_at >= f.failed_at)
+        .where(r.state == "planned")
     )
     rows = sa.select(*(f[name] for name in Failure._fields)).where(
         f.failure_id.in_(last.group_by(f.campaign)), ~planned

@@ -72,6 +72,13 @@ def test_a_plan_that_failed_is_shown_until_it_is_planned(tower: TestClient, shop
     assert "not planned" not in tower.get("/").text
 
 
+def test_what_fails_while_a_plan_stands_is_no_missing_plan(tower: TestClient, shop: Settings) -> None:
+    plan_campaign("spring")
+    with pytest.raises(ControlTowerError):
+        plan_campaign("spring", form={"holdout": 7})
+    assert "not planned" not in tower.get("/").text
+
+
 def test_a_failure_is_shown_to_whoever_may_read_the_campaign(tower: TestClient, shop: Settings, door: Door) -> None:
     write_spec_of(shop, "nobody", audience={"rules": [{"column": "orders_total", "at_least": 99}]})
     with pytest.raises(Anomaly):
@@ -121,11 +128,12 @@ def test_a_paused_provider_is_named_with_the_way_out(
         clock.reset(shop)
     with begin(shop) as ledger:
         providers.write(ledger, providers.lock(ledger, "fcm")._replace(waits=waits, why=why))
-        providers.write(ledger, providers.lock(ledger, "smtp"))
+        providers.write(ledger, providers.lock(ledger, "sendgrid"))
+        providers.write(ledger, providers.lock(ledger, "smtp")._replace(waits=waits, why=why))  # which nothing uses
     for language, says in told.items():
         page = text(tower.get("/", headers={"Accept-Language": language}).text)
         assert re.search(says, page), page
-        assert "controltower provider resume fcm" in page and "smtp" not in page
+        assert "controltower provider resume fcm" in page and "resume sendgrid" not in page and "smtp" not in page
     with begin(shop) as ledger:
         providers.resume(ledger, "fcm", "ann", scored_shop.NOW)
     assert "provider resume" not in tower.get("/").text

@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 
 from controltower import clock
 from controltower.campaigns.specs import BrokenSpec, load_specs
+from controltower.delivery.providers.registry import CHANNELS, name_of
 from controltower.ledger import planning_failures, providers, runs
 from controltower.ledger.database import reading
 from controltower.settings import load_shop
@@ -47,7 +48,8 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
         today = now.astimezone(shop.zone).date()
         counted = count(ledger, runs.of_day(ledger, today, seen, MOST))
         failed = planning_failures.standing(ledger, today.isoformat(), seen)
-        paused = [p for p in providers.standings(ledger).values() if p.waits]
+        used = {name_of(desk.settings, channel) for channel in CHANNELS}
+        paused = [p for name, p in providers.standings(ledger).items() if p.waits and name in used]
     campaigns = [
         {
             "name": s.name,
