@@ -9,7 +9,7 @@ from controltower import clock
 from controltower.campaigns.specs import find_spec
 from controltower.data.lake import Lake
 from controltower.jobs import doctor
-from controltower.jobs.gathering import gather, standing
+from controltower.jobs.gathering import gather, members_of
 from controltower.ledger import suppressions
 from controltower.ledger.database import begin
 from controltower.settings import Settings, load, load_shop
@@ -43,7 +43,7 @@ def test_a_plan_does_not_count_on_a_dead_token(ledger_settings: Settings) -> Non
     def devices_at(moment: datetime) -> dict[str, bool | None]:
         gathered = gather(conf, shop, spec, moment)
         with begin(conf) as ledger:
-            members = standing(ledger, conf.signing_key(), spec, gathered, [1, 2], moment)
+            members = members_of(ledger, conf.signing_key(), spec, gathered, [1, 2], moment)
         return dict(zip(gathered.customers, members["device"].to_pylist(), strict=True))
 
     assert devices_at(MORNING) == {"c0": True, "c1": None}

@@ -157,14 +157,14 @@ def test_a_stop_is_not_lost_while_the_occasion_is_planned_again(
 ) -> None:
     plan()
     planning_now, asked = Event(), Event()
-    real = planning.freeze
+    real = planning.decide_and_freeze
 
     def slow(*args: Any, **known: Any) -> int:
         planning_now.set()
         asked.wait(PATIENCE)
         return real(*args, **known)
 
-    monkeypatch.setattr(planning, "freeze", slow)
+    monkeypatch.setattr(planning, "decide_and_freeze", slow)
     planner = Thread(target=lambda: plan(replan=True))
     found: dict[str, Any] = {}
     stopper = Thread(target=lambda: found.update(stop("spring")))
@@ -189,7 +189,7 @@ def test_a_decision_waits_for_a_plan_that_is_being_made(
     scored_shop.write_shop(shop, approve_above=5)
     first = plan()
     planning_now = Event()
-    real = planning.freeze
+    real = planning.decide_and_freeze
     found: dict[str, Any] = {}
 
     def deciding() -> None:
@@ -208,7 +208,7 @@ def test_a_decision_waits_for_a_plan_that_is_being_made(
         assert decider.is_alive()
         return real(*args, **known)
 
-    monkeypatch.setattr(planning, "freeze", slow)
+    monkeypatch.setattr(planning, "decide_and_freeze", slow)
     decider.start()
     second = plan(replan=True)
     decider.join(PATIENCE)

@@ -63,7 +63,9 @@ def plan_campaign(
         return _rehearse(conf, shop, trigger_form.apply(spec, form, shop), day)
     try:
         return _plan(conf, shop, trigger_form.apply(spec, form, shop), day, form or {}, trigger_id, replan, asked_by)
-    except Exception as e:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:  # Airflow's time-out isn't an Exception
         why = str(e) if isinstance(e, ControlTowerError) else f"{type(e).__name__}: the log has more."
         _keep_failure(conf, campaign, day, why)
         raise
@@ -133,7 +135,7 @@ def _plan(
         else:
             if previous:
                 plans.cancel_unsent(ledger, occurrence_id, reason="superseded", now=now, superseded=True)
-            run_id = planning.freeze(
+            run_id = planning.decide_and_freeze(
                 ledger, shop, spec, gathered, form,
                 occurrence_id=occurrence_id, occurrence=occurrence, now=now,
                 content_hash=composer.template.content_hash, shop_hash=shop.seen_hash, triggered_by=trigger_id,

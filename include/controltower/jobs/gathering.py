@@ -131,7 +131,7 @@ def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> dict[str, p
     }
 
 
-def standing(
+def members_of(
     ledger: sa.Connection, key: bytes, spec: Spec, gathered: Gathered, subjects: Sequence[int], now: datetime
 ) -> pa.Table:
     """The audience as deciding needs it (campaigns.planning.MEMBERS): no address, but whether one is open."""

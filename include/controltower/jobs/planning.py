@@ -90,7 +90,7 @@ def look_over(
 def decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> pa.Table:
     """What would be decided about each member as of a moment; nothing is written, and no writer waits for it."""
     from controltower.campaigns.planning import decide
-    from controltower.jobs.gathering import gather, standing
+    from controltower.jobs.gathering import gather, members_of
     from controltower.ledger import plans
     from controltower.ledger.database import reading
 
@@ -100,11 +100,11 @@ def decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> pa.
         subjects = [kept[c] if c in kept else plans.new_subject(c) for c in gathered.customers]
         learned = learn(ledger, spec, moment.astimezone(shop.zone).date().isoformat(), moment)
         allowed = permissions(ledger, shop, spec, moment, None)
-        members = standing(ledger, conf.signing_key(), spec, gathered, subjects, moment)
+        members = members_of(ledger, conf.signing_key(), spec, gathered, subjects, moment)
     return decide(members, spec, shop, allowed, moment, learned)
 
 
-def freeze(
+def decide_and_freeze(
     ledger: sa.Connection,
     shop: Shop,
     spec: Spec,
@@ -121,13 +121,13 @@ def freeze(
     import pyarrow.compute as pc
 
     from controltower.campaigns.planning import POLICY_VERSION, decide
-    from controltower.jobs.gathering import standing
+    from controltower.jobs.gathering import members_of
     from controltower.ledger import plans
 
     kept = plans.subject_ids(ledger, gathered.customers, now)
     subjects = [kept[customer] for customer in gathered.customers]
     allowed = permissions(ledger, shop, spec, now, occurrence_id)
-    members = standing(ledger, key, spec, gathered, subjects, now)
+    members = members_of(ledger, key, spec, gathered, subjects, now)
     policy = gathered.policy
     despite = bool(form.get("despite_anomaly"))
     odd = look_over(ledger, shop, spec, occurrence_id, members.num_rows, policy["made"], now, despite)

@@ -58,8 +58,9 @@ def tabulate(decisions: Iterable[Decision]) -> pa.Table:
 def rows(plan: pa.Table) -> Iterator[Decision]:
     """The decisions one by one."""
     names = Decision._fields[:-1]
-    for chosen, *others in zip(choices(plan).to_pylist(), *(plan[name].to_pylist() for name in names), strict=True):
-        yield Decision(**dict(zip(names, others, strict=True)), choices=orjson.loads(chosen))
+    chosen, others = choices_as_json(plan).to_pylist(), (plan[name].to_pylist() for name in names)
+    for its, *row in zip(chosen, *others, strict=True):
+        yield Decision(**dict(zip(names, row, strict=True)), choices=orjson.loads(its))
 
 
 def about(choices: Mapping[str, Any]) -> str:
@@ -67,7 +68,7 @@ def about(choices: Mapping[str, Any]) -> str:
     return orjson.dumps({**choices, "products": []}).decode().removesuffix("]}")
 
 
-def choices(plan: pa.Table) -> pa.Array:
+def choices_as_json(plan: pa.Table) -> pa.Array:
     """What was chosen for each member, as JSON."""
     products = _whole(plan["products"])
     ends = pc.cumulative_sum(pc.list_value_length(products))

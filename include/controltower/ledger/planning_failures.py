@@ -24,7 +24,7 @@ def record(connection: sa.Connection, failure: Failure) -> None:
     connection.execute(sa.insert(planning_failures).values(failure._asdict()))
 
 
-def standing(connection: sa.Connection, occurrence: str, campaigns: Collection[str]) -> list[Failure]:
+def unplanned(connection: sa.Connection, occurrence: str, campaigns: Collection[str]) -> list[Failure]:
     """The last failure of each of these campaigns for an occurrence that has no plan."""
     f, r, o = planning_failures.c, campaign_runs.c, occurrences.c
     last = sa.select(sa.func.max(f.failure_id)).where(f.occurrence == occurrence, f.campaign.in_(campaigns))

@@ -16,8 +16,7 @@ import sqlalchemy as sa
 
 from controltower.ledger import holds, work
 from controltower.ledger.database import Epoch, among, columns
-from controltower.ledger.decisions import Decision
-from controltower.ledger.decisions import choices as choices_of
+from controltower.ledger.decisions import Decision, choices_as_json
 from controltower.ledger.insert import batched, insert_new, lines, load, load_new, loaded
 from controltower.ledger.tables import (
     arms,
@@ -210,7 +209,7 @@ def freeze(
 def _rows(plan: pa.Table) -> pa.Table:
     """The rows of `decisions`."""
     kept = [name for name in plan.column_names if name in decisions.c]
-    return _with(plan.select(kept), choices=choices_of(plan))
+    return _with(plan.select(kept), choices=choices_as_json(plan))
 
 
 def _with(rows: pa.Table, **more: Any) -> pa.Table:
