@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     sendgrid_webhook_keys: str = Field(
         default="", description="SendGrid's public keys for signed events, parted by commas: two while one is replaced"
     )
+    events_api_keys: SecretStr | None = Field(
+        default=None, description="API keys for POST /v1/events, parted by commas: two while one is replaced"
+    )
     webhook_max_age: int = Field(
         default=90_000, ge=1, description="seconds after which a signed request is refused; SendGrid retries for a day"
     )
@@ -83,6 +86,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no size such as 512MB or 1GB")
         return value
 
+    @field_validator("events_api_keys")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and any(len(key) < _SHORTEST_KEY for key in _parted(value.get_secret_value())):
+            raise ValueError(f"an API key has {_SHORTEST_KEY} characters or more, as of `openssl rand -hex 32`")
+        return value
+
     @field_validator("now")
     @classmethod
     def _zoned(cls, value: datetime | None) -> datetime | None:
@@ -99,6 +109,10 @@ class Settings(BaseSettings):
     @property
     def webhook_keys(self) -> tuple[str, ...]:
         return _parted(self.sendgrid_webhook_keys)
+
+    @property
+    def event_keys(self) -> tuple[str, ...]:
+        return _parted(self.events_api_keys.get_secret_value()) if self.events_api_keys else ()
 
     @property
     def approver_names(self) -> tuple[str, ...]:

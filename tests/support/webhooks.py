@@ -34,4 +34,4 @@ def sign(private_key: ec.EllipticCurvePrivateKey, timestamp: int | str, body: by
 def receive(settings: Settings, provider: str, headers: Mapping[str, str], body: bytes) -> str:
     """What the public app does with a request: verify it, store its body, say whether it was new."""
     intake.verify(settings, provider, headers, body)
-    return intake.store(settings, provider, [body])[0]
+    return "stored" if intake.store(settings, provider, [body])[0] else "seen before"

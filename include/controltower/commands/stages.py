@@ -79,6 +79,13 @@ def dispatch(
     show(dispatch_messages(stay))
 
 
+def ingest_events() -> None:
+    """Bring what was posted to /v1/events into the lake."""
+    from controltower.jobs import events
+
+    show(events.ingest_events())
+
+
 def feedback() -> None:
     """Read the stored webhooks (delivery events, suppressions, withdrawals) and settle what is unknown by them.
 

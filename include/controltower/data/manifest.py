@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,12 @@ def check_schema(version: int, name: str) -> None:
         )
 
 
-def commit(root: Path, interval: str, tables: Mapping[str, tuple[Part, ...]], grace: float) -> Manifest:
+def commit(
+    root: Path, interval: str, tables: Mapping[str, tuple[Part, ...]], grace: float, instead_of: Collection[str] = ()
+) -> Manifest:
     """Let `interval` of each table consist of these parts, all tables in one step. Safe among processes.
 
-    `grace`: seconds that a file which is no longer named is kept.
+    `grace`: seconds that a file which is no longer named is kept. `instead_of`: intervals that these tables then lack.
     """
     with (root / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -95,7 +97,8 @@ def commit(root: Path, interval: str, tables: Mapping[str, tuple[Part, ...]], gr
         if missing:
             raise BadSource(f"{missing[0]} vanished from the lake before it was published.", "Run the job again.")
         number = old.version + 1
-        changed = {t: {**old.loads(t), interval: Load(number, parts)} for t, parts in tables.items()}
+        kept = {t: {i: load for i, load in old.loads(t).items() if i not in instead_of} for t in tables}
+        changed = {t: {**kept[t], interval: Load(number, parts)} for t, parts in tables.items()}
         new = Manifest(number, {**old.tables, **changed})
         for file in old.files() - new.files():
             os.utime(root / file)  # its grace starts now, before a reader can miss it

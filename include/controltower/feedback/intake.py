@@ -42,11 +42,10 @@ class Refused(Exception):
         self.reason: Reason = reason
 
 
-def store(settings: Settings, provider: str, bodies: Sequence[bytes]) -> list[str]:
-    """Store verified bodies, all in one transaction: "stored" each, or "seen before" where that was done already."""
+def store(settings: Settings, provider: str, bodies: Sequence[bytes]) -> list[bool]:
+    """Store verified bodies, all in one transaction. False: that was done already."""
     with begin(settings) as ledger:
-        kept = webhooks.store(ledger, provider, bodies, clock.now(settings))
-    return ["stored" if new else "seen before" for new in kept]
+        return webhooks.store(ledger, provider, bodies, clock.now(settings))
 
 
 def verify(settings: Settings, provider: str, headers: Mapping[str, str], body: bytes) -> None:

@@ -41,7 +41,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
     name = source or conf.source
     if not name:
         raise BadSettings("No source is given.", "Say --source simulated, null-shop, online-retail or a folder.")
-    with _alone(conf):
+    with alone(conf):
         found = _NAMED[name](conf) if name in _NAMED else _folder(name)
         shop, is_new = _shop(conf, found)
         now = clock.now(conf)
@@ -82,7 +82,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
 
 
 @contextmanager
-def _alone(conf: Settings) -> Iterator[None]:
+def alone(conf: Settings) -> Iterator[None]:
     """One ingest at a time in a home: two would not see each other's rows, and load the same event twice."""
     try:
         conf.home.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,10 @@ def _id(name: str) -> Column[Any]:
     return Column(name, Id, primary_key=True, autoincrement=True)
 
 
+def _index_of_some(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
+
+
 subjects = Table(
     "subjects",
     metadata,
@@ -146,19 +150,8 @@ batches = Table(
     CheckConstraint("(lease_token is null) = (lease_until is null)", name="lease"),
     CheckConstraint("lease_token is null or state = 'pending'", name="lease_pending"),
     CheckConstraint("(done_at is not null) = (state = 'done')", name="done"),
-    Index(
-        "ix_batches_done_at",
-        "done_at",
-        postgresql_where=sa.text("done_at is not null"),
-        sqlite_where=sa.text("done_at is not null"),
-    ),
-    Index(
-        "ix_batches_pending",
-        "due_at",
-        "batch_id",
-        postgresql_where=sa.text("state = 'pending'"),
-        sqlite_where=sa.text("state = 'pending'"),
-    ),
+    _index_of_some("ix_batches_done_at", "done_at", where="done_at is not null"),
+    _index_of_some("ix_batches_pending", "due_at", "batch_id", where="state = 'pending'"),
     comment="up to 1000 messages of one run, channel, variant and due time: what a worker claims",
 )
 
@@ -263,13 +256,20 @@ webhook_bodies = Table(
     Column("outcome", String, comment="handled, or what was wrong with it"),
     UniqueConstraint("provider", "digest"),
     CheckConstraint("(handled_at is null) = (outcome is null)", name="handled"),
-    Index(
-        "ix_webhook_bodies_waiting",
-        "body_id",
-        postgresql_where=sa.text("handled_at is null"),
-        sqlite_where=sa.text("handled_at is null"),
-    ),
+    _index_of_some("ix_webhook_bodies_waiting", "body_id", where="handled_at is null"),
     comment="what providers posted, stored before it is read",
+)
+
+event_bodies = Table(
+    "event_bodies",
+    metadata,
+    _id("body_id"),
+    Column("digest", String, nullable=False, unique=True, comment="SHA-256 of the body: a replay is stored once"),
+    Column("body", LargeBinary, comment="as it came; emptied some time after it was ingested"),
+    Column("received_at", Moment, nullable=False),
+    Column("ingested_at", Moment),
+    _index_of_some("ix_event_bodies_waiting", "body_id", where="ingested_at is null"),
+    comment="what shops posted to /v1/events, stored before it is read",
 )
 
 approvals = Table(

@@ -7,6 +7,7 @@ from typing import Final
 # (method, path) -> guard. "open" shows nothing of anybody and changes nothing.
 PUBLIC: Final[dict[tuple[str, str], str]] = {
     ("POST", "/webhooks/sendgrid"): "SendGrid's signature over timestamp and raw body, its age",
+    ("POST", "/v1/events"): "API key of CONTROLTOWER_EVENTS_API_KEYS",
     ("GET", "/c{token}"): "link token for click; a signature over destination, product and position",
     ("HEAD", "/c{token}"): "link token for click; a signature over destination, product and position",
     ("GET", "/u{token}"): "link token for unsubscribe; changes nothing",

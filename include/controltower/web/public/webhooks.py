@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -14,6 +14,7 @@ from controltower.feedback import intake
 from controltower.settings import Settings
 from controltower.web.public import bodies
 from controltower.web.public.page import HEADERS
+from controltower.web.public.together import Together
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ _STATUS: Final = {"no_signature": 401, "bad_signature": 401, "stale": 403, "no_k
 
 def router(settings: Settings) -> APIRouter:
     routes = APIRouter()
-    sendgrids = Together(settings, "sendgrid")
+    sendgrids = Together(partial(intake.store, settings, "sendgrid"))
 
     @routes.post("/webhooks/sendgrid")
     async def sendgrid(request: Request) -> Response:
@@ -35,39 +36,3 @@ def router(settings: Settings) -> APIRouter:
         return JSONResponse({"body": await sendgrids.store(body)}, 202, HEADERS)
 
     return routes
-
-
-class Together:
-    """Stores a provider's bodies; what comes while a transaction is under way shares the next one.
-
-    Each is answered when it is stored, and all of them wait for one commit instead of one after the other's. Used from
-    the event loop only.
-    """
-
-    def __init__(self, settings: Settings, provider: str) -> None:
-        self._settings, self._provider = settings, provider
-        self._waiting: list[tuple[bytes, asyncio.Future[str]]] = []
-        self._storing: asyncio.Task[None] | None = None
-
-    async def store(self, body: bytes) -> str:
-        """As `intake.store` says of it; raises what the ledger raised."""
-        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append((body, told))
-        if self._storing is None:
-            self._storing = asyncio.create_task(self._store_all())
-        return await told
-
-    async def _store_all(self) -> None:
-        while self._waiting:
-            some, self._waiting = self._waiting, []
-            try:
-                found = await run_in_threadpool(intake.store, self._settings, self._provider, [b for b, _ in some])
-            except Exception as e:
-                for _, told in some:
-                    if not told.done():
-                        told.set_exception(e)
-            else:
-                for (_, told), how in zip(some, found, strict=True):
-                    if not told.done():  # who posted it may have gone
-                        told.set_result(how)
-        self._storing = None

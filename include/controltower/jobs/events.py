@@ -1,0 +1,58 @@
+"""Bringing what was posted to /v1/events into the lake."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from controltower import clock, settings
+from controltower.jobs.ingest import alone
+
+log = logging.getLogger(__name__)
+
+KEPT = timedelta(days=30)  # how long a body can be looked at once it is in the lake
+_BODIES = 500  # a load, each of up to a megabyte
+_LOADS = 50  # more than so many small loads become one
+_KEY = "posted/"
+
+
+def ingest_events() -> dict[str, Any]:
+    """Load the posted bodies that wait, oldest first. Returns bodies, read, loaded, duplicates, quarantined, emptied.
+
+    A run that was killed is simply run again: what was loaded already is a duplicate, and adds nothing.
+    """
+    from controltower.data.gate import Interval
+    from controltower.data.lake import Lake
+    from controltower.data.load import load
+    from controltower.data.sources.posted_events import PostedEvents
+    from controltower.ledger import event_bodies
+    from controltower.ledger.database import begin, reading
+
+    conf = settings.load()
+    shop = settings.load_shop(conf)
+    counts: Counter[str] = Counter(dict.fromkeys(("bodies", "read", "loaded", "duplicates", "quarantined"), 0))
+    with alone(conf):
+        while True:
+            with reading(conf) as ledger:
+                bodies = event_bodies.waiting(ledger, _BODIES)
+            if not bodies:
+                break
+            now = clock.now(conf)
+            last = max(now, *(b.received_at for b in bodies)) + timedelta(seconds=1)
+            key = f"{_KEY}{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
+            interval = Interval(key=key, start=None, end=last, zone=shop.timezone, known_at="file", now=now)
+            found = load(conf, PostedEvents([(b.body, b.received_at) for b in bodies]), interval, lambda _: None)
+            with begin(conf) as ledger:
+                event_bodies.close(ledger, bodies, now)
+            counts["bodies"] += len(bodies)
+            counts.update({name: found["events"][name] for name in counts if name != "bodies"})
+            log.info("%d bodies: %s", counts["bodies"], dict(counts))
+        lake = Lake(conf)
+        small = [key for key in lake.intervals("events") if key.startswith(_KEY)]
+        if len(small) > _LOADS:
+            lake.merge(("events", "quarantine"), small, f"{small[0].partition('-')[0]}-{small[-1].partition('-')[2]}")
+    with begin(conf) as ledger:
+        emptied = event_bodies.empty(ledger, clock.now(conf) - KEPT)
+    return {**counts, "emptied": emptied}
