@@ -158,6 +158,7 @@ def test_what_is_due_now_cannot_be_backfilled(ours: dict[str, Any]) -> None:
     assert run_types == {
         "cancel_campaign": ["manual"],
         "dispatch_messages": ["manual", "scheduled"],
+        "ingest_events": ["manual", "scheduled"],
         "ingest_feedback": ["manual", "scheduled"],
         "pause_campaign": ["manual"],
         "test_campaign": ["manual"],
