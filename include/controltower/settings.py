@@ -138,19 +138,19 @@ class Settings(BaseSettings):
         return key
 
     def kept_key(self) -> bytes | None:
-        """The same, None where there is none.
+        """The same, None where there is none. White space around it isn't part of it: editors and shells add some.
 
         BadSettings for one that could be guessed, such as a file that lost its content: with it anybody makes links.
         """
         path = self._key_file
         if self.secret_key:
-            key = self.secret_key.get_secret_value().encode()
+            key = self.secret_key.get_secret_value().encode().strip()
         else:
             try:
                 key = _kept_key(path, path.stat().st_mtime_ns)
             except FileNotFoundError:
                 return None
-        if len(key.strip()) < _SHORTEST_KEY:
+        if len(key) < _SHORTEST_KEY:
             raise BadSettings(
                 f"{self.key_place} is no secret: it has fewer than {_SHORTEST_KEY} characters.",
                 "Restore it from a backup. A new key makes every link that was sent invalid, and no suppressed address"
@@ -173,7 +173,7 @@ _SHORTEST_KEY = 16  # bytes; the home's own has 64
 
 @lru_cache(maxsize=8)  # each mail has a dozen links
 def _kept_key(path: Path, _written: int) -> bytes:
-    return path.read_text().encode()
+    return path.read_bytes().strip()
 
 
 def _parted(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
@@ -17,10 +18,12 @@ from controltower.delivery import sending
 from controltower.delivery.dispatch import raise_trouble
 from controltower.delivery.policy import unfit_to_send
 from controltower.delivery.providers.registry import provider_of
-from controltower.errors import ProviderDown
+from controltower.errors import BadSettings, ProviderDown
+from controltower.jobs.signing_key import start_key
 from controltower.ledger import consents, plans, runs, suppressions, tables, work
 from controltower.ledger.database import begin
 from controltower.shop import Shop
+from pydantic import SecretStr
 
 from .conftest import AT_ONCE, CUSTOMERS, NOW, Desk
 
@@ -280,6 +283,19 @@ def test_a_run_that_was_cancelled_while_a_worker_held_it_sends_no_more(desk: Des
         ledger.execute(sa.update(tables.batches).values(lease_until=0.0))
     assert desk.dispatch().requests == {}
     assert (desk.totals().cancelled, desk.caught()["mails"]) == (N, 0)
+
+
+def test_a_dispatcher_that_began_before_new_key_sends_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its environment is that of its start."""
+    desk.plan()
+    key = SecretStr(desk.settings.signing_key().decode())
+    running = replace(desk, settings=desk.settings.model_copy(update={"secret_key": key}))
+    assert running.dispatch(NOW - HOUR).batches == 0
+    monkeypatch.setenv("CONTROLTOWER_SECRET_KEY", "the key that was started")
+    start_key("ann")
+    with pytest.raises(BadSettings, match="CONTROLTOWER_SECRET_KEY is another home's key"):
+        running.dispatch()
+    assert desk.caught()["mails"] == 0
 
 
 def test_an_interrupted_dispatch_notes_the_answers_it_had_and_gives_the_batch_back(

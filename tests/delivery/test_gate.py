@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from threading import Thread
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from controltower import cli, clock, settings
+from controltower.content.links import of_message
 from controltower.data.lake import Lake
 from controltower.delivery import sending
 from controltower.delivery.dispatch import Dispatcher
 from controltower.errors import BadSettings
 from controltower.jobs.feedback import ingest_feedback
+from controltower.jobs.signing_key import start_key
 from controltower.ledger import providers, tables, webhooks
 from controltower.ledger.database import begin, reading
 
@@ -151,6 +155,33 @@ def test_a_run_stays_until_there_is_room(desk: Desk) -> None:
         report = dispatcher.run(stay=100_000.0)
     assert (report.requests, report.deferred) == ({"sent": N}, {})
     assert slept == [pytest.approx(BURST / (90 / 86_400), abs=5), pytest.approx(4 / (90 / 86_400), abs=5)]
+
+
+def test_what_leaves_after_new_key_is_signed_with_it(
+    desk: Desk, messages: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    """A run may wait for minutes: what it made before then isn't kept beyond."""
+    rule(desk, rate="100/day")
+    desk.plan()
+    clock.set_clock(desk.settings, NOW, speed=0)
+    keys = [desk.settings.signing_key(), b"the key that was started", b"and the one thereafter"]
+    later = keys[1:]
+
+    def sleep(_: float) -> None:
+        (desk.settings.home / "secret.key").write_bytes(later.pop(0))
+        start_key("ann")
+        refill(desk)
+
+    with Lake(desk.settings).read(NOW) as lake:
+        dispatcher = Dispatcher(desk.settings, settings.load_shop(desk.settings), lake)
+        dispatcher._sleep = sleep
+        assert dispatcher.run(stay=100_000.0).requests == {"sent": N}
+    with reading(desk.settings) as ledger:
+        ids = ledger.execute(sa.select(tables.messages.c.message_id)).scalars().all()
+    signed = Counter(
+        key for m in ids for key in keys if of_message(key, "", m).unsubscribe in json.dumps(messages(m)[0])
+    )
+    assert [signed[key] for key in keys] == [BURST, BURST, N - 2 * BURST]
 
 
 def test_without_rules_no_limit_is_asked_for(desk: Desk) -> None:

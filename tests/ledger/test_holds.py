@@ -56,8 +56,8 @@ def test_a_run_planned_with_a_hold_is_held(ledger_settings: Settings) -> None:
         run_id = plans.freeze(
             ledger, occurrence_id=plans.lock_occurrence(ledger, "spring", "2026-06-15", NOW), campaign="spring",
             as_of=NOW, now=NOW, spec={}, spec_hash="s", content_hash="t", policy={}, policy_version="1",
-            key=b"a home's key", triggered_by=None, expires_in=timedelta(days=1), plan=tabulate([message(1)]),
-            asked_by="mia", hold="approval",
+            key=ledger_settings.signing_key(), triggered_by=None, expires_in=timedelta(days=1),
+            plan=tabulate([message(1)]), asked_by="mia", hold="approval",
         )  # fmt: skip
         assert work.claim(ledger, AFTER, EMAIL) is None
         run = runs.known(ledger, run_id)

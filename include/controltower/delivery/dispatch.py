@@ -150,7 +150,8 @@ class Dispatcher:
         return self._providers[channel]
 
     def _composer(self, run_id: int) -> Composer:
-        if run_id not in self._composers:
+        composer = self._composers.get(run_id)
+        if composer is None or composer.key != self.settings.signing_key():  # `new-key` came between two batches
             with reading(self.settings) as ledger:
                 run = runs.known(ledger, run_id)
             composer = Composer.of(self.settings, self.shop, specs.validate(dict(run.spec), f"run {run_id}"))
@@ -161,7 +162,7 @@ class Dispatcher:
                     f" `controltower campaign cancel {run.campaign} --occasion {run.occurrence}` first.",
                 )
             self._composers[run_id] = composer
-        return self._composers[run_id]
+        return composer
 
     def _now(self) -> datetime:
         return clock.now(self.settings)

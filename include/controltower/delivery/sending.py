@@ -89,7 +89,7 @@ class Sending:
     def __init__(self, means: Means, batch: work.Batch, token: str, provider: Provider, composer: Composer) -> None:
         self.means, self.batch, self.token = means, batch, token
         self.provider, self.composer = provider, composer
-        self._key = means.settings.signing_key()
+        self._key = composer.key
         self._who: Mapping[str, Contact]
         self._chosen: Mapping[str, Mapping[str, Any]]
         self._who, self._chosen = means.people.fetch(batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from controltower import clock, settings
+from controltower import settings
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def start_key(by: str) -> dict[str, Any]:
 
     conf = settings.load()
     with opened(conf).begin() as ledger:
-        made = signing_keys.start(ledger, conf, by, clock.now(conf))
+        made = signing_keys.start(ledger, conf, by)
         messages, suppressed = signing_keys.void(ledger)
     log.warning("another key was started by %s", by)
     return {"key": "made" if made else "taken", "void_links": messages, "void_suppressions": suppressed}

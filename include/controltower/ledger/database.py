@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 
-from controltower import clock
 from controltower.errors import BadSettings
 from controltower.ledger import signing_keys
 from controltower.settings import Settings
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x636F6E74  # PostgreSQL advisory lock
 _up_to_date: set[str] = set()  # URLs that this process has looked at
-_keys: dict[str, bytes] = {}  # by URL: the key that this process knows to be the ledger's
 
 
 @lru_cache(maxsize=8)
@@ -62,22 +60,23 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 @contextmanager
 def begin(settings: Settings) -> Iterator[sa.Connection]:
-    """A transaction on the ledger, made and brought up to date on first use. BadSettings without the ledger's key."""
-    engine = opened(settings)
-    check_key(settings)
-    with engine.begin() as connection:
+    """A transaction on the ledger, made and brought up to date on first use. BadSettings without the ledger's key.
+
+    It is asked for each time: a process may have begun before `new-key` started another one.
+    """
+    with opened(settings).begin() as connection:
+        signing_keys.settle(connection, settings)
         yield connection
 
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[sa.Connection]:
-    """One consistent look at the ledger; it doesn't wait for writers.
+    """One consistent look at the ledger; it doesn't wait for writers, and writes nothing.
 
     BadSettings with another key than the ledger's: answers would be wrong. Without one, what needs none can be read.
     """
-    if settings.kept_key() is not None:
-        check_key(settings)
     with opened(settings).connect().execution_options(reading=True) as connection, connection.begin():
+        signing_keys.check(connection, settings)
         yield connection
 
 
@@ -126,17 +125,11 @@ def _revision(engine: sa.Engine) -> str | None:
 
 def check_key(settings: Settings) -> None:
     """Hold the home's key against the ledger's; a new home gets one. BadSettings with the remedy if it isn't that."""
-    url, key = settings.ledger_url, settings.kept_key()
-    if key is not None and _keys.get(url) == key:
-        return
-    engine = opened(settings)
-    with engine.connect().execution_options(reading=True) as connection, connection.begin():
-        known = key is not None and signing_keys.is_known(connection, key)  # mostly so, and waits for no writer
-    if not known:
-        with engine.begin() as connection:
-            key = signing_keys.settle(connection, settings, clock.now(settings))
-    assert key is not None
-    _keys[url] = key
+    with reading(settings) as connection:
+        recorded = signing_keys.check(connection, settings)  # mostly so, and waits for no writer
+    if not recorded:
+        with begin(settings):
+            pass
 
 
 def forgetful(settings: Settings) -> str | None:
@@ -154,7 +147,6 @@ def forget() -> None:
         _engine(url).dispose()
     _engine.cache_clear()
     _up_to_date.clear()
-    _keys.clear()
 
 
 def migrate(settings: Settings) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from controltower.ledger import holds, work
 from controltower.ledger.database import Epoch, among, columns
 from controltower.ledger.decisions import Decision, choices_as_json
 from controltower.ledger.insert import batched, insert_new, lines, load, load_new, loaded
+from controltower.ledger.message_ids import STEP, message_ids
 from controltower.ledger.tables import (
     arms,
     batches,
@@ -31,7 +31,6 @@ from controltower.ledger.tables import (
 
 BATCH_SIZE = 1000
 _MANY = 10_000  # rows of which the database should take note
-STEP = 1  # the first and only one, until there are journeys
 _PIECE = 5_000  # decisions whose choices are written out at once
 _NUMBERING_LOCK = 0x736571
 _PLANNING = 0x706C616E  # PostgreSQL advisory lock
@@ -190,9 +189,8 @@ def freeze(
         .returning(campaign_runs.c.run_id)
     ).scalar_one()  # fmt: skip
     named = sa.select(occurrences.c.occurrence).where(occurrences.c.occurrence_id == occurrence_id)
-    seqs = _write_messages(
-        connection, run_id, plan, _ids(key, campaign, connection.execute(named).scalar_one()), expires_in
-    )
+    message_id = message_ids(key, campaign, connection.execute(named).scalar_one())
+    seqs = _write_messages(connection, run_id, plan, message_id, expires_in)
     numbered = _with(plan, run_id=run_id, seq=seqs)
     load(connection, decisions, (_rows(numbered.slice(n, _PIECE)) for n in range(0, plan.num_rows, _PIECE)))
     treated = plan.filter(pc.equal(plan["outcome"], "message")).select(_ARM.names)
@@ -218,22 +216,6 @@ def _with(rows: pa.Table, **more: Any) -> pa.Table:
         column = value if isinstance(value, pa.Array) else pa.repeat(value, rows.num_rows)
         rows = rows.append_column(name, column)
     return rows
-
-
-def _ids(key: bytes, campaign: str, occurrence: str) -> Callable[[int], str]:
-    """Message ids by subject: whoever plans the occurrence again, or in a rebuilt ledger, comes to the same ones.
-
-    So a second message to somebody breaks a unique key, here and in the provider's own record. Opaque: a keyed hash.
-    """
-    about = json.dumps([campaign, occurrence, STEP]).encode()
-    base = hashlib.blake2b(about, key=hashlib.sha256(key).digest(), digest_size=16, person=b"message_id")
-
-    def of(subject_id: int) -> str:
-        digest = base.copy()
-        digest.update(subject_id.to_bytes(8))
-        return digest.hexdigest()
-
-    return of
 
 
 def _write_messages(

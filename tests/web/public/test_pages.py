@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
+from controltower.content.customer_tokens import sign_customer
+from controltower.content.links import LETTERS
 from controltower.ledger.database import opened
 from controltower.ledger.tables import metadata
 from controltower.settings import Settings
@@ -14,7 +17,7 @@ from controltower.web.public import app as public_app
 from controltower.web.public.page import PAGES
 from starlette.testclient import TestClient
 
-from web.public.conftest import Public
+from web.public.conftest import NOW, Public
 
 LOCALES = Path(public_app.__file__).parent / "locales"
 ENGLISH = {"Accept-Language": "fr;q=0.9, en-GB;q=0.8, ko;q=0.1"}
@@ -96,6 +99,24 @@ def test_a_file_that_cannot_be_read_is_told(public: Public) -> None:
 def test_without_its_key_it_is_unwell(public: Public) -> None:
     (public.settings.home / "secret.key").unlink()
     assert public.http.get("/health").status_code == 503
+
+
+def test_with_another_homes_key_no_link_is_called_wrong(public: Public) -> None:
+    """A mailbox program that hears of an outage tries again; after "not found" the customer stays subscribed."""
+    message_id, token = public.message(), sign_customer(public.settings.signing_key(), "c0", NOW + timedelta(hours=1))
+    paths = [public.path(purpose, message_id) for purpose in LETTERS]
+
+    def answers() -> set[int]:
+        asked = [public.http.get(path) for path in paths] + [public.http.post(path) for path in paths[:2]]
+        return {a.status_code for a in (*asked, public.http.get("/v1/in-app", headers=bearer))}
+
+    bearer = {"Authorization": f"Bearer {token}"}
+    key = public.settings.home / "secret.key"
+    kept = key.read_text()
+    key.write_text("another home's secret key")
+    assert answers() == {503} and public.http.get("/health").status_code == 503
+    key.write_text(kept)
+    assert 503 not in answers()
 
 
 @pytest.mark.parametrize("damage", ["broken", "gone"])

@@ -26,7 +26,7 @@ from controltower.data.lake import Lake
 from controltower.delivery.policy import Check, Facts
 from controltower.errors import BadSpec
 from controltower.ledger import consents, events, in_app, plans, recipients, runs, suppressions
-from controltower.ledger.database import begin, reading
+from controltower.ledger.database import begin, check_key, reading
 from controltower.ledger.in_app import CHANNEL, Available
 from controltower.profiles.contacts import contacts
 from controltower.settings import Settings, load_shop
@@ -69,13 +69,13 @@ def router(settings: Settings) -> APIRouter:
 
 
 def customer_of(settings: Settings, request: Request) -> str:
-    """Whom the caller's token speaks for; HTTPException 401 without one that is valid."""
+    """Whom the caller's token speaks for; HTTPException 401 without one that is valid, BadSettings with another key."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     try:
         if kind.lower() == "bearer":
             return verify_customer(settings.signing_key(), token.strip(), clock.now(settings))
     except BadToken:
-        pass
+        check_key(settings)  # with another home's, no token is ours
     raise HTTPException(401, "bad_token", {"WWW-Authenticate": "Bearer"})
 
 
