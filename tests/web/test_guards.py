@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import sqlite3
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -59,12 +62,19 @@ def bearers(settings: Settings) -> list[dict[str, str]]:
     return [{}, *({"Authorization": f"Bearer {token}"} for token in ("", late, forged, link))]
 
 
+def contents(ledger: Path) -> list[str]:
+    with closing(sqlite3.connect(ledger)) as connection:
+        return list(connection.iterdump())
+
+
 @pytest.mark.parametrize(("method", "path"), [key for key, guard in guards.PUBLIC.items() if guard != "open"])
-def test_strangers_get_nothing(method: str, path: str, home: Path) -> None:
+def test_strangers_get_nothing(method: str, path: str, home: Path, sqlite_ledger: Path) -> None:
     settings = Settings(home=home)
+    shutil.copy(sqlite_ledger, home / "ledger.db")
+    held = contents(home / "ledger.db")
     with TestClient(create_app(settings), follow_redirects=False) as http:
         for called, headers in itertools.product(strangers(settings, path), bearers(settings)):
             answer = http.request(method, called, headers=headers)
             assert answer.status_code in (401, 403, 404), f"{method} {called}: {answer.status_code}"
             assert "location" not in answer.headers
-    assert not (home / "ledger.db").exists(), "a stranger made us open the ledger"
+    assert contents(home / "ledger.db") == held, "a stranger made us write"
