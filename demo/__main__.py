@@ -110,10 +110,13 @@ def _days(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
     known = [Day(airflow, plan, day).live() for day in range(days)]
     look_back(airflow, plan, days)
     wrong = summary.report(here, inbox, known)
-    print(f"\n  Airflow  {api.url}")
-    for name, password in tower.passwords(folder).items():
-        print(f"           log in as {name}, password {password}")
-    print(f"  Tower    {api.url}/plugin/tower\n  Inbox    {inbox}")
+    if once:
+        print("\n  Pages    none, it ends now; without ONCE=1 it stays up, with Airflow, the Tower page and the inbox")
+    else:
+        print(f"\n  Airflow  {api.url}")
+        for name, password in tower.passwords(folder).items():
+            print(f"           log in as {name}, password {password}")
+        print(f"  Tower    {api.url}/plugin/tower\n  Inbox    {inbox}")
     print(f"  Shell    . {os.path.relpath(shell)}  (then `controltower` and `airflow` work on this home)\n", flush=True)
     if wrong:
         raise DemoFailed("the figures disagree:\n" + "\n".join(f"    {w}" for w in wrong))
