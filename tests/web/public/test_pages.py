@@ -98,6 +98,18 @@ def test_without_its_key_it_is_unwell(public: Public) -> None:
     assert public.http.get("/health").status_code == 503
 
 
+def test_with_another_key_no_link_is_called_wrong(public: Public) -> None:
+    """A mailbox program tries a 503 again, and a customer later; a wrong link they give up."""
+    file = public.settings.home / "secret.key"
+    kept, stop = file.read_text(), public.path("unsubscribe", public.message())
+    file.write_text("another home's secret key")
+    for answer in (public.http.post(stop, data={"List-Unsubscribe": "One-Click"}), public.http.get("/cmade-up?to=x")):
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "60"
+    file.write_text(kept)
+    assert public.http.get("/cmade-up?to=x").status_code == 404
+    assert public.http.post(stop, data={"List-Unsubscribe": "One-Click"}).status_code == 200
+
+
 @pytest.mark.parametrize("damage", ["broken", "gone"])
 def test_without_the_shops_file_one_can_leave_but_not_agree(public: Public, damage: str) -> None:
     """What was written down is answered as done; a consent isn't taken that names nobody."""

@@ -7,12 +7,13 @@ from http import HTTPStatus
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from controltower.content.links import BadToken
 from controltower.errors import ControlTowerError
-from controltower.ledger.database import reading
+from controltower.ledger.database import check_key, reading
 from controltower.settings import Settings
 from controltower.web.public import clicks, in_app, preferences, unsubscribe, view, webhooks
 from controltower.web.public.page import HEADERS, PAGES, RETRY, error_page
@@ -48,6 +49,11 @@ def create_app(settings: Settings) -> FastAPI:
         return error_page(settings, request, status, reason, headers)
 
     async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, BadToken):  # with another home's key every link seems to be wrong
+            try:
+                await run_in_threadpool(check_key, settings)
+            except (ControlTowerError, sa.exc.SQLAlchemyError, OSError) as e:
+                error = e
         match error:
             case HTTPException():
                 known = error.detail not in {s.phrase for s in HTTPStatus}
