@@ -14,6 +14,7 @@ from types import FrameType
 import httpx
 from controltower import clock, settings
 from controltower.errors import ControlTowerError
+from controltower.ledger.database import check_key, migrate
 
 from demo import home, summary, tower
 from demo.conductor import Conductor, Progress
@@ -88,6 +89,7 @@ def _days(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
     plan.use(inbox, public)  # this process reads the same settings as its children
     here = settings.load()
     clock.set_clock(here, plan.starts)
+    _ready(here)
     progress.say(
         f"{plan.source}: home {os.path.relpath(plan.home)}, the shop's clock shows {plan.starts:%Y-%m-%d %H:%M %Z}"
     )
@@ -110,10 +112,13 @@ def _days(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
     known = [Day(airflow, plan, day).live() for day in range(days)]
     look_back(airflow, plan, days)
     wrong = summary.report(here, inbox, known)
-    print(f"\n  Airflow  {api.url}")
-    for name, password in tower.passwords(folder).items():
-        print(f"           log in as {name}, password {password}")
-    print(f"  Tower    {api.url}/plugin/tower\n  Inbox    {inbox}")
+    if once:
+        print("\n  Pages    none, it ends now; without ONCE=1 it stays up, with Airflow, the Tower page and the inbox")
+    else:
+        print(f"\n  Airflow  {api.url}")
+        for name, password in tower.passwords(folder).items():
+            print(f"           log in as {name}, password {password}")
+        print(f"  Tower    {api.url}/plugin/tower\n  Inbox    {inbox}")
     print(f"  Shell    . {os.path.relpath(shell)}  (then `controltower` and `airflow` work on this home)\n", flush=True)
     if wrong:
         raise DemoFailed("the figures disagree:\n" + "\n".join(f"    {w}" for w in wrong))
@@ -125,6 +130,15 @@ def _days(plan: home.Plan, progress: Progress, days: int, once: bool) -> int:
                 processes.check()
                 time.sleep(1)
     return 0
+
+
+def _ready(here: settings.Settings) -> None:
+    """Bring the home's ledger to this version; DemoFailed, before anything is started, where it can't be used."""
+    try:
+        migrate(here)
+        check_key(here)
+    except ControlTowerError as e:
+        raise DemoFailed(f"{e}\n`rm -rf {os.path.relpath(here.home)}` begins the demo anew.") from None
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ from demo.tower import APPROVER
 DAYS = {"simulated": "2026-06-15", "null-shop": "2026-06-15", "online-retail": "2011-11-09"}
 ENDS = {"online-retail": "2011-12-10"}  # its last order is of the day before: all customers are loaded
 HOUR = "T06:30"
+# What the user has set for a shop in earnest; an empty setting is an unset one, also in the shell of `shell.sh`.
+OF_THE_HOME = (
+    "CONTROLTOWER_DATABASE_URL", "CONTROLTOWER_EMAIL_PROVIDER", "CONTROLTOWER_NOW", "CONTROLTOWER_SECRET_KEY",
+    "CONTROLTOWER_SMTP_URL", "CONTROLTOWER_SPEED",
+)  # fmt: skip
 MOST_QUIET_DAYS = timedelta(days=60)
 READERS = {
     ".csv": "read_csv('{}', all_varchar=true)",
@@ -45,10 +50,8 @@ class Plan:
 
     def use(self, sandbox_url: str, public_url: str) -> None:
         """Make this process, and so its children, work on the home and send to its sandbox only."""
-        for name in ("CONTROLTOWER_NOW", "CONTROLTOWER_SPEED"):  # the home's clock has them
-            os.environ.pop(name, None)
         made = credentials.make(self.home / "sandbox", sandbox_url)
-        os.environ |= {
+        os.environ |= dict.fromkeys(OF_THE_HOME, "") | {
             "CONTROLTOWER_HOME": str(self.home),
             "CONTROLTOWER_SOURCE": self.source,
             "CONTROLTOWER_SENDGRID_URL": sandbox_url,

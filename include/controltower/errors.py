@@ -3,6 +3,14 @@
 The command line prints an error's text and exits with 1; Airflow shows it in the task's log.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from yaml import YAMLError
+
 
 class ControlTowerError(Exception):
     """A problem that the reader can mend: `what` names the thing, `remedy` says what to do."""
@@ -39,3 +47,15 @@ class NotAllowed(ControlTowerError):
 
 class ProviderDown(ControlTowerError):
     """A provider refuses our credentials or can't be reached at all."""
+
+
+def first_mistake(error: ValidationError) -> tuple[str, str]:
+    """Where the first mistake is, as `sender.email`, empty for the whole; and what it is, in pydantic's words."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+
+
+def yaml_mistake(error: YAMLError | UnicodeDecodeError | OSError) -> str:
+    """What keeps a file from being YAML, and in which line. Not the line itself: it may hold an address."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark else str(error).splitlines()[0]

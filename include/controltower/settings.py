@@ -24,17 +24,18 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from controltower.errors import BadSettings
+from controltower.errors import BadSettings, first_mistake, yaml_mistake
 from controltower.shop import Shop
 
 INCLUDE = Path(__file__).resolve().parents[1]  # the folder that holds campaigns, templates and shops
+PREFIX = "CONTROLTOWER_"
 
 
 class Settings(BaseSettings):
     """Every CONTROLTOWER_* variable, with its default."""
 
     # An empty variable is an unset one: so compose.yaml hands on what .env leaves out.
-    model_config = SettingsConfigDict(env_prefix="CONTROLTOWER_", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", env_ignore_empty=True)
 
     home: Path = Field(default=Path(".controltower"), description="the folder of one shop: lake, ledger, models")
     database_url: SecretStr | None = Field(default=None, description="the ledger; by default SQLite in the home")
@@ -198,9 +199,8 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as e:
-        first = e.errors()[0]
-        name = "CONTROLTOWER_" + "_".join(str(p) for p in first["loc"]).upper()
-        raise BadSettings(f"{name} can't be used: {first['msg']}.") from None
+        where, mistake = first_mistake(e)
+        raise BadSettings(f"{PREFIX}{where.upper()} can't be used: {mistake}.") from None
 
 
 def load_shop(settings: Settings) -> Shop:
@@ -226,11 +226,10 @@ def parse_shop(path: Path) -> Shop:
     try:
         return Shop.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise BadSettings(f"{path.name}: {where}: {first['msg']}.") from None
+        where, mistake = first_mistake(e)
+        raise BadSettings(f"{path.name}: {where or 'the shop'}: {mistake}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise BadSettings(f"{path.name} is not valid YAML: {str(e).splitlines()[0]}.") from None
+        raise BadSettings(f"{path.name} is not valid YAML: {yaml_mistake(e)}.") from None
 
 
 def airflow_connection(name: str) -> dict[str, Any] | None:

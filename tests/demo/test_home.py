@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from controltower.errors import BadSettings, BadSource
-from support.running_demo import start_demo
+from controltower.ledger.database import check_key
+from controltower.settings import Settings
+from support.patience import PATIENCE
+from support.running_demo import ROOT, start_demo
 
 from demo import home, tower
 
@@ -58,6 +63,35 @@ def test_a_mapped_column_is_found(tmp_path: Path) -> None:
 def test_the_users_clock_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTROLTOWER_NOW", "2026-06-10T12:00:00+09:00")
     assert home.plan("simulated", tmp_path).starts.isoformat() == "2026-06-10T12:00:00+09:00"
+
+
+def test_nothing_of_a_shop_in_earnest_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger, the key and the mail server of the user's own shop: a demo sends to its sandbox only."""
+    monkeypatch.setenv("CONTROLTOWER_DATABASE_URL", "postgresql+psycopg://shop@db.example/shop")
+    monkeypatch.setenv("CONTROLTOWER_SECRET_KEY", "the key of the shop")
+    monkeypatch.setenv("CONTROLTOWER_EMAIL_PROVIDER", "smtp")
+    monkeypatch.setenv("CONTROLTOWER_SMTP_URL", "smtps://shop:secret@mail.example")
+    plan = home.plan("simulated", tmp_path)
+    with mock.patch.dict(os.environ):
+        plan.use("http://127.0.0.1:1", "http://127.0.0.1:2")
+        used = Settings()
+        assert used.ledger_url == f"sqlite:///{tmp_path / 'simulated' / 'ledger.db'}"
+        assert (used.secret_key, used.smtp_url, used.email_provider) == (None, None, "sendgrid")
+        assert used.sendgrid_url == used.fcm_url == "http://127.0.0.1:1"
+        shell = tower.write_shell(tmp_path / "shell.sh", os.environ).read_text()
+    assert "export CONTROLTOWER_DATABASE_URL=''" in shell
+
+
+def test_a_home_whose_key_is_lost_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    conf = Settings(home=tmp_path / "simulated")
+    check_key(conf)
+    (conf.home / "secret.key").unlink()
+    refused = start_demo("simulated", tmp_path)
+    said, _ = refused.communicate(timeout=PATIENCE)
+    assert refused.returncode == 1
+    assert "secret.key is missing" in said
+    assert f"`rm -rf {os.path.relpath(conf.home, ROOT)}` begins the demo anew." in said
+    assert not (conf.home / "logs").exists()
 
 
 def test_there_is_no_such_folder(tmp_path: Path) -> None:

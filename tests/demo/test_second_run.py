@@ -29,6 +29,7 @@ def test_a_second_run_sends_nothing_new(demo: Demo) -> None:
     said, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said
     assert marked(demo.home) == []
+    assert "password" not in said  # of pages that are gone
     assert demo.ledger() == before
     assert f"message ids            {caught}" in said
     assert KNOWN.findall(said) == KNOWN.findall(demo.said)  # of the first day; the second isn't lived again

@@ -1,4 +1,4 @@
-"""What the doctor says of approvals."""
+"""What the doctor says of settings and approvals."""
 
 from __future__ import annotations
 
@@ -25,3 +25,20 @@ def test_the_doctor_says_who_approves_large_runs(home: Path, monkeypatch: pytest
     assert found() == "no run waits for a second person"
     scored_shop.write_spec(conf, approve_above=3)
     assert found() == "large runs wait for ann or ben"
+
+
+def test_the_doctor_names_a_misspelled_setting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "setting" not in examine()[0]["text"]
+    monkeypatch.setenv("CONTROLTOWER_MEMRY", "2GB")
+    assert examine()[0] == {
+        "name": "settings",
+        "ok": True,
+        "text": f"home {home}; CONTROLTOWER_MEMRY is no setting, is CONTROLTOWER_MEMORY meant?",
+    }
+
+
+def test_a_setting_that_cannot_be_used_is_one_finding(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROLTOWER_THREADS", "many")
+    (finding,) = examine()
+    assert (finding["name"], finding["ok"]) == ("settings", False)
+    assert "CONTROLTOWER_THREADS can't be used" in finding["text"]

@@ -15,11 +15,14 @@ from alembic.config import Config
 from controltower.cli import app
 from controltower.errors import BadSettings, ControlTowerError
 from controltower.jobs.doctor import examine
-from controltower.jobs.suppressions import count_suppressions
+from controltower.jobs.feedback import ingest_feedback
+from controltower.jobs.suppressions import count_suppressions, list_suppressions
 from controltower.ledger import database, suppressions, tables
 from controltower.ledger.database import altering, begin, check_key, forget, newest_revision, opened, reading
 from controltower.settings import Settings
+from controltower.web.public.app import create_app
 from pydantic import SecretStr
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from .conftest import NOW
@@ -95,6 +98,19 @@ def test_looking_is_enough_to_make_it(fresh: Settings) -> None:
     with reading(fresh):
         pass
     assert len(fresh.signing_key()) == 64
+
+
+@pytest.mark.parametrize("first", ["feedback", "suppressions", "health"])
+def test_whatever_needs_it_first_in_a_new_home_makes_it(fresh: Settings, first: str) -> None:
+    """Airflow's schedule, an operator, a health check: nobody has loaded anything yet."""
+    if first == "feedback":
+        assert ingest_feedback()["bodies"] == 0
+    elif first == "suppressions":
+        assert list_suppressions(address="somebody@customers.example")["suppressions"] == []
+    else:
+        with TestClient(create_app(fresh)) as http:
+            assert http.get("/health").json() == {"ledger": "ok"}
+    assert recorded(fresh) == [None]
 
 
 def test_a_key_that_is_set_is_known_by_its_fingerprint_alone(fresh: Settings) -> None:

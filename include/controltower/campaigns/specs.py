@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from controltower.audiences.rules import Rule
-from controltower.errors import BadSpec
+from controltower.errors import BadSpec, first_mistake, yaml_mistake
 
 Channel = Literal["email", "push", "in_app"]
 
@@ -168,7 +168,7 @@ def read_spec(path: Path) -> Spec:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise BadSpec(f"{path.name} is not valid YAML: {' '.join(str(e).split())}.") from None
+        raise BadSpec(f"{path.name} is not valid YAML: {yaml_mistake(e)}.") from None
     if not isinstance(raw, dict):
         raise BadSpec(f"{path.name} holds no campaign spec.", "See include/campaigns for an example.")
     spec = validate(raw, path.name)
@@ -182,10 +182,9 @@ def validate(raw: dict[str, Any], source: str) -> Spec:
     try:
         return Spec.model_validate(raw)
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"]) or "the spec"
+        where, mistake = first_mistake(e)
         more = f" ({e.error_count() - 1} more)" if e.error_count() > 1 else ""
-        raise BadSpec(f"{source}: {where}: {first['msg']}{more}.") from None
+        raise BadSpec(f"{source}: {where or 'the spec'}: {mistake}{more}.") from None
 
 
 def find_spec(folder: Path, name: str) -> Spec:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def show(report: dict[str, Any]) -> None:
     """Print a job's report, a line a figure."""
     for name, value in report.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             print(f"{name}:")
             for key, inner in value.items():
                 print(f"  {key}: {plain(inner)}")
@@ -30,6 +30,8 @@ def plain(value: Any) -> str:
         return ", ".join(f"{k} {plain(v)}" for k, v in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(plain, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

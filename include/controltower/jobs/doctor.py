@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 from controltower import clock, settings
@@ -12,7 +14,7 @@ from controltower.errors import ControlTowerError
 
 
 def examine() -> list[dict[str, Any]]:
-    """One finding a part: name, ok, text."""
+    """One finding a part: name, ok, text. Where the settings can't be read, that is the only one."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("settings", _settings),
         ("clock", _clock),
@@ -27,7 +29,8 @@ def examine() -> list[dict[str, Any]]:
         ("providers", _providers),
         ("feedback", _feedback),
     ]
-    return [_try(name, check) for name, check in checks]
+    first = _try(*checks[0])
+    return [first, *(_try(name, check) for name, check in checks[1:])] if first["ok"] else [first]
 
 
 def _try(name: str, check: Callable[[], str]) -> dict[str, Any]:
@@ -38,7 +41,14 @@ def _try(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 
 def _settings() -> str:
-    return f"home {settings.load().home}"
+    said = [f"home {settings.load().home}"]
+    known = [name.upper() for name in settings.Settings.model_fields]
+    given = {name.removeprefix(settings.PREFIX) for name in os.environ if name.startswith(settings.PREFIX)}
+    for name in sorted(given.difference(known)):
+        meant = get_close_matches(name, known, 1)
+        more = f", is {settings.PREFIX}{meant[0]} meant?" if meant else ""
+        said.append(f"{settings.PREFIX}{name} is no setting{more}")
+    return "; ".join(said)
 
 
 def _clock() -> str:

@@ -25,9 +25,10 @@ def ingest_feedback() -> dict[str, Any]:
     """
     from controltower.feedback import consequences
     from controltower.ledger import webhooks
-    from controltower.ledger.database import begin
+    from controltower.ledger.database import begin, check_key
 
     conf = settings.load()
+    check_key(conf)  # Airflow's first run in a new home may come before anything is loaded
     key = conf.signing_key()
     report = consequences.Report()
     while True:

@@ -86,9 +86,11 @@ def lift_suppressions(
 def _values(conf: settings.Settings, customer: str | None, address: str | None) -> dict[str, list[str]]:
     """What suppressions may name, by kind."""
     from controltower.data.lake import Lake
+    from controltower.ledger.database import check_key
     from controltower.ledger.suppressions import address_hash
     from controltower.profiles.contacts import contact_of
 
+    check_key(conf)
     key = conf.signing_key()
     if address is not None:
         return {"address": [address_hash(key, address)]}

@@ -35,6 +35,8 @@ def sync_asm_group() -> dict[str, Any]:
     reached or asks to wait.
     """
     conf = settings.load()
+    if not conf.shop_file.is_file():  # a new home, before anything is loaded
+        return {"skipped": f"there is no shop file at {conf.shop_file}"}
     group_id = settings.load_shop(conf).sendgrid.asm_group_id
     if group_id is None:
         return {"skipped": "shop.yaml names no sendgrid.asm_group_id"}

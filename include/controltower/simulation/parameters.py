@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from controltower.errors import BadSettings
+from controltower.errors import BadSettings, first_mistake, yaml_mistake
 
 FILE = Path(__file__).with_name("parameters.yaml")
 
@@ -259,9 +259,7 @@ class Parameters(_Part):
         try:
             raw = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as e:
-            raise BadSettings(
-                f"{file.name} can't be read: {str(e).splitlines()[0]}.", "Mend or restore the file."
-            ) from None
+            raise BadSettings(f"{file.name} can't be read: {yaml_mistake(e)}.", "Mend or restore the file.") from None
         if not isinstance(raw, dict):
             raise BadSettings(f"{file.name} holds no parameters.", f"Start from {FILE.name}.")
         for name, value in changes.items():
@@ -269,8 +267,7 @@ class Parameters(_Part):
         try:
             return cls.model_validate(raw)
         except ValidationError as e:
-            first = e.errors()[0]
-            where = ".".join(str(p) for p in first["loc"]) or "parameters"
+            where, mistake = first_mistake(e)
             raise BadSettings(
-                f"{file.name}: {where}: {first['msg']}.", "Compare with the comments in the file."
+                f"{file.name}: {where or 'parameters'}: {mistake}.", "Compare with the comments in the file."
             ) from None

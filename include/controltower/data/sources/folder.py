@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from controltower.data.contract import CONTRACT
 from controltower.data.sources.base import Input, KnownAt
 from controltower.data.staging import FORMATS
-from controltower.errors import BadSource
+from controltower.errors import BadSource, first_mistake, yaml_mistake
 from controltower.settings import INCLUDE
 
 CONFIG = "source.yaml"
@@ -125,11 +125,10 @@ def _config(path: Path) -> FolderConfig:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         return FolderConfig.model_validate(raw)
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where, mistake = first_mistake(e)
         raise BadSource(
-            f"{path}: {where}: {first['msg']}.",
+            f"{path}: {where or 'the file'}: {mistake}.",
             "Correct it. It may have timezone, encoding, known_at, bad_rows_limit and tables.",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise BadSource(f"{path} is not valid YAML: {str(e).splitlines()[0]}.", "Correct it.") from None
+        raise BadSource(f"{path} is not valid YAML: {yaml_mistake(e)}.", "Correct it.") from None

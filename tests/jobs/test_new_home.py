@@ -1,0 +1,33 @@
+"""What Airflow's schedule runs in a home before anything is loaded: nothing to do is no failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from controltower.jobs.dispatch import dispatch_messages
+from controltower.jobs.feedback import ingest_feedback
+from controltower.jobs.learning import publish_engagement
+from controltower.jobs.reconcile import reconcile
+from controltower.jobs.unsubscribe_group import sync_asm_group
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        (ingest_feedback, {"bodies": 0, "events": 0}),
+        (reconcile, {"waiting": 0}),
+        (publish_engagement, {"messages": 0}),
+        (sync_asm_group, {"skipped": "there is no shop file at new/shop.yaml"}),
+        (dispatch_messages, {"batches": 0, "pending": 0}),
+    ],
+)
+def test_nothing_is_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Callable[[], dict[str, Any]], said: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONTROLTOWER_HOME", "new")
+    report = job()
+    assert {name: report.get(name) for name in said} == said
