@@ -31,14 +31,15 @@ def write_plan(
     campaign: str = "spring",
     occurrence: str = "2026-06-15",
     now: datetime = NOW,
+    key: bytes = b"a home's key",  # by which the messages are in the order that tests count on
     **spec: Any,
 ) -> int:
     with begin(settings) as ledger:
         occurrence_id = plans.lock_occurrence(ledger, campaign, occurrence, now)
         return plans.freeze(
             ledger, occurrence_id=occurrence_id, campaign=campaign, as_of=now, now=now, spec={"name": campaign, **spec},
-            spec_hash="s1", content_hash="t1", policy={}, policy_version="1", triggered_by=None,
-            key=settings.signing_key(), expires_in=timedelta(days=1), plan=tabulate(plan),
+            spec_hash="s1", content_hash="t1", policy={}, key=key, policy_version="1", triggered_by=None,
+            expires_in=timedelta(days=1), plan=tabulate(plan),
         )  # fmt: skip
 
 

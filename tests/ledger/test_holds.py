@@ -56,8 +56,8 @@ def test_a_run_planned_with_a_hold_is_held(ledger_settings: Settings) -> None:
         run_id = plans.freeze(
             ledger, occurrence_id=plans.lock_occurrence(ledger, "spring", "2026-06-15", NOW), campaign="spring",
             as_of=NOW, now=NOW, spec={}, spec_hash="s", content_hash="t", policy={}, policy_version="1",
-            key=ledger_settings.signing_key(), triggered_by=None, expires_in=timedelta(days=1),
-            plan=tabulate([message(1)]), asked_by="mia", hold="approval",
+            key=b"a home's key", triggered_by=None, expires_in=timedelta(days=1), plan=tabulate([message(1)]),
+            asked_by="mia", hold="approval",
         )  # fmt: skip
         assert work.claim(ledger, AFTER, EMAIL) is None
         run = runs.known(ledger, run_id)
@@ -148,7 +148,7 @@ def test_decisions_are_kept_in_their_order_and_an_approval_is_found(
 
 def test_what_was_decided_before_stands_after_the_migration(ledger_settings: Settings) -> None:
     """From a ledger in use: its rows stay, with their ids, and further kinds of decisions have room."""
-    run_id = write_plan(ledger_settings, [message(1)])
+    run_id = write_plan(ledger_settings, [message(1)], key=ledger_settings.signing_key())
     with begin(ledger_settings) as ledger:
         holds.record(ledger, run_id, "h", "approved", "ann", NOW)
         assert holds.pause(ledger, run_id) == "paused"

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from .conftest import NOW
+from .conftest import NOW, message, write_plan
 
 OTHER = "another home's secret key"
 REFUSED = r"(secret\.key|CONTROLTOWER_SECRET_KEY) is another home's key: "
@@ -61,9 +61,9 @@ def lost(ledger_settings: Settings, planned: Callable[..., int]) -> Settings:
 
 
 @pytest.fixture
-def older(ledger_settings: Settings, planned: Callable[..., int]) -> Settings:
+def older(ledger_settings: Settings) -> Settings:
     """A home whose ledger is from before fingerprints, and holds messages."""
-    planned()
+    write_plan(ledger_settings, [message(n) for n in range(3)], key=ledger_settings.signing_key())
     config = Config()
     config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
     with altering(opened(ledger_settings)) as connection:
@@ -74,9 +74,9 @@ def older(ledger_settings: Settings, planned: Callable[..., int]) -> Settings:
 
 
 @pytest.fixture
-def unrecorded(ledger_settings: Settings, planned: Callable[..., int]) -> Settings:
+def unrecorded(ledger_settings: Settings) -> Settings:
     """A home whose ledger holds three messages, and no fingerprint yet."""
-    planned()
+    write_plan(ledger_settings, [message(n) for n in range(3)], key=ledger_settings.signing_key())
     with opened(ledger_settings).begin() as ledger:
         ledger.execute(sa.delete(tables.signing_keys))
     return ledger_settings
