@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from controltower.jobs.dispatch import dispatch_messages
+from controltower.jobs.events import ingest_events
 from controltower.jobs.feedback import ingest_feedback
 from controltower.jobs.learning import publish_engagement
 from controltower.jobs.reconcile import reconcile
@@ -17,6 +18,7 @@ from controltower.jobs.unsubscribe_group import sync_asm_group
 @pytest.mark.parametrize(
     ("job", "said"),
     [
+        (ingest_events, {"bodies": 0, "loaded": 0}),
         (ingest_feedback, {"bodies": 0, "events": 0}),
         (reconcile, {"waiting": 0}),
         (publish_engagement, {"messages": 0}),

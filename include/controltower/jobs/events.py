@@ -31,7 +31,6 @@ def ingest_events() -> dict[str, Any]:
     from controltower.ledger.database import begin, reading
 
     conf = settings.load()
-    shop = settings.load_shop(conf)
     counts: Counter[str] = Counter(dict.fromkeys(("bodies", "read", "loaded", "duplicates", "quarantined"), 0))
     with alone(conf):
         while True:
@@ -39,6 +38,7 @@ def ingest_events() -> dict[str, Any]:
                 bodies = event_bodies.waiting(ledger, _BODIES)
             if not bodies:
                 break
+            shop = settings.load_shop(conf)  # a new home has none, and nothing to load
             now = clock.now(conf)
             last = max(now, *(b.received_at for b in bodies)) + timedelta(seconds=1)
             key = f"{_KEY}{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
