@@ -35,7 +35,7 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.post("/v1/events")
     async def events(request: Request) -> Response:
-        check_key(settings, request)
+        check_api_key(settings, request)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "compressed")
         body = await bodies.read(request, LARGEST_BODY)
@@ -48,7 +48,7 @@ def router(settings: Settings) -> APIRouter:
     return routes
 
 
-def check_key(settings: Settings, request: Request) -> None:
+def check_api_key(settings: Settings, request: Request) -> None:
     """HTTPException 401 without one of the settings' keys; 403 where there are none."""
     if not settings.event_keys:
         raise HTTPException(403, "no_keys")
