@@ -11,7 +11,9 @@ from pathlib import Path
 
 import duckdb
 from controltower import clock, settings
+from controltower.data.sources.base import Wanted
 from controltower.data.sources.folder import FolderSource
+from controltower.data.sources.mapping import TableMapping
 from controltower.errors import BadSettings, BadSource
 from controltower.sandbox import credentials
 from controltower.settings import INCLUDE, parse_shop
@@ -90,10 +92,11 @@ def plan(source: str, homes: Path) -> Plan:
 def _newest(source: FolderSource, shop: Shop) -> datetime:
     """The newest event or order of a contract folder; a lone day far after all others is a mistake in the data."""
     newest: dict[date, str] = {}
-    tables = source.tables(source.path, datetime.max.replace(tzinfo=UTC))
+    tables = source.tables(Wanted(source.path, datetime.max.replace(tzinfo=UTC)))
     for table, column in (("events", "occurred_at"), ("orders", "ordered_at")):
         for file in tables[table].files if table in tables else []:
-            theirs = {ours: name for name, ours in tables[table].columns.items()}.get(column, column)
+            mapping = tables[table].mapping or TableMapping()
+            theirs = {ours: name for name, ours in mapping.columns.items()}.get(column, column)
             text = f'trim("{theirs}"::VARCHAR)'
             reader = READERS[file.suffix].format(str(file).replace("'", "''"))
             query = f"SELECT try_cast(left({text}, 10) AS DATE) AS day, max({text}) FROM {reader} GROUP BY 1"

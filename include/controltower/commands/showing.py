@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,3 +46,33 @@ def write_table(table: pa.Table, out: Path) -> None:
 def write_json(value: Any, out: Path) -> None:
     out.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
     print(f"-> {out}")
+
+
+def columns(header: list[str], rows: list[list[str]], longest: int, width: int = 100) -> list[str]:
+    """Lines of a table, no wider than `width`: columns that don't fit go into a block below. Longer values are cut."""
+    texts = [[_cut(value.replace("\n", " "), longest) for value in row] for row in [header, *rows]]
+    widths = [max(_width(row[i]) for row in texts) for i in range(len(header))]
+    lines: list[str] = []
+    block: list[int] = []
+    for i in range(len(header) + 1):
+        if i == len(header) or (block and 2 + sum(widths[j] + 2 for j in [*block, i]) > width + 2):
+            lines += [("  " + "  ".join(_padded(row[j], widths[j]) for j in block)).rstrip() for row in texts]
+            block = []
+        block.append(i)
+    return lines
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _cut(text: str, longest: int) -> str:
+    if _width(text) <= longest:
+        return text
+    while _width(text) > longest - 1:
+        text = text[:-1]
+    return text + "…"

@@ -13,7 +13,7 @@ from controltower.commands.showing import show, write_table
 
 def ingest(
     source: Annotated[
-        str | None, typer.Option(help="simulated, null-shop, online-retail, or a folder in the contract's form")
+        str | None, typer.Option(help="a name of `source list`, a folder, or a URL prefix such as s3://bucket/export")
     ] = None,
     start: Annotated[str | None, typer.Option(help="only what became known from here on")] = None,
     end: Annotated[str | None, typer.Option(help="only what became known before; default: now")] = None,

@@ -33,7 +33,7 @@ def empty(file: Path) -> BadSource:
 def not_encoded(file: Path, line: int, encoding: str) -> BadSource:
     return BadSource(
         f"{file} is not {encoding.upper()}: line {line} can't be read.",
-        "Save it as UTF-8, or name its encoding in source.yaml, as in `encoding: cp949`.",
+        "Save it as UTF-8, or name its encoding in the source's YAML (source.yaml), as in `encoding: cp949`.",
     )
 
 
@@ -47,7 +47,7 @@ def read_header(file: Path, encoding: str) -> list[str]:
         raise not_encoded(file, 1, encoding) from None
     except LookupError:
         raise BadSource(
-            f"source.yaml names an unknown encoding, {encoding!r}.", "Write utf-8, cp949 or cp1252."
+            f"The source's YAML names an unknown encoding, {encoding!r}.", "Write utf-8, cp949 or cp1252."
         ) from None
     except OSError as e:
         raise BadSource(f"{file} can't be read: {e.strerror}.", "Check that it is there and readable.") from None

@@ -22,7 +22,7 @@ from controltower.data.gate import Checked, Gate, Interval
 from controltower.data.lake import Lake
 from controltower.data.rules import KNOWN_WHEN
 from controltower.data.scratch import bounded, bounds, scratch
-from controltower.data.sources.base import Source
+from controltower.data.sources.base import Source, Wanted
 from controltower.data.staging import stage
 from controltower.errors import BadSource
 from controltower.settings import Settings
@@ -72,11 +72,12 @@ def _check_all(source: Source, gate: Gate, folder: Path) -> dict[str, Checked]:
     made.mkdir()
     staged.mkdir()
     checked = {}
-    inputs = source.tables(made, gate.interval.end)
+    interval = gate.interval
+    inputs = source.tables(Wanted(made, interval.end, interval.start, interval.zone))
     for table in (name for name in CONTRACT if name in inputs):  # orders before their lines
         given = inputs[table]
         try:
-            groups = stage(gate.con, table, given.files, given.columns, staged, source.encoding)
+            groups = stage(gate.con, table, given, staged, source.encoding)
             checked[table] = gate.check(table, groups)
         except OSError as e:
             name = Path(str(e.filename)).name if e.filename else table
@@ -89,6 +90,9 @@ def _report(result: Checked, interval: Interval) -> dict[str, Any]:
     notes = []
     if not result.read:
         notes.append("holds no rows")
+    left_out = sum(group.left_out for group in result.groups)
+    if left_out:
+        notes.append(f"{left_out:,} rows are left out by the mapping's `where`")
     if result.untimed:
         notes.append(f"{result.untimed:,} rows carry no {result.table.known}: taken as known {_when(result, interval)}")
     broken: dict[str, int] = {}

@@ -65,7 +65,7 @@ def check_limit(checked: Checked, bad: pa.Table, limit: float) -> None:
         f"{checked.quarantined:,} of {considered:,} rows of {checked.table.name} break the contract"
         f" ({checked.quarantined / considered:.0%}, more than {limit:.0%}), most often rule {worst['rule']!r}{column}:"
         f" {worst['file']} line {worst['line_min']} and {worst['line_count'] - 1:,} more. Nothing was loaded.",
-        f"Mend the file (all bad rows are in the home's lake/{TABLE}), or raise bad_rows_limit in source.yaml.",
+        f"Mend the file (all bad rows are in the home's lake/{TABLE}), or raise bad_rows_limit in the source's YAML.",
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,10 @@ import pyarrow.parquet as pq
 
 from controltower.data.contract import CONTRACT, Table
 from controltower.data.csv_file import empty, not_encoded, read_header, stage_csv
+from controltower.data.expressions import Expression, parse
+from controltower.data.fit import Fit, computed, fit, missing_columns
+from controltower.data.sources.base import Input
+from controltower.data.sources.mapping import TableMapping
 from controltower.data.sql import listed, literal, quoted
 from controltower.errors import BadSource
 
@@ -51,34 +54,36 @@ class Group:
     place: tuple[str, str]
     bad_lines: list[BadLine] = field(default_factory=list)
     blank_rows: bool = True  # rows without any value are blank lines, to be passed over
+    left_out: int = 0  # rows that the mapping's `where` doesn't take
 
 
 def stage(
-    con: duckdb.DuckDBPyConnection,
-    table: str,
-    files: Iterable[Path],
-    columns: Mapping[str, str],
-    folder: Path,
-    encoding: str = "utf-8",
+    con: duckdb.DuckDBPyConnection, table: str, given: Input, folder: Path, encoding: str = "utf-8"
 ) -> list[Group]:
-    """Make a table's files ready to select from. `columns` names theirs -> ours; `folder` takes the staged files.
+    """Make a table's files ready to select from; `folder` takes the staged files.
 
     Raises BadSource naming the file, what is wrong with it and the remedy.
     """
-    shapes: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
-    for file in files:
-        shapes[_shape(file, encoding)].append(file)
+    mapping = given.mapping or TableMapping()
     groups = []
-    for number, ((kind, names), alike) in enumerate(shapes.items()):
+    for number, ((kind, names), alike) in enumerate(shapes(given.files, encoding).items()):
         target = folder / f"{table}-{number}"
         target.mkdir()
         if kind == "parquet":
-            groups.append(_parquet(con, CONTRACT[table], alike, columns))
+            groups.append(_parquet(con, CONTRACT[table], alike, mapping))
         elif kind == "csv":
-            groups.append(_csv(CONTRACT[table], alike, list(names), columns, target, encoding))
+            groups.append(_csv(con, CONTRACT[table], alike, list(names), mapping, target, encoding))
         else:
-            groups.append(_json_lines(con, CONTRACT[table], alike, columns, target, encoding))
+            groups.append(_json_lines(con, CONTRACT[table], alike, mapping, target, encoding))
     return groups
+
+
+def shapes(files: list[Path], encoding: str) -> dict[tuple[str, tuple[str, ...]], list[Path]]:
+    """Files by kind and columns: those of one shape are read together."""
+    found: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
+    for file in files:
+        found[_shape(file, encoding)].append(file)
+    return found
 
 
 def _shape(file: Path, encoding: str) -> tuple[str, tuple[str, ...]]:
@@ -96,73 +101,70 @@ def _shape(file: Path, encoding: str) -> tuple[str, tuple[str, ...]]:
     return "json", ()
 
 
-def _ours(table: Table, file: Path, theirs: list[str], columns: Mapping[str, str]) -> dict[str, int]:
-    """Contract column -> position in the file, after mapping; BadSource where that is not possible."""
-    absent = [name for name in columns if name not in theirs]
-    if absent:
-        raise BadSource(
-            f"source.yaml maps the column {absent[0]!r} of {table.name}, but {file.name} has no such column.",
-            f"It has: {', '.join(theirs)}.",
-        )
-    ours = [columns.get(name, name) for name in theirs]
-    known = {c.name for c in table.columns}
-    twice = [name for name in ours if name in known and ours.count(name) > 1]
-    if twice:
-        raise BadSource(f"Two columns of {file.name} are {table.name}.{twice[0]}.", "Map or rename one of them.")
-    missing = [name for name in table.required if name not in ours]
-    if missing:
-        raise missing_columns(table, file, missing, theirs)
-    return {name: i for i, name in enumerate(ours) if name in known}
-
-
-def missing_columns(table: Table, file: Path, missing: list[str], theirs: list[str]) -> BadSource:
-    return BadSource(
-        f"{file} lacks what {table.name} must have: {', '.join(missing)}. Its columns are: {', '.join(theirs)}.",
-        f"Add it, or map another column to it under `tables: {table.name}: columns:` in source.yaml.",
-    )
+def _fitted(table: Table, file: Path, theirs: list[str], mapping: TableMapping) -> Fit:
+    fitted = fit(table, str(file), theirs, mapping)
+    if fitted.problems:
+        raise fitted.problems[0]
+    return fitted
 
 
 def _columnar(
-    table: Table, files: list[Path], theirs: list[str], columns: Mapping[str, str],
-    staged: list[Path], stored: list[tuple[str, str]], line: str,
+    con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], theirs: list[str], mapping: TableMapping,
+    fitted: Fit, staged: list[Path], stored: list[tuple[str, str]], line: str,
 ) -> Group:  # fmt: skip
     """A group over Parquet files. `stored`: each column's name in them and its DuckDB type."""
-    ours = _ours(table, files[0], theirs, columns)
-    rest = [i for i in range(len(theirs)) if i not in ours.values()]
+    at = {name: (quoted(column), kind) for name, (column, kind) in zip(theirs, stored, strict=True)}
     extras = "NULL"
-    if rest:
-        pairs = ", ".join(f"{literal(theirs[i])}, {quoted(stored[i][0])}" for i in rest)
+    if fitted.rest:
+        pairs = ", ".join(f"{literal(name)}, {at[name][0]}" for name in fitted.rest)
         extras = f"nullif(json_merge_patch('{{}}', json_object({pairs}))::VARCHAR, '{{}}')"
-    return Group(
+    group = Group(
         files=files,
         source=f"read_parquet({listed([str(f) for f in staged])})",
-        raw={name: (quoted(stored[i][0]), stored[i][1]) for name, i in ours.items()},
+        raw={ours: at[name] for ours, name in fitted.columns.items()},
         extras=extras,
         place=("file_index", line),
     )
+    return _with_expressions(con, table, mapping, group, at, [sql for sql, _ in at.values()])
 
 
-def _parquet(con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], columns: Mapping[str, str]) -> Group:
+def _with_expressions(
+    con: duckdb.DuckDBPyConnection, table: Table, mapping: TableMapping, group: Group,
+    at: dict[str, tuple[str, str]], blanks: list[str],
+) -> Group:  # fmt: skip
+    if mapping.expressions or mapping.where:
+        source, raw, place, left_out = computed(con, table, mapping, group.source, group.place, at, blanks)
+        group.source, group.raw, group.place, group.left_out = source, group.raw | raw, place, left_out
+    return group
+
+
+def _parquet(con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], mapping: TableMapping) -> Group:
     theirs = pq.read_schema(files[0]).names
     described = con.execute(f"DESCRIBE SELECT * FROM read_parquet({listed([str(files[0])])})").fetchall()
     stored = [(str(row[0]), str(row[1])) for row in described]  # by position: DuckDB renames columns alike but for case
-    return _columnar(table, files, theirs, columns, files, stored, "file_row_number + 1")
+    fitted = _fitted(table, files[0], theirs, mapping)
+    return _columnar(con, table, files, theirs, mapping, fitted, files, stored, "file_row_number + 1")
 
 
 def _csv(
-    table: Table, files: list[Path], header: list[str], columns: Mapping[str, str], target: Path, encoding: str
-) -> Group:
+    con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], header: list[str], mapping: TableMapping,
+    target: Path, encoding: str,
+) -> Group:  # fmt: skip
+    fitted = _fitted(table, files[0], header, mapping)  # before much is read
     stored = [(f"c{i}", "VARCHAR") for i in range(len(header))]
     staged = [target / f"{i}.parquet" for i in range(len(files))]
-    group = _columnar(table, files, header, columns, staged, stored, "_line")
-    for file, to in zip(files, staged, strict=True):
-        for line, found in stage_csv(file, to, encoding):
-            group.bad_lines.append(BadLine(file.name, line, "columns", found))
+    bad_lines = [
+        BadLine(file.name, line, "columns", found)
+        for file, to in zip(files, staged, strict=True)
+        for line, found in stage_csv(file, to, encoding)
+    ]
+    group = _columnar(con, table, files, header, mapping, fitted, staged, stored, "_line")
+    group.bad_lines = bad_lines
     return group
 
 
 def _json_lines(
-    con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], columns: Mapping[str, str], target: Path,
+    con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], mapping: TableMapping, target: Path,
     encoding: str,
 ) -> Group:  # fmt: skip
     staged = [target / f"{i}.parquet" for i in range(len(files))]
@@ -171,29 +173,43 @@ def _json_lines(
         _stage_lines(file, to, encoding)
         bad_lines += [BadLine(file.name, line, "json", "not a JSON object") for line in _drop_bad_json(con, to)]
     rows = f"read_parquet({listed([str(f) for f in staged])})"
-    theirs_of = {ours: theirs for theirs, ours in columns.items()}
-    names = [c.name for c in table.columns]
-    theirs = [theirs_of.get(name, name) for name in names]
-    paths = listed([f"$.{json.dumps(name, ensure_ascii=False)}" for name in theirs])
-    nothing = literal(json.dumps(dict.fromkeys(theirs), ensure_ascii=False))
+    # any line may have any key: only what the contract and the mapping name is looked for
+    theirs_of = {ours: theirs for theirs, ours in mapping.columns.items()}
+    keys = [theirs_of.get(c.name, c.name) for c in table.columns]
+    made = [name for e in [*mapping.parsed().values(), *_where(mapping)] for name in e.columns]
+    keys = list(dict.fromkeys([*keys, *made]))
+    fitted = fit(table, str(files[0]), keys, mapping, all_known=False)
+    position = {name: i for i, name in enumerate(keys, start=1)}
+    paths = listed([f"$.{json.dumps(name, ensure_ascii=False)}" for name in keys])
+    used = [name for name in keys if name not in fitted.rest]
+    nothing = literal(json.dumps(dict.fromkeys(used), ensure_ascii=False))
+    at = {name: (f"v[{i}]", "VARCHAR") for name, i in position.items()}
     group = Group(
         files=files,
         source=f"(SELECT json_extract_string(text, {paths}) AS v, text, line, file_index AS file FROM {rows})",
-        raw={name: (f"v[{i}]", "VARCHAR") for i, name in enumerate(names, start=1)},
+        raw={ours: at[name] for ours, name in fitted.columns.items()},
         extras=f"nullif(json_merge_patch(text, {nothing})::VARCHAR, '{{}}')",
         place=("file", "line"),
         bad_lines=bad_lines,
         blank_rows=False,
     )
-    counts = ", ".join(f"count({group.raw[name][0]})" for name in table.required)
+    group = _with_expressions(con, table, mapping, group, at, [])
+    counts = ", ".join(f"count({group.raw.get(name, ('NULL',))[0]})" for name in table.required)
     found = con.execute(f"SELECT count(*), {counts} FROM {group.source}").fetchall()[0]
     missing = [name for name, count in zip(table.required, found[1:], strict=True) if not count]
     if found[0] and missing:
-        keys = con.execute(
-            f"SELECT DISTINCT unnest(json_keys(text)) AS key FROM {group.source} ORDER BY key"
-        ).fetchall()
-        raise missing_columns(table, files[0], missing, [str(key) for (key,) in keys])
+        raise missing_columns(table, str(files[0]), missing, json_keys(con, group.source))
     return group
+
+
+def _where(mapping: TableMapping) -> list[Expression]:
+    return [parse(mapping.where)] if mapping.where else []
+
+
+def json_keys(con: duckdb.DuckDBPyConnection, rows: str) -> list[str]:
+    """The keys that staged JSON Lines have, in order."""
+    keys = con.execute(f"SELECT DISTINCT unnest(json_keys(text)) AS key FROM {rows} ORDER BY key").fetchall()
+    return [str(key) for (key,) in keys]
 
 
 def _drop_bad_json(con: duckdb.DuckDBPyConnection, staged: Path) -> list[int]:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from controltower.data.sources.mapping import TableMapping
 
 KnownAt = Literal["happened", "file"]
 
 
 @dataclass(frozen=True)
 class Input:
-    """A table's files, oldest first. `columns`: their name -> the contract's, where they differ."""
+    """A table's files, oldest first, and how their columns become the contract's, where they differ."""
 
     files: list[Path]
-    columns: Mapping[str, str] = field(default_factory=dict)
+    mapping: TableMapping | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a load needs: the rows known from `since` (None: from the beginning) until `until`; `zone`: of naive times.
+
+    `folder` is scratch space. `most_rows`: so many rows of each table are enough, any that are quick to get.
+    """
+
+    folder: Path
+    until: datetime
+    since: datetime | None = None
+    zone: str = "UTC"
+    most_rows: int | None = None
 
 
 class Source(Protocol):
@@ -33,11 +49,8 @@ class Source(Protocol):
     bad_rows_limit: float
     encoding: str
 
-    def tables(self, folder: Path, until: datetime) -> dict[str, Input]:
-        """The tables at hand. `folder` is scratch space; nothing that happened at `until` or later is needed.
-
-        Raises BadSource where there is nothing to read.
-        """
+    def tables(self, wanted: Wanted) -> dict[str, Input]:
+        """The tables at hand; they may hold more rows than are wanted. Raises BadSource where nothing can be read."""
 
     def notes(self) -> list[str]:
         """What the user should know of what was read: files passed over, data made up."""

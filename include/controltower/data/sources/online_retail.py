@@ -16,14 +16,13 @@ How its lines become the contract's tables:
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from controltower.data.sources import retail_customers
-from controltower.data.sources.base import Input, KnownAt
+from controltower.data.sources.base import Input, KnownAt, Wanted
 from controltower.data.sources.retail_file import locate, read_lines
 from controltower.settings import INCLUDE, Settings
 
@@ -45,7 +44,8 @@ class OnlineRetail:
         self._settings = settings
         self._notes: list[str] = []
 
-    def tables(self, folder: Path, until: datetime) -> dict[str, Input]:
+    def tables(self, wanted: Wanted) -> dict[str, Input]:
+        until = wanted.until
         lines = read_lines(locate(self._settings))
         lines["at"] = lines["InvoiceDate"].dt.tz_localize(ZONE, ambiguous=False, nonexistent="shift_forward")
         lines["at"] = lines["at"].dt.tz_convert("UTC")
@@ -66,7 +66,7 @@ class OnlineRetail:
             "orders": _orders(lines),
             "order_lines": _order_lines(lines),
         }
-        return {table: _written(rows, folder / f"{table}.parquet") for table, rows in made.items()}
+        return {table: _written(rows, wanted.folder / f"{table}.parquet") for table, rows in made.items()}
 
     def notes(self) -> list[str]:
         return self._notes

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 import orjson
 
 from controltower.data.sources import event_forms
-from controltower.data.sources.base import Input, KnownAt
+from controltower.data.sources.base import Input, KnownAt, Wanted
 from controltower.settings import INCLUDE
 
 
@@ -26,8 +25,8 @@ class PostedEvents:
     def __init__(self, bodies: Sequence[tuple[bytes, datetime]]) -> None:
         self._bodies = bodies
 
-    def tables(self, folder: Path, until: datetime) -> dict[str, Input]:  # noqa: ARG002 - they were received before
-        file = folder / "posted.jsonl"
+    def tables(self, wanted: Wanted) -> dict[str, Input]:
+        file = wanted.folder / "posted.jsonl"
         with file.open("wb") as lines:
             for body, received_at in self._bodies:
                 for row in event_forms.rows(body, received_at):

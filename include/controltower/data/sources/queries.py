@@ -1,0 +1,78 @@
+"""Tables that must be derived: a SELECT in DuckDB's words over a folder's files, such as orders from sale lines.
+
+The query sees the source's `files` by their names and nothing else: its connection can't reach another file, the
+network or the settings. Columns of CSV are text.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+
+from controltower import settings
+from controltower.data.csv_file import read_header, stage_csv
+from controltower.data.scratch import bounded, bounds
+from controltower.data.sources.base import Input, Wanted
+from controltower.data.sources.mapping import TableMapping
+from controltower.data.sql import listed, literal, quoted
+from controltower.errors import BadSource
+
+
+def run(
+    asked: dict[str, TableMapping], named: dict[str, list[Path]], wanted: Wanted, encoding: str
+) -> dict[str, Input]:
+    """Write each table's answer as Parquet into the scratch folder; it is as old as the newest file."""
+    folder = wanted.folder / "queries"
+    folder.mkdir()
+    newest = max((file.stat().st_mtime for files in named.values() for file in files), default=0.0)
+    views = {name: _view(name, files, folder, encoding) for name, files in named.items()}
+    read = sorted({str(file) for files in named.values() for file in files})
+    found = {}
+    with duckdb.connect(config=bounds(settings.load(), folder)) as con, bounded():
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(f"SET allowed_paths = {listed(read)}")
+        con.execute(f"SET allowed_directories = {listed([str(folder)])}")
+        con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
+        for view in views.values():
+            con.execute(view)
+        for table, mapping in asked.items():
+            target = folder / f"{table}.parquet"
+            _write(con, table, str(mapping.query), target, list(named))
+            os.utime(target, (newest, newest))
+            found[table] = Input([target], mapping)
+    return found
+
+
+def _write(con: duckdb.DuckDBPyConnection, table: str, query: str, target: Path, named: list[str]) -> None:
+    remedy = f"It may read {', '.join(named) or 'nothing: name files under `files:`'}; columns of CSV are text."
+    try:
+        if [s.type for s in con.extract_statements(query)] != [duckdb.StatementType.SELECT]:
+            raise BadSource(f"The query of {table} is not one SELECT.", remedy)
+        con.sql(query).write_parquet(str(target))
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as e:
+        raise BadSource(f"The query of {table} can't run: {str(e).splitlines()[0]}", remedy) from None
+
+
+def _view(name: str, files: list[Path], folder: Path, encoding: str) -> str:
+    """SQL of a view of these files, whatever their order of columns."""
+    selects = []
+    for number, file in enumerate(files):
+        if file.suffix == ".parquet":
+            selects.append(f"SELECT * FROM read_parquet({literal(str(file))})")
+            continue
+        if file.suffix != ".csv":
+            raise BadSource(f"{file} can't be read by a query.", "Let `files:` name CSV or Parquet.")
+        staged = folder / f"{name}-{number}.csv.parquet"
+        header = read_header(file, encoding)
+        odd = stage_csv(file, staged, encoding)
+        if odd:
+            line, what = odd[0]
+            raise BadSource(f"{file} line {line} has {what}, and {len(odd) - 1:,} more such lines.", "Mend the file.")
+        columns = ", ".join(f"c{i} AS {quoted(column)}" for i, column in enumerate(header))
+        selects.append(f"SELECT {columns} FROM read_parquet({literal(str(staged))})")
+    return f"CREATE VIEW {quoted(name)} AS {' UNION ALL BY NAME '.join(selects)}"
