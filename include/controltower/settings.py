@@ -234,14 +234,8 @@ def parse_shop(path: Path) -> Shop:
 
 def airflow_connection(name: str) -> dict[str, Any] | None:
     """Host, port, login, password and extra of an Airflow connection; None outside Airflow or where there is none."""
-    if "AIRFLOW_CTX_DAG_ID" not in os.environ:
-        return None
-    from airflow.sdk import Connection
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        found = Connection.get(name)
-    except AirflowNotFoundException:
+    found = _in_airflow(name)
+    if found is None:
         return None
     return {
         "host": found.host,
@@ -250,3 +244,28 @@ def airflow_connection(name: str) -> dict[str, Any] | None:
         "password": found.password,
         "extra": found.extra_dejson,
     }
+
+
+def connection_url(name: str) -> str | None:
+    """The URL of a database: of an Airflow connection, or outside Airflow of the variable AIRFLOW_CONN_<NAME>.
+
+    None where there is none. Its scheme is SQLAlchemy's: Airflow's `postgres` becomes `postgresql+psycopg`.
+    """
+    found = _in_airflow(name)
+    text = found.get_uri() if found else os.environ.get(f"AIRFLOW_CONN_{name.upper()}")
+    if text and text.startswith("{"):
+        raise BadSettings(f"AIRFLOW_CONN_{name.upper()} is JSON.", "Outside Airflow write it as a URL.")
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", text) if text else None
+
+
+def _in_airflow(name: str) -> Any:
+    """Airflow's own connection; None outside a task, or where there is none."""
+    if "AIRFLOW_CTX_DAG_ID" not in os.environ:
+        return None
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return Connection.get(name)
+    except AirflowNotFoundException:
+        return None

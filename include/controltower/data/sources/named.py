@@ -43,7 +43,14 @@ def _folder(settings: Settings, name: str, config: SourceFile, shop: Path | None
     return FolderSource(settings.home / Path(config.location).expanduser(), name, shop, config)
 
 
+def _sql(_settings: Settings, name: str, config: SourceFile, shop: Path | None) -> Source:
+    from controltower.data.sources.sql import SqlSource
+
+    return SqlSource(name, config, shop)
+
+
 # What a kind needs to read a source: another one is a class beside these, and a line here.
 KINDS: dict[str, Callable[[Settings, str, SourceFile, Path | None], Source]] = {
     "folder": _folder,
+    "sql": _sql,
 }
