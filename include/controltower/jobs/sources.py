@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def opened(conf: Settings, name: str) -> Source:
-    """A source by its name, or a folder. Raises BadSource where there is neither."""
+    """A source by its name, a folder or a URL prefix. Raises BadSource where there is neither."""
     from controltower.data.expressions import nearest
     from controltower.data.sources import named
     from controltower.data.sources.folder import FolderSource
@@ -25,6 +25,10 @@ def opened(conf: Settings, name: str) -> Source:
     found = named.find(conf, name)
     if found:
         return found
+    if "://" in name:
+        from controltower.data.sources.remote import RemoteFolder
+
+        return RemoteFolder(conf, name)
     if "/" not in name and not Path(name).is_dir():
         known = [*_BUILT_IN, *named.files(conf)]
         raise BadSource(

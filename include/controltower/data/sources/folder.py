@@ -48,8 +48,8 @@ class FolderSource:
         self._used: set[Path] = set()
 
     def tables(self, wanted: Wanted) -> dict[str, Input]:
-        found = {name: self._input(name) for name in CONTRACT}
-        found = {name: given for name, given in found.items() if given.files}
+        chosen = self.chosen()
+        found = {name: Input(files, self._mapping(name)) for name, files in chosen.items() if name in CONTRACT}
         asked = {name: mapping for name, mapping in self._config.tables.items() if mapping.query}
         if not found and not asked:
             raise BadSource(
@@ -57,26 +57,32 @@ class FolderSource:
                 f"Put files such as customers.csv or orders.parquet there ({', '.join(FORMATS)}), or name yours in"
                 f" {CONFIG}.",
             )
-        self._used = {file for given in found.values() for file in given.files}
+        self._used = {file for files in chosen.values() for file in files}
         if asked:
-            named = {name: self._files(pattern, f"files.{name}") for name, pattern in self._config.files.items()}
-            self._used |= {file for files in named.values() for file in files}
+            named = {name: chosen[f"files.{name}"] for name in self._config.files}
             found |= queries.run(asked, named, wanted, self.encoding)
         return found
+
+    def chosen(self) -> dict[str, list[Path]]:
+        """The files of each table that has some, and under `files.<name>` those that queries read."""
+        found = {name: self._table_files(name) for name in CONTRACT if not self._mapping(name).query}
+        named = {f"files.{name}": self._files(pattern, f"files.{name}") for name, pattern in self._config.files.items()}
+        return {name: files for name, files in found.items() if files} | named
 
     def notes(self) -> list[str]:
         files = (f for f in sorted(self.path.glob("*")) if f.suffix in FORMATS and f not in self._used)
         return [f"{file.relative_to(self.path)} belongs to no table of the contract and was not read" for file in files]
 
-    def _input(self, table: str) -> Input:
-        mapping = self._config.tables.get(table, TableMapping())
-        if mapping.query:
-            return Input([])
-        if mapping.file:
-            return Input(self._files(mapping.file, table), mapping)
+    def _mapping(self, table: str) -> TableMapping:
+        return self._config.tables.get(table, TableMapping())
+
+    def _table_files(self, table: str) -> list[Path]:
+        pattern = self._mapping(table).file
+        if pattern:
+            return self._files(pattern, table)
         patterns = [f"{table}{suffix}" for suffix in FORMATS]
         patterns += [f"{table}-*{suffix}" for suffix in FORMATS] + [f"{table}/*{suffix}" for suffix in FORMATS]
-        return Input(sorted(f for p in patterns for f in self.path.glob(p)), mapping)
+        return sorted(f for p in patterns for f in self.path.glob(p))
 
     def _files(self, pattern: str, what: str) -> list[Path]:
         files = sorted(f for f in self.path.glob(pattern) if f.is_file())

@@ -40,6 +40,10 @@ def opened(settings: Settings, name: str, file: Path) -> Source:
 def _folder(settings: Settings, name: str, config: SourceFile, shop: Path | None) -> Source:
     if not config.location:
         raise BadSource(f"The source {name} doesn't say where its files are.", "Add `location:` to its YAML.")
+    if "://" in config.location:
+        from controltower.data.sources.remote import RemoteFolder
+
+        return RemoteFolder(settings, config.location, name, config, shop)
     return FolderSource(settings.home / Path(config.location).expanduser(), name, shop, config)
 
 
