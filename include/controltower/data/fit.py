@@ -52,7 +52,7 @@ def fit(table: Table, file: str, theirs: Sequence[str], mapping: TableMapping, *
     missing = [name for name in table.required if name not in named and name not in expressions]
     if missing:
         problems.append(missing_columns(table, file, missing, theirs))
-    used = {name for made in expressions.values() for name in made.columns}
+    used = {*mapping.leave_out, *(name for made in expressions.values() for name in made.columns)}
     columns = {ours: name for name, ours in ours_of.items() if ours in known and ours not in expressions}
     rest = [name for name in theirs if name not in columns.values() and name not in used]
     return Fit(columns, expressions, rest, missing, problems)

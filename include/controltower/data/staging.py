@@ -170,14 +170,14 @@ def _json_lines(
     staged = [target / f"{i}.parquet" for i in range(len(files))]
     bad_lines: list[BadLine] = []
     for file, to in zip(files, staged, strict=True):
-        _stage_lines(file, to, encoding)
+        stage_lines(file, to, encoding)
         bad_lines += [BadLine(file.name, line, "json", "not a JSON object") for line in _drop_bad_json(con, to)]
     rows = f"read_parquet({listed([str(f) for f in staged])})"
     # any line may have any key: only what the contract and the mapping name is looked for
     theirs_of = {ours: theirs for theirs, ours in mapping.columns.items()}
     keys = [theirs_of.get(c.name, c.name) for c in table.columns]
     made = [name for e in [*mapping.parsed().values(), *_where(mapping)] for name in e.columns]
-    keys = list(dict.fromkeys([*keys, *made]))
+    keys = list(dict.fromkeys([*keys, *made, *mapping.leave_out]))
     fitted = fit(table, str(files[0]), keys, mapping, all_known=False)
     position = {name: i for i, name in enumerate(keys, start=1)}
     paths = listed([f"$.{json.dumps(name, ensure_ascii=False)}" for name in keys])
@@ -224,7 +224,7 @@ def _drop_bad_json(con: duckdb.DuckDBPyConnection, staged: Path) -> list[int]:
     return bad
 
 
-def _stage_lines(file: Path, to: Path, encoding: str) -> None:
+def stage_lines(file: Path, to: Path, encoding: str) -> None:
     """Write each line that isn't blank, with its number."""
     schema = pa.schema([("text", pa.string()), ("line", pa.int64())])
     texts: list[str] = []

@@ -65,9 +65,12 @@ class FolderSource:
 
     def chosen(self) -> dict[str, list[Path]]:
         """The files of each table that has some, and under `files.<name>` those that queries read."""
-        found = {name: self._table_files(name) for name in CONTRACT if not self._mapping(name).query}
+        told = {name: self._files(m.file, name) for name, m in self._config.tables.items() if m.file}
         named = {f"files.{name}": self._files(pattern, f"files.{name}") for name, pattern in self._config.files.items()}
-        return {name: files for name, files in found.items() if files} | named
+        taken = {file for files in [*told.values(), *named.values()] for file in files}
+        by_name = {name: self._by_name(name, taken) for name in CONTRACT if name not in told}
+        found = told | {name: files for name, files in by_name.items() if files and not self._mapping(name).query}
+        return {name: found[name] for name in CONTRACT if name in found} | named
 
     def notes(self) -> list[str]:
         files = (f for f in sorted(self.path.glob("*")) if f.suffix in FORMATS and f not in self._used)
@@ -76,13 +79,11 @@ class FolderSource:
     def _mapping(self, table: str) -> TableMapping:
         return self._config.tables.get(table, TableMapping())
 
-    def _table_files(self, table: str) -> list[Path]:
-        pattern = self._mapping(table).file
-        if pattern:
-            return self._files(pattern, table)
+    def _by_name(self, table: str, taken: set[Path]) -> list[Path]:
+        """The files that have the table's name, but those that the YAML gives to others."""
         patterns = [f"{table}{suffix}" for suffix in FORMATS]
         patterns += [f"{table}-*{suffix}" for suffix in FORMATS] + [f"{table}/*{suffix}" for suffix in FORMATS]
-        return sorted(f for p in patterns for f in self.path.glob(p))
+        return sorted(f for p in patterns for f in self.path.glob(p) if f not in taken)
 
     def _files(self, pattern: str, what: str) -> list[Path]:
         files = sorted(f for f in self.path.glob(pattern) if f.is_file())

@@ -54,6 +54,7 @@ class TableMapping(BaseModel):
     columns: dict[str, str] = Field(default={}, description="theirs: ours")
     expressions: dict[str, str] = Field(default={}, description="ours: scalar SQL over theirs")
     where: str | None = Field(default=None, description="scalar SQL over theirs: the rows that are taken")
+    leave_out: list[str] = Field(default=[], description="their columns that aren't kept in attributes")
 
     @field_validator("expressions")
     @classmethod

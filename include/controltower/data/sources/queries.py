@@ -1,7 +1,8 @@
 """Tables that must be derived: a SELECT in DuckDB's words over a folder's files, such as orders from sale lines.
 
 The query sees the source's `files` by their names and nothing else: its connection can't reach another file, the
-network or the settings. Columns of CSV are text.
+network or the settings. Columns of CSV and of workbooks (.xlsx: all sheets, the first row names the columns) are text;
+of .txt and .jsonl it sees `text` and `line`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from controltower.data.csv_file import read_header, stage_csv
 from controltower.data.scratch import bounded, bounds
 from controltower.data.sources.base import Input, Wanted
 from controltower.data.sources.mapping import TableMapping
+from controltower.data.sources.workbook import stage_workbook
 from controltower.data.sql import listed, literal, quoted
+from controltower.data.staging import stage_lines
 from controltower.errors import BadSource
 
 
@@ -62,17 +65,26 @@ def _view(name: str, files: list[Path], folder: Path, encoding: str) -> str:
     """SQL of a view of these files, whatever their order of columns."""
     selects = []
     for number, file in enumerate(files):
-        if file.suffix == ".parquet":
-            selects.append(f"SELECT * FROM read_parquet({literal(str(file))})")
-            continue
-        if file.suffix != ".csv":
-            raise BadSource(f"{file} can't be read by a query.", "Let `files:` name CSV or Parquet.")
-        staged = folder / f"{name}-{number}.csv.parquet"
-        header = read_header(file, encoding)
-        odd = stage_csv(file, staged, encoding)
-        if odd:
-            line, what = odd[0]
-            raise BadSource(f"{file} line {line} has {what}, and {len(odd) - 1:,} more such lines.", "Mend the file.")
-        columns = ", ".join(f"c{i} AS {quoted(column)}" for i, column in enumerate(header))
+        staged = folder / f"{name}-{number}.parquet"
+        columns = "*"
+        match file.suffix:
+            case ".parquet":
+                staged = file
+            case ".csv":
+                names = read_header(file, encoding)
+                _whole(file, stage_csv(file, staged, encoding))
+                columns = ", ".join(f"c{i} AS {quoted(column)}" for i, column in enumerate(names))
+            case ".txt" | ".jsonl" | ".ndjson":
+                stage_lines(file, staged, encoding)
+            case ".xlsx":
+                stage_workbook(file, staged)
+            case _:
+                raise BadSource(f"{file} can't be read by a query.", "Let `files:` name .csv, .parquet, .txt or .xlsx.")
         selects.append(f"SELECT {columns} FROM read_parquet({literal(str(staged))})")
     return f"CREATE VIEW {quoted(name)} AS {' UNION ALL BY NAME '.join(selects)}"
+
+
+def _whole(file: Path, odd: list[tuple[int, str]]) -> None:
+    if odd:
+        line, what = odd[0]
+        raise BadSource(f"{file} line {line} has {what}, and {len(odd) - 1:,} more such lines.", "Mend the file.")
