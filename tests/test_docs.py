@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from controltower.campaigns.specs import Audience, Recommend, Spec, Variant, Window
 from controltower.cli import app
+from controltower.data.sources.mapping import SourceFile, TableMapping
 from controltower.settings import Settings
 from controltower.shop import FrequencyCap, ProviderRules, Sender, Shop
 from pydantic import BaseModel
@@ -53,6 +54,10 @@ def test_every_field_of_the_shop_file_is_in_the_reference() -> None:
     assert named(section("`shop.yaml`")) == fields(Shop)
     inner = fields(Sender, FrequencyCap, ProviderRules)
     assert not [name for name in inner if f"`{name}`" not in section("`shop.yaml`")]
+
+
+def test_every_field_of_a_source_is_in_the_reference() -> None:
+    assert named(section("A source's YAML")) == fields(SourceFile, TableMapping)
 
 
 def test_every_field_of_a_campaign_is_in_the_reference() -> None:
