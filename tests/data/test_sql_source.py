@@ -112,6 +112,18 @@ def test_what_was_committed_late_is_read_by_the_next_interval(
     }  # fmt: skip
 
 
+def test_a_table_without_a_cursor_is_known_at_the_end_of_the_day_it_is_loaded_for(
+    database: sa.Engine, source: Callable[..., str], lake: Lake
+) -> None:
+    """The clock stands at 2026-01-01. The next day's load finds the same rows again, and adds only what changed."""
+    first = ingest_data(source(), "2025-12-31", "2026-01-01")
+    assert first["tables"]["customers"]["loaded"] == 2
+    assert {row["updated_at"].isoformat() for row in rows(lake, "customers")} == {"2025-12-31T23:59:59+00:00"}
+    past = ingest_data("teas", "2025-06-01", "2025-06-02")
+    assert (past["tables"]["customers"]["loaded"], past["tables"]["customers"]["outside"]) == (0, 2)
+    assert "customers has no cursor, and is read as it is now" in past["notes"][0]
+
+
 def test_it_streams_in_batches_whatever_types_they_have(
     database: sa.Engine, source: Callable[..., str], lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

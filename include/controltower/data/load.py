@@ -73,7 +73,7 @@ def _check_all(source: Source, gate: Gate, folder: Path) -> dict[str, Checked]:
     staged.mkdir()
     checked = {}
     interval = gate.interval
-    inputs = source.tables(Wanted(made, interval.end, interval.start, interval.zone))
+    inputs = source.tables(Wanted(made, interval.end, interval.start, interval.zone, now=interval.now))
     for table in (name for name in CONTRACT if name in inputs):  # orders before their lines
         given = inputs[table]
         try:

@@ -25,7 +25,8 @@ class Input:
 class Wanted:
     """What a load needs: the rows known from `since` (None: from the beginning) until `until`; `zone`: of naive times.
 
-    `folder` is scratch space. `most_rows`: so many rows of each table are enough, any that are quick to get.
+    `folder` is scratch space. `most_rows`: so many rows of each table are enough, any that are quick to get. `now`: by
+    the home's clock.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Wanted:
     since: datetime | None = None
     zone: str = "UTC"
     most_rows: int | None = None
+    now: datetime | None = None
 
 
 class Source(Protocol):

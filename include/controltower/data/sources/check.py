@@ -41,7 +41,7 @@ def check(
         made, staged = folder / "source", folder / "staged"
         made.mkdir()
         staged.mkdir()
-        inputs = source.tables(Wanted(made, interval.end, interval.start, interval.zone, sample))
+        inputs = source.tables(Wanted(made, interval.end, interval.start, interval.zone, sample, interval.now))
         whole: dict[str, bool] = {}
         tables: dict[str, Any] = {}
         for table in (name for name in CONTRACT if name in inputs):  # orders before their lines

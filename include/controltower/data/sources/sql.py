@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -56,13 +57,30 @@ class SqlSource:
         self.zone, self.known_at = config.timezone, config.known_at
         self.bad_rows_limit, self.encoding = config.bad_rows_limit, "utf-8"
         self._config = config
+        self._notes: list[str] = []
 
     def tables(self, wanted: Wanted) -> dict[str, Input]:
         with _reading(self._url()) as database:
             return {name: self._read(database, name, mapping, wanted) for name, mapping in self._config.tables.items()}
 
     def notes(self) -> list[str]:
-        return []
+        return self._notes
+
+    def _date(self, name: str, files: list[Path], wanted: Wanted) -> None:
+        """Give files without a cursor the time at which their rows count as known, where these don't tell it.
+
+        A day's load runs after the day: what it reads counts as known at the day's end. A load of longer ago reads
+        what nobody can say was known then.
+        """
+        now = wanted.now or wanted.until
+        regular = wanted.until > now - timedelta(days=1)
+        at = min(now, wanted.until - timedelta(seconds=1)) if regular else now
+        for file in files:
+            os.utime(file, (at.timestamp(), at.timestamp()))
+        if wanted.since and not regular:
+            self._notes.append(
+                f"{name} has no cursor, and is read as it is now: rows without a time aren't of that day"
+            )
 
     def _url(self) -> sa.URL:
         config = self._config
@@ -84,6 +102,8 @@ class SqlSource:
                 f"The database refuses the {'query' if mapping.query else 'table'} of {name}: {_reason(e)}.",
                 "Correct it, or the rights of the connection's user; the table must be there, and its columns.",
             ) from None
+        if not mapping.cursor:
+            self._date(name, files, wanted)
         known = CONTRACT[name].known
         told = known in mapping.expressions
         if mapping.cursor and CONTRACT[name].kind != "log" and not told and files:
