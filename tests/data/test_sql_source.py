@@ -159,8 +159,8 @@ def test_what_can_not_be_read(
 
 def test_nothing_can_be_written(database: sa.Engine) -> None:
     with pytest.raises(BadSource, match="can't be read"), sql._reading(database.url) as reading:
-        reading.exec_driver_sql("DELETE FROM member")
-        reading.exec_driver_sql("COMMIT")
+        reading.exec_driver_sql("DELETE FROM member", execution_options={"stream_results": False})
+        reading.exec_driver_sql("COMMIT", execution_options={"stream_results": False})
     with database.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM member").scalar() == 2
 
