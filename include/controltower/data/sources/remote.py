@@ -25,7 +25,7 @@ from controltower.data.sources.base import Input, Wanted
 from controltower.data.sources.folder import CONFIG, FolderSource
 from controltower.data.sources.mapping import SourceFile, validated
 from controltower.data.staging import FORMATS
-from controltower.errors import BadSource
+from controltower.errors import BadSource, yaml_mistake
 from controltower.settings import INCLUDE, Settings, airflow_connection
 
 _BLOCK = 1 << 22  # bytes
@@ -160,8 +160,7 @@ class RemoteFolder:
         try:
             config = validated(yaml.safe_load(text.decode()) or {}, f"{self._url}/{CONFIG}")
         except (yaml.YAMLError, UnicodeDecodeError) as e:
-            reason = str(e).splitlines()[0]
-            raise BadSource(f"{self._url}/{CONFIG} is not valid YAML: {reason}.", "Correct it.") from None
+            raise BadSource(f"{self._url}/{CONFIG} is not valid YAML: {yaml_mistake(e)}.", "Correct it.") from None
         if config.kind != "folder" or config.location:
             raise BadSource(f"{self._url}/{CONFIG} describes another place.", "Keep it in HOME/sources, and name it.")
         return config
