@@ -40,7 +40,7 @@ def publish_features(lake: Lake, as_of: datetime, shop: Shop) -> dict[str, Any]:
     log.info("features as of %s", as_of.isoformat())
     with lake.read(as_of) as reading:
         facts = gather(reading.table, as_of, shop)
-        rows = reading.arrow(assemble(facts, as_of))
+        rows = reading.arrow(assemble(facts))
         uncounted = uncounted_orders(facts).to_pyarrow().as_py()
     lake.publish("features", interval_key(as_of), rows)
     counts = {str(c["values"]): int(c["counts"].as_py()) for c in pc.value_counts(rows["lifecycle"])}
