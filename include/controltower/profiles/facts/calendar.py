@@ -7,7 +7,7 @@ that of the version in the lock, whatever as_of is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -63,25 +63,24 @@ def holiday_days(calendar: Calendar) -> ir.Table:
 def days_ahead(calendar: Calendar, as_of: datetime, shop: Shop) -> ir.Table:
     """day_country, days_to_holiday, days_to_festival: from the shop's date of as_of, 0 on the day; null if none."""
     today = as_of.astimezone(shop.zone).date()
-    rows: list[tuple[str, float | None, float | None]] = []
+    values: dict[tuple[str, str], float] = {}
     for country, names in sorted(calendar.items()):
-        ahead = sorted(((day - today).days, name) for day, name in names.items() if day >= today)
-        festivals = (float(days) for days, name in ahead if _is_festival(country, name))
-        rows.append((country, float(ahead[0][0]) if ahead else None, next(festivals, None)))
-    return _table(
-        rows, ["day_country", "days_to_holiday", "days_to_festival"], [pa.string(), pa.float64(), pa.float64()]
-    )
+        for day in sorted(day for day in names if day >= today):
+            values.setdefault((country, "days_to_holiday"), float((day - today).days))
+            if _is_festival(country, names[day]):
+                values.setdefault((country, "days_to_festival"), float((day - today).days))
+    return _wide(values, "day_country", ("days_to_holiday", "days_to_festival"))
 
 
 def weather_of(external: ir.Table, as_of: datetime, shop: Shop) -> ir.Table:
     """region and a number for each of WEATHER on the shop's date of as_of; what is no number is null."""
     today = as_of.astimezone(shop.zone).date()
     rows = external.filter(external.name.isin(WEATHER), external.date == today)
-    found: dict[str, dict[str, float | None]] = {}
+    values: dict[tuple[str, str], float] = {}
     for row in rows.select("region", "name", "value").to_pyarrow().to_pylist():
-        found.setdefault(row["region"], {})[row["name"]] = _number(row["value"])
-    values = [(region, *(names.get(name) for name in WEATHER)) for region, names in sorted(found.items())]
-    return _table(values, ["region", *WEATHER], [pa.string(), *[pa.float64()] * len(WEATHER)])
+        if (number := _number(row["value"])) is not None:
+            values[row["region"], row["name"]] = number
+    return _wide(values, "region", WEATHER)
 
 
 def _from_library(country: str, first: date, last: date) -> dict[date, str]:
@@ -105,6 +104,13 @@ def _number(value: str) -> float | None:
     except ValueError:
         return None
     return number if abs(number) < 1e15 else None  # neither infinite nor NaN
+
+
+def _wide(values: dict[tuple[str, str], float], key: str, names: Sequence[str]) -> ir.Table:
+    """One row a place, one column a name. (No null goes in: through pandas, Spark would make it NaN.)"""
+    rows = [(place, name, value) for (place, name), value in sorted(values.items())]
+    long = _table(rows, [key, "name", "value"], [pa.string(), pa.string(), pa.float64()])
+    return long.group_by(key).aggregate(**{name: long["value"].max(where=long["name"] == name) for name in names})
 
 
 def _table(rows: Iterable[tuple[object, ...]], names: list[str], types: list[pa.DataType]) -> ir.Table:

@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from controltower.profiles.features.feature import Feature, share, within
-from controltower.profiles.portable import DAY, days, div, whole
+from controltower.profiles.portable import DAY, days, div, one_if, whole
 
 
 def _events_within(name: str, event: str, span: int, description: str) -> Feature:
@@ -23,7 +23,7 @@ def _open_cart(t: ir.Table) -> ir.IntegerValue:
     cart, order = t.days_since_last_cart, t.days_since_last_order
     is_open = (cart <= 7) & (order.isnull() | (order > cart))
     # without any event in the shop the answer is unknown, not "no"
-    return ibis.ifelse(t.carts_7d.isnull(), ibis.null("int64"), is_open.fill_null(False).cast("int64"))
+    return ibis.ifelse(t.carts_7d.isnull(), ibis.null("int64"), one_if(is_open))
 
 
 def _step(name: str, description: str, reached: str, before: str) -> Feature:
