@@ -1,4 +1,4 @@
-"""A shop of random rows in every table that features read, with ties, nulls, several zones, countries and currencies."""
+"""A shop of random rows in every table that features read: ties, nulls, several zones, countries and currencies."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import Any
 
 from support.shop_tables import event, money, order, product
 
-EVENTS = "view_item view_item view_item add_to_cart remove_from_cart begin_checkout purchase search coupon_failed".split()
+EVENTS = (
+    "view_item view_item view_item add_to_cart remove_from_cart begin_checkout purchase search coupon_failed".split()
+)
 REACTIONS = ("opened", "clicked", "unsubscribed", "complained", "delivered")
 ZONES = ("Asia/Seoul", "Europe/London", "Nowhere/Land", None)
 CATEGORIES = ("x > y", "z", "w", None)
+
+DAYS = 24  # with something on them: each is a file of the lake
 
 Rows = dict[str, list[dict[str, Any]]]
 
 
 def random_shop(rng: random.Random, first: datetime, last: datetime, prefix: str, size: int = 50) -> Rows:
-    """What happens from `first` to `last` to `size` customers; ids of orders, events and messages begin with `prefix`."""
+    """What happens from `first` to `last` to `size` customers; ids of orders, events, messages begin with `prefix`."""
     span = (last - first).total_seconds()
 
     def some_time() -> datetime:
-        moment = first + timedelta(seconds=rng.random() * span)
+        day = rng.randrange(DAYS) * span / DAYS
+        moment = first + timedelta(seconds=day + rng.random() * min(span / DAYS, 80_000))
         return moment.replace(microsecond=0) if rng.random() < 0.3 else moment  # to the second: ties
 
     def customer() -> str:

@@ -60,9 +60,7 @@ def with_local_seconds(facts: ir.Table, zones: Zones, as_of: datetime, shop: Sho
             zoned.second < changing.offset_until,
         ],
     )
-    return local.mutate(local_second=local.second + local.offset).drop(
-        "offset_zone", "offset_from", "offset_until", "offset"
-    )
+    return local.select(*recent.columns, "zone", local_second=local.second + local.offset)
 
 
 def local_hour(local_second: ir.IntegerValue) -> ir.IntegerValue:
@@ -119,6 +117,6 @@ def _change(zone: ZoneInfo, low: int, high: int) -> int:
     """The first second after `low` with another offset than `low`'s; there is one not later than `high`."""
     before = _offset(zone, low)
     while high - low > 1:
-        middle = (low + high) // 2
+        middle = (low + high) >> 1
         low, high = (middle, high) if _offset(zone, middle) == before else (low, middle)
     return high

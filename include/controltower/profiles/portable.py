@@ -27,6 +27,11 @@ def whole(a: ir.NumericValue, b: ir.NumericValue) -> ir.IntegerValue:
     return div(a, b).floor().cast("int64")
 
 
+def units(money: ir.DecimalValue) -> ir.IntegerValue:
+    """Money as whole ten-thousandths, exactly: whole numbers add up faster than decimals."""
+    return (money.cast(QUANTITY) * 10_000).cast("int64")
+
+
 def days(age: ir.NumericValue) -> ir.FloatingValue:
     """Seconds as days."""
     return div(age, ibis.literal(DAY))

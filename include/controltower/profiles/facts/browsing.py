@@ -9,18 +9,17 @@ import ibis.expr.types as ir
 
 from controltower.profiles.facts.tables import age
 from controltower.profiles.local_time import Zones, local_weekday, with_local_seconds
-from controltower.profiles.portable import DAY, QUANTITY, one_if, seconds, whole
+from controltower.profiles.portable import DAY, one_if, seconds, units, whole
 from controltower.shop import Shop
 
 RECENT = 90 * DAY  # sessions, views and habits are those of so long
 
 
 def priced_products(products: ir.Table) -> ir.Table:
-    """product_id, category, price and usual_price: whole ten-thousandths; usual is the mean of the category's
-    products in that currency, both null where the product has no category."""
-    price = (products.price.cast(QUANTITY) * 10_000).cast("int64")
-    named = products.select("product_id", "category", "currency", price=ibis.ifelse(
-        products.category.notnull(), price, ibis.null("int64")))  # fmt: skip
+    """product_id, category, price and usual_price (see portable.units); usual is the mean of the category's products
+    in that currency. Both are null where the product has no category."""
+    price = ibis.ifelse(products.category.notnull(), units(products.price), ibis.null("int64"))
+    named = products.select("product_id", "category", "currency", price=price)
     kin = ibis.window(group_by=["category", "currency"])
     usual = whole(named.price.sum().over(kin), named.price.count().over(kin))
     return named.select("product_id", "category", "price", usual_price=usual)

@@ -40,7 +40,7 @@ def lines_of(tables: Tables, headers: ir.Table, products: ir.Table, shop: Shop) 
     joined = lines.inner_join(headers, "order_id").left_join(products, "product_id").drop("product_id_right")
     joined = joined.left_join(
         rates, [joined.currency == rates.rate_from, joined.ordered_at.date() == rates.rate_date]
-    ).drop("rate_from", "rate_date")
+    )
     rate = ibis.ifelse(joined.currency == shop.currency, ibis.literal(1).cast(RATE), joined.rate)
     undone = joined.status.fill_null("placed") == "returned"
     back = (joined.quantity < 0) | undone
@@ -90,7 +90,7 @@ def visits_of(orders: ir.Table) -> ir.Table:
     """Days are counted back from as_of, so that all purchases within the same 24 hours are one visit."""
     days = orders.select("customer_id", day_age=whole(orders.age, ibis.literal(DAY))).distinct()
     earlier = days.day_age.lead().over(group_by="customer_id", order_by="day_age")
-    return days.mutate(gap=(earlier - days.day_age).cast("int64"))
+    return days.mutate(gap=earlier - days.day_age)
 
 
 def local_orders_of(
