@@ -38,9 +38,7 @@ def lines_of(tables: Tables, headers: ir.Table, products: ir.Table, shop: Shop) 
     )
     lines = tables("order_lines").select("order_id", "product_id", "quantity", "unit_price", "discount")
     joined = lines.inner_join(headers, "order_id").left_join(products, "product_id").drop("product_id_right")
-    joined = joined.left_join(
-        rates, [joined.currency == rates.rate_from, joined.ordered_at.date() == rates.rate_date]
-    )
+    joined = joined.left_join(rates, [joined.currency == rates.rate_from, joined.ordered_at.date() == rates.rate_date])
     rate = ibis.ifelse(joined.currency == shop.currency, ibis.literal(1).cast(RATE), joined.rate)
     undone = joined.status.fill_null("placed") == "returned"
     back = (joined.quantity < 0) | undone

@@ -56,7 +56,8 @@ def assemble(facts: Facts) -> ir.Table:
     absent = {table for table in set(_COUNTED_IN.values()) if not _any(getattr(facts, table))}
     everyone = facts.customers.select("customer_id")
     # one chain of joins and one selection: Ibis takes seconds to simplify nested ones of so many columns
-    joined, counted = everyone, {}
+    joined: ir.Table = everyone
+    counted: dict[str, float] = {}
     for source in dict.fromkeys(f.source for f in FEATURES if f.source != "features"):
         rows = _ready(source, getattr(facts, source))
         wanted = [f for f in FEATURES if f.source == source]

@@ -5,17 +5,19 @@ from __future__ import annotations
 from controltower.profiles.features.feature import Feature, share, within
 from controltower.profiles.portable import days, div
 
+
+def _searches_within(span: int) -> Feature:
+    return Feature(
+        f"searches_{span}d",
+        f"searches in the last {span} days",
+        "events",
+        lambda t: t.count(where=(t.event_name == "search") & within(t, span)),
+        0,
+    )
+
+
 FEATURES: tuple[Feature, ...] = (
-    *(
-        Feature(
-            f"searches_{span}d",
-            f"searches in the last {span} days",
-            "events",
-            lambda t, span=span: t.count(where=(t.event_name == "search") & within(t, span)),
-            0,
-        )
-        for span in (30, 90)
-    ),
+    *(_searches_within(span) for span in (30, 90)),
     Feature(
         "empty_searches_90d",
         "searches of the last 90 days that found nothing",

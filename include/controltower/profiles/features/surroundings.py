@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from controltower.profiles.facts.calendar import GIFT_DAYS
+from controltower.profiles.facts.calendar import GIFT_DAYS, WEATHER
 from controltower.profiles.features.feature import Feature
 from controltower.profiles.portable import div
+
+
+def _given(name: str) -> Feature:
+    return Feature(
+        name,
+        f"the number that `external` gives as {name} for the day and the customer's home store, else country",
+        "surroundings",
+        lambda t: t[name].max(),
+    )
+
 
 FEATURES: tuple[Feature, ...] = (
     Feature(
@@ -31,13 +41,5 @@ FEATURES: tuple[Feature, ...] = (
         "local_orders",
         lambda t: div(t.gift_time.sum(), t.count()),
     ),
-    *(
-        Feature(
-            name,
-            f"the number that `external` gives as {name} for the day and the customer's home store, else country",
-            "surroundings",
-            lambda t, name=name: t[name].max(),
-        )
-        for name in ("weather", "temperature", "precipitation")
-    ),
+    *(_given(name) for name in WEATHER),
 )
