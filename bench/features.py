@@ -1,7 +1,7 @@
-"""Features of all customers over a million synthetic events: Ibis on DuckDB, beside the same in plain pandas.
+"""Features of all customers over a million synthetic events: Ibis on DuckDB, beside plain pandas.
 
-Both read the same Parquet files and must agree on every feature; only CPU time is compared (user and system, of all
-threads), since the machine's other work stretches the clock.
+Both read the same Parquet files. We compute all features, pandas those that `_naive` holds, and on these they must
+agree; only CPU time is compared (user and system, of all threads), since the machine's other work stretches the clock.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def run() -> list[dict[str, Any]]:
         for name, table in tables.items():
             lake.publish(name, "bench", table)
         files = {name: [str(p) for p in (lake.root / name).glob("*.parquet")] for name in tables}
-        _compare(_ours(lake), _naive(files))
+        computed = _compare(_ours(lake), _naive(files))
         ours, theirs = [], []
         for _ in range(PAIRS):
             ours.append(rows / _cpu(lambda: _ours(lake)))
             theirs.append(rows / _cpu(lambda: _naive(files)))
     return [
         {
-            "name": f"features of {CUSTOMERS:,} customers over {rows:,} rows, per CPU-second",
+            "name": f"{len(NAMES)} features of {CUSTOMERS:,} customers, {rows:,} rows (pandas: {computed})",
             "value": round(statistics.median(ours)),
             "unit": "rows/s",
             "naive": round(statistics.median(theirs)),
@@ -70,11 +70,13 @@ def _ours(lake: Lake) -> pd.DataFrame:
         return reading.frame(features(reading.table, AS_OF, SHOP)).set_index("customer_id")
 
 
-def _compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+def _compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
+    """How many features pandas computed, all of them as we did."""
     assert list(ours.index) == list(theirs.index)
-    for name in NAMES:
+    for name in theirs:
         same = np.isclose(ours[name].astype(float), theirs[name].astype(float), rtol=1e-9, atol=1e-6, equal_nan=True)
         assert same.all(), f"{name} differs for {(~same).sum()} customers"
+    return len(theirs.columns)
 
 
 def _shop(rng: np.random.Generator) -> dict[str, pa.Table]:

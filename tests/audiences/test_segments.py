@@ -25,6 +25,7 @@ CUSTOMERS = ibis.memtable(
         ([Rule(column="orders_total", at_least=1, at_most=1)], "b"),
         ([Rule(column="orders_total", at_least=1, or_unknown=True)], "bcd"),
         ([Rule(column="lifecycle", is_in=["new", "active"])], "bc"),
+        ([Rule(column="orders_total", is_in=["1", "5.0"])], "bc"),
         ([Rule(column="lifecycle", is_in=["new"]), Rule(column="orders_total", at_least=2)], ""),
         ([], "abcd"),
     ],
@@ -37,3 +38,8 @@ def test_rules_select_who_fits_all_of_them(rules: list[Rule], fits: str) -> None
 def test_a_rule_on_an_unknown_column_says_which_there_are() -> None:
     with pytest.raises(BadSpec, match="lifecycle, orders_total"):
         select(CUSTOMERS, [Rule(column="shoe_size", at_least=40)])
+
+
+def test_a_rule_on_numbers_names_numbers() -> None:
+    with pytest.raises(BadSpec, match="no number"):
+        select(CUSTOMERS, [Rule(column="orders_total", is_in=["many"])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
-from controltower.profiles.local_time import DAY
+from controltower.profiles.portable import DAY
 
 NOW = 20_000 * DAY
 GROUPS, PER_GROUP = 3, 8  # tastes, and products of each

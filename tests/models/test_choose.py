@@ -12,7 +12,7 @@ from controltower.models.recommend import choose
 from controltower.models.recommend.base import Recommender
 from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
 from controltower.models.recommend.popularity import Popularity
-from controltower.profiles.local_time import DAY
+from controltower.profiles.portable import DAY
 from models.conftest import NOW, planted
 
 

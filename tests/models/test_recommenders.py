@@ -12,7 +12,7 @@ from controltower.models.recommend.base import Recommender, top
 from controltower.models.recommend.interactions import ORDER, VIEW, Interactions, from_arrays
 from controltower.models.recommend.neighbours import Neighbours, days_of_activity
 from controltower.models.recommend.reasons import explain
-from controltower.profiles.local_time import DAY
+from controltower.profiles.portable import DAY
 from models.conftest import GROUPS, NOW, PER_GROUP, planted
 
 

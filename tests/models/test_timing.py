@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from controltower.models import timing
 from controltower.models.timing import BestHour, OwnHour
-from controltower.profiles.local_time import DAY
+from controltower.profiles.portable import DAY
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders
 
 NOW = int(T.timestamp())

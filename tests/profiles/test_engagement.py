@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 from controltower.data.lake import Lake
-from controltower.profiles.features import MORE_CLICKS, MORE_MESSAGES, features
+from controltower.profiles.features import features
+from controltower.profiles.features.messages import MORE_CLICKS, MORE_MESSAGES
 from support.shop_tables import SHOP, T, ago, lake_with
 
 NAMES = (

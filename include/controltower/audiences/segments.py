@@ -27,10 +27,24 @@ def select(customers: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
 def _fits(column: ibis.Value, rule: Rule) -> ibis.Value:
     conditions = []
     if rule.is_in is not None:
-        conditions.append(column.cast("string").isin(rule.is_in))
+        conditions.append(column.isin(_values(column, rule)))
     if rule.at_least is not None:
         conditions.append(column >= rule.at_least)
     if rule.at_most is not None:
         conditions.append(column <= rule.at_most)
     fits = functools.reduce(operator.and_, conditions)
     return fits | column.isnull() if rule.or_unknown else fits
+
+
+def _values(column: ibis.Value, rule: Rule) -> list[str] | list[float]:
+    """The values as the column has them: engines write the same number differently as text."""
+    values = rule.is_in or []
+    if not column.type().is_numeric():
+        return values
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        raise BadSpec(
+            f"The audience rule on {rule.column!r} has a value in `is_in` that is no number.",
+            "The column holds numbers: write numbers, or at_least and at_most.",
+        ) from None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pandas as pd
 
+BATCH = 100_000  # rows that are read at a time
 GRACE = 3600.0  # seconds a replaced file stays for readers that began before
 
 _DUCKDB = {
@@ -202,6 +203,12 @@ class Reading:
         """The expression's rows."""
         with bounded():
             return self._backend.to_pyarrow(expr)
+
+    def batches(self, expr: ir.Table) -> Iterator[pa.RecordBatch]:
+        """The expression's rows, some at a time: for results that are larger than what is computed."""
+        with bounded():
+            self._backend.create_view("_batches", expr, overwrite=True)
+            yield from self._connection.sql("SELECT * FROM _batches").to_arrow_reader(BATCH)
 
     def frame(self, expr: ir.Table) -> pd.DataFrame:
         """The expression's rows as a data frame; money comes as Decimal objects, so cast it in the expression."""

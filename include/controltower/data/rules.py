@@ -51,7 +51,8 @@ KNOWN_WHEN = {
     "listings": f"CASE WHEN valid_from < _end THEN valid_from ELSE {EPOCH} END",
     "costs": "timezone('UTC', CAST(date AS TIMESTAMP))",
     "exchange_rates": "timezone('UTC', CAST(date AS TIMESTAMP))",
-    "external": "timezone('UTC', CAST(date AS TIMESTAMP))",
+    # a holiday is known long before, the weather isn't
+    "external": f"CASE WHEN name = 'holiday' THEN {EPOCH} ELSE timezone('UTC', CAST(date AS TIMESTAMP)) END",
 }
 
 

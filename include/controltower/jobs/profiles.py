@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ def build_profiles(as_of: str | None = None) -> dict[str, Any]:
 
 
 def publish_features(lake: Lake, as_of: datetime, shop: Shop) -> dict[str, Any]:
-    import pyarrow.compute as pc
+    from collections import Counter
+
+    import pyarrow as pa
 
     from controltower.data.lake import interval_key
     from controltower.profiles.facts import gather, uncounted_orders
@@ -40,14 +43,22 @@ def publish_features(lake: Lake, as_of: datetime, shop: Shop) -> dict[str, Any]:
     log.info("features as of %s", as_of.isoformat())
     with lake.read(as_of) as reading:
         facts = gather(reading.table, as_of, shop)
-        rows = reading.arrow(assemble(facts, as_of))
+        rows = assemble(facts)
+        stages: Counter[str] = Counter()
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            for batch in reading.batches(rows):
+                stages.update(batch["lifecycle"].to_pylist())
+                yield batch
+
+        batches = pa.RecordBatchReader.from_batches(rows.schema().to_pyarrow(), counted())
+        parts = lake.write("features", batches)
         uncounted = uncounted_orders(facts).to_pyarrow().as_py()
-    lake.publish("features", interval_key(as_of), rows)
-    counts = {str(c["values"]): int(c["counts"].as_py()) for c in pc.value_counts(rows["lifecycle"])}
-    log.info("features: %d customers", rows.num_rows)
+    lake.commit(interval_key(as_of), {"features": parts})
+    log.info("features: %d customers", stages.total())
     return {
         "as_of": as_of.isoformat(),
-        "customers": rows.num_rows,
-        "lifecycle": counts,
+        "customers": stages.total(),
+        "lifecycle": dict(sorted(stages.items())),
         "orders_in_other_currencies_without_a_rate": int(uncounted),
     }

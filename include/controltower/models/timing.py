@@ -26,8 +26,10 @@ import pandas as pd
 from pydantic import Field
 
 from controltower.models.base import Model, ModelConfig, Outcome, State
-from controltower.profiles.facts import Tables, gather
-from controltower.profiles.local_time import epoch, local_hour, seconds, with_local_seconds
+from controltower.profiles.facts import gather
+from controltower.profiles.facts.tables import Tables
+from controltower.profiles.local_time import epoch, local_hour, with_local_seconds
+from controltower.profiles.portable import seconds
 from controltower.shop import Shop
 
 NAME = "send_hour"
@@ -55,7 +57,7 @@ def active_hours(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
         orders.filter(orders.second > epoch(since)).select("customer_id", "second", by_click=ibis.literal(0, "int64")),
         clicks.filter(clicks.second > epoch(since)).select("customer_id", "second", by_click=ibis.literal(1, "int64")),
     )
-    local = with_local_seconds(acts, tables("customers"), as_of, shop)
+    local = with_local_seconds(acts, facts.zones, as_of, shop)
     hourly = local.mutate(
         hour=local_hour(local.local_second), clock_hour=(local.local_second - local.local_second % 3600)
     )

@@ -19,7 +19,7 @@ from controltower.models.recommend.interactions import ORDER, Interactions
 from controltower.models.recommend.neighbours import Neighbours
 from controltower.models.recommend.own_history import OwnCount, OwnHistory
 from controltower.models.recommend.popularity import Popularity
-from controltower.profiles.local_time import DAY
+from controltower.profiles.portable import DAY
 
 KINDS: tuple[type[Recommender], ...] = (Blend, OwnHistory, OwnCount, Popularity, Als, Neighbours)
 REPEAT, NEW = "recommend_repeat", "recommend_new"

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from controltower.profiles.facts import Tables, gather
-from controltower.profiles.local_time import DAY, epoch, seconds
+from controltower.profiles.facts import gather
+from controltower.profiles.facts.tables import Tables
+from controltower.profiles.local_time import epoch
+from controltower.profiles.portable import DAY, seconds
 from controltower.shop import Shop
 
 ORDER, CART, VIEW = 0, 1, 2

@@ -16,7 +16,7 @@ from controltower.models.base import ModelConfig, State
 from controltower.models.recommend.als import per_row_maximum
 from controltower.models.recommend.base import Parts, Recommender
 from controltower.models.recommend.interactions import Interactions, Weights
-from controltower.profiles.local_time import DAY
+from controltower.profiles.portable import DAY
 
 _BATCH = 4_000_000  # pairs held at a time
 

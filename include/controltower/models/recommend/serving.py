@@ -13,7 +13,7 @@ from controltower.models.recommend.choose import KINDS, NEW, REPEAT
 from controltower.models.recommend.interactions import catalogue_mask, read
 from controltower.models.recommend.reasons import explain
 from controltower.models.registry import Card, Registry
-from controltower.profiles.facts import Tables
+from controltower.profiles.facts.tables import Tables
 from controltower.shop import Shop
 
 PLACEMENTS: dict[str, bool | None] = {"for_you": None, "new_for_you": False}  # repeats? None: as validation chose

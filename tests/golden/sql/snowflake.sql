@@ -1,0 +1,1798 @@
+WITH "t34" AS (
+  SELECT
+    "t10"."region",
+    MAX(IFF("t10"."name" = 'weather', "t10"."value", NULL)) AS "weather",
+    MAX(IFF("t10"."name" = 'temperature', "t10"."value", NULL)) AS "temperature",
+    MAX(IFF("t10"."name" = 'precipitation', "t10"."value", NULL)) AS "precipitation"
+  FROM "small_table_1" AS "t10"
+  GROUP BY
+    1
+), "t63" AS (
+  SELECT
+    "t44"."customer_id",
+    "t52"."customer_id" AS "customer_id_right",
+    "t52"."points",
+    "t52"."age"
+  FROM (
+    SELECT
+      *
+    FROM (
+      SELECT
+        "t5"."customer_id"
+      FROM "customers" AS "t5"
+      WHERE
+        (
+          "t5"."signed_up_at" IS NULL
+        )
+        OR (
+          "t5"."signed_up_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+        )
+    ) AS "t30"
+    UNION
+    SELECT
+      *
+    FROM (
+      SELECT
+        *
+      FROM (
+        SELECT
+          "t9"."customer_id"
+        FROM "orders" AS "t9"
+        WHERE
+          "t9"."customer_id" IS NOT NULL
+          AND "t9"."ordered_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+      ) AS "t26"
+      UNION
+      SELECT
+        *
+      FROM (
+        SELECT
+          "t1"."customer_id"
+        FROM "events" AS "t1"
+        WHERE
+          "t1"."customer_id" IS NOT NULL
+          AND "t1"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+      ) AS "t21"
+    ) AS "t33"
+  ) AS "t44"
+  LEFT OUTER JOIN (
+    SELECT
+      "t5"."customer_id",
+      "t5"."points",
+      1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t5"."signed_up_at")) AS BIGINT) AS "age"
+    FROM "customers" AS "t5"
+    WHERE
+      (
+        "t5"."signed_up_at" IS NULL
+      )
+      OR (
+        "t5"."signed_up_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+      )
+  ) AS "t52"
+    ON "t44"."customer_id" = "t52"."customer_id"
+), "t64" AS (
+  SELECT
+    "t29"."customer_id",
+    "t53"."message_id",
+    "t53"."event",
+    "t53"."second",
+    1781481600 - "t53"."second" AS "age"
+  FROM (
+    SELECT
+      "t7"."message_id",
+      "t7"."event",
+      CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t7"."occurred_at")) AS BIGINT) AS "second"
+    FROM "message_events" AS "t7"
+    WHERE
+      "t7"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+      AND NOT (
+        COALESCE(CONTAINS(REPLACE("t7"."attributes", ' ', ''), '"machine":true'), FALSE)
+      )
+  ) AS "t53"
+  INNER JOIN (
+    SELECT DISTINCT
+      "t4"."customer_id",
+      "t4"."message_id"
+    FROM "messages_history" AS "t4"
+    WHERE
+      "t4"."sent_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+  ) AS "t29"
+    ON "t53"."message_id" = "t29"."message_id"
+), "t74" AS (
+  SELECT
+    "t47"."product_id",
+    "t47"."category",
+    "t47"."price",
+    CAST(FLOOR(
+      CAST(SUM("t47"."price") OVER (
+        PARTITION BY "t47"."category", "t47"."currency"
+        ORDER BY NULL ASC
+        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+      ) AS DOUBLE) / NULLIF(
+        CAST(COUNT("t47"."price") OVER (
+          PARTITION BY "t47"."category", "t47"."currency"
+          ORDER BY NULL ASC
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS DOUBLE),
+        0.0
+      )
+    ) AS BIGINT) AS "usual_price"
+  FROM (
+    SELECT
+      "t13"."product_id",
+      "t13"."category",
+      "t13"."currency",
+      IFF(
+        "t13"."category" IS NOT NULL,
+        CAST(CAST("t13"."price" AS DECIMAL(19, 4)) * 10000 AS BIGINT),
+        CAST(NULL AS BIGINT)
+      ) AS "price"
+    FROM "products" AS "t13"
+  ) AS "t47"
+), "t115" AS (
+  SELECT
+    "t110"."customer_id",
+    "t110"."order_id",
+    "t110"."product_id",
+    "t110"."category",
+    "t110"."channel",
+    "t110"."coupon",
+    "t110"."second",
+    "t110"."age",
+    "t110"."price",
+    "t110"."usual_price",
+    (
+      "t110"."quantity" > 0
+    ) AND (
+      "t110"."unit_price" > 0
+    ) AS "bought",
+    (
+      "t110"."quantity" < 0
+    )
+    OR (
+      COALESCE("t110"."status", 'placed') = 'returned'
+    ) AS "returned",
+    CAST("t110"."quantity" AS DECIMAL(19, 4)) AS "quantity",
+    CAST(IFF(
+      (
+        COALESCE("t110"."status", 'placed') = 'returned'
+      )
+      AND MAX("t110"."quantity" > 0) OVER (
+        PARTITION BY "t110"."order_id"
+        ORDER BY NULL ASC
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+      ),
+      CAST(0 AS DECIMAL(18, 4)),
+      CAST(CAST("t110"."quantity" AS DECIMAL(19, 4)) * "t110"."unit_price" AS DECIMAL(18, 4)) - IFF(
+        "t110"."quantity" < 0,
+        -(
+          COALESCE("t110"."discount", 0)
+        ),
+        COALESCE("t110"."discount", 0)
+      )
+    ) * IFF("t110"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t110"."rate") AS DECIMAL(18, 4)) AS "amount",
+    CAST(CAST(CAST("t110"."quantity" AS DECIMAL(19, 4)) * "t110"."unit_price" AS DECIMAL(18, 4)) * IFF("t110"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t110"."rate") AS DECIMAL(18, 4)) AS "gross",
+    CAST(IFF(
+      "t110"."quantity" < 0,
+      -(
+        COALESCE("t110"."discount", 0)
+      ),
+      COALESCE("t110"."discount", 0)
+    ) * IFF("t110"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t110"."rate") AS DECIMAL(18, 4)) AS "discount"
+  FROM (
+    SELECT
+      *
+    FROM (
+      SELECT
+        "t97"."order_id",
+        "t97"."product_id",
+        "t97"."quantity",
+        "t97"."unit_price",
+        "t97"."discount",
+        "t97"."customer_id",
+        "t97"."ordered_at",
+        "t97"."status",
+        "t97"."currency",
+        "t97"."channel",
+        "t97"."coupon",
+        "t97"."second",
+        "t97"."age",
+        "t97"."category",
+        "t97"."price",
+        "t97"."usual_price",
+        "t35"."rate_date",
+        "t35"."rate_from",
+        "t35"."rate"
+      FROM (
+        SELECT
+          "t90".*
+          EXCLUDE ("product_id_right")
+        FROM (
+          SELECT
+            "t28"."order_id",
+            "t28"."product_id",
+            "t28"."quantity",
+            "t28"."unit_price",
+            "t28"."discount",
+            "t54"."customer_id",
+            "t54"."ordered_at",
+            "t54"."status",
+            "t54"."currency",
+            "t54"."channel",
+            "t54"."coupon",
+            "t54"."second",
+            "t54"."age",
+            "t82"."product_id" AS "product_id_right",
+            "t82"."category",
+            "t82"."price",
+            "t82"."usual_price"
+          FROM (
+            SELECT
+              "t14"."order_id",
+              "t14"."product_id",
+              "t14"."quantity",
+              "t14"."unit_price",
+              "t14"."discount"
+            FROM "order_lines" AS "t14"
+          ) AS "t28"
+          INNER JOIN (
+            SELECT
+              "t9"."customer_id",
+              "t9"."order_id",
+              "t9"."ordered_at",
+              "t9"."status",
+              "t9"."currency",
+              "t9"."channel",
+              CAST(IFF(COALESCE("t9"."coupon_code" IS NOT NULL, FALSE), 1, 0) AS BIGINT) AS "coupon",
+              CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t9"."ordered_at")) AS BIGINT) AS "second",
+              1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t9"."ordered_at")) AS BIGINT) AS "age"
+            FROM "orders" AS "t9"
+            WHERE
+              "t9"."customer_id" IS NOT NULL
+              AND "t9"."ordered_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+          ) AS "t54"
+            ON "t28"."order_id" = "t54"."order_id"
+          LEFT OUTER JOIN "t74" AS "t82"
+            ON "t28"."product_id" = "t82"."product_id"
+        ) AS "t90"
+      ) AS "t97"
+      LEFT OUTER JOIN (
+        SELECT
+          "t11"."date" AS "rate_date",
+          "t11"."from" AS "rate_from",
+          CAST("t11"."rate" AS DECIMAL(19, 8)) AS "rate"
+        FROM "exchange_rates" AS "t11"
+        WHERE
+          "t11"."to" = 'GBP'
+      ) AS "t35"
+        ON "t97"."currency" = "t35"."rate_from"
+        AND TO_DATE("t97"."ordered_at") = "t35"."rate_date"
+    ) AS "t103"
+    WHERE
+      (
+        "t103"."quantity" < 0
+      )
+      OR NOT (
+        COALESCE("t103"."status", 'placed') = 'cancelled'
+      )
+  ) AS "t110"
+), "t122" AS (
+  SELECT
+    "t117"."customer_id",
+    "t117"."order_id",
+    "t117"."second",
+    "t117"."age",
+    "t117"."channel",
+    "t117"."coupon",
+    SUM("t117"."amount") AS "amount",
+    SUM("t117"."quantity") AS "quantity",
+    MAX(CAST(IFF(COALESCE("t117"."discount" > 0, FALSE), 1, 0) AS BIGINT)) AS "discounted"
+  FROM (
+    SELECT
+      *
+    FROM "t115" AS "t116"
+    WHERE
+      "t116"."bought"
+  ) AS "t117"
+  GROUP BY
+    1,
+    2,
+    3,
+    4,
+    5,
+    6
+)
+SELECT
+  "t146"."customer_id",
+  TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC') AS "as_of",
+  "t146"."days_since_last_order",
+  "t146"."days_since_first_order",
+  "t146"."orders_7d",
+  "t146"."orders_14d",
+  "t146"."orders_30d",
+  "t146"."orders_60d",
+  "t146"."orders_90d",
+  "t146"."orders_180d",
+  "t146"."orders_365d",
+  "t146"."orders_total",
+  "t146"."purchase_days",
+  "t146"."mean_gap_days",
+  "t146"."gap_spread_days",
+  "t146"."longest_gap_days",
+  "t146"."last_gap_days",
+  "t146"."days_since_second_last",
+  "t146"."days_since_third_last",
+  "t146"."days_since_last_order" / NULLIF("t146"."mean_gap_days", 0.0) AS "overdue_ratio",
+  (
+    "t146"."orders_30d" * 3
+  ) / NULLIF("t146"."orders_90d", 0.0) AS "order_trend",
+  (
+    "t146"."orders_90d" * 2
+  ) / NULLIF("t146"."orders_180d", 0.0) AS "order_trend_180d",
+  "t146"."purchase_days" / NULLIF(GREATEST("t146"."days_since_first_order", 30.0), 0.0) AS "order_rate",
+  "t146"."days_since_last_order" / NULLIF("t146"."days_since_first_order", 0.0) AS "recency_share",
+  "t146"."revenue_30d",
+  "t146"."revenue_90d",
+  "t146"."revenue_180d",
+  "t146"."revenue_365d",
+  "t146"."revenue_total",
+  "t146"."average_order_value",
+  "t146"."largest_order_value",
+  "t146"."last_order_value",
+  (
+    "t146"."revenue_30d" * 3
+  ) / NULLIF("t146"."revenue_90d", 0.0) AS "revenue_trend",
+  "t146"."last_order_value" / NULLIF("t146"."average_order_value", 0.0) AS "last_value_ratio",
+  "t146"."items_per_order",
+  "t146"."lines_per_order",
+  "t146"."distinct_products",
+  "t146"."distinct_categories",
+  "t146"."repeat_share",
+  "t146"."top_category_bought_share",
+  "t146"."returned_lines",
+  "t146"."returned_share",
+  "t146"."days_since_last_return",
+  "t146"."discount_share",
+  "t146"."discounted_line_share",
+  "t146"."discounted_order_share",
+  "t146"."coupon_order_share",
+  "t146"."coupon_orders_365d",
+  "t146"."coupons_open",
+  "t146"."coupon_use_share",
+  "t146"."coupon_failures_90d",
+  "t146"."bought_price_level",
+  "t146"."viewed_price_level_90d",
+  "t146"."viewed_price_level_90d" / NULLIF("t146"."bought_price_level", 0.0) AS "price_reach",
+  "t146"."views_7d",
+  "t146"."views_30d",
+  "t146"."views_90d",
+  "t146"."carts_7d",
+  "t146"."carts_30d",
+  "t146"."carts_90d",
+  "t146"."cart_removals_30d",
+  "t146"."checkouts_30d",
+  "t146"."sessions_30d",
+  "t146"."sessions_90d",
+  "t146"."session_days_90d",
+  "t146"."events_per_session_90d",
+  "t146"."minutes_per_session_90d",
+  "t146"."single_event_share_90d",
+  "t146"."days_since_last_event",
+  "t146"."days_since_last_cart",
+  "t146"."view_to_cart_90d",
+  "t146"."cart_to_checkout_90d",
+  "t146"."checkout_to_purchase_90d",
+  "t146"."cart_abandonment_90d",
+  CAST(IFF(
+    "t146"."carts_7d" IS NULL,
+    CAST(NULL AS BIGINT),
+    CAST(IFF(
+      COALESCE(
+        (
+          "t146"."days_since_last_cart" <= 7
+        )
+        AND (
+          (
+            "t146"."days_since_last_order" IS NULL
+          )
+          OR (
+            "t146"."days_since_last_order" > "t146"."days_since_last_cart"
+          )
+        ),
+        FALSE
+      ),
+      1,
+      0
+    ) AS BIGINT)
+  ) AS DOUBLE) AS "open_cart",
+  (
+    "t146"."views_30d" * 3
+  ) / NULLIF("t146"."views_90d", 0.0) AS "view_trend",
+  (
+    "t146"."sessions_30d" * 3
+  ) / NULLIF("t146"."sessions_90d", 0.0) AS "session_trend",
+  "t146"."searches_30d",
+  "t146"."searches_90d",
+  "t146"."empty_searches_90d",
+  "t146"."distinct_queries_90d",
+  "t146"."days_since_last_search",
+  "t146"."search_session_share_90d",
+  "t146"."distinct_products_viewed_90d",
+  "t146"."distinct_categories_viewed_90d",
+  "t146"."top_category_viewed_share_90d",
+  "t146"."views_per_product_90d",
+  "t146"."web_event_share_90d",
+  "t146"."app_event_share_90d",
+  "t146"."store_event_share_90d",
+  "t146"."web_order_share",
+  "t146"."app_order_share",
+  "t146"."store_order_share",
+  "t146"."ios_devices",
+  "t146"."android_devices",
+  "t146"."web_devices",
+  "t146"."push_devices",
+  "t146"."night_share_90d",
+  "t146"."morning_share_90d",
+  "t146"."afternoon_share_90d",
+  "t146"."evening_share_90d",
+  "t146"."weekend_event_share_90d",
+  "t146"."weekend_share",
+  "t146"."messages_7d",
+  "t146"."messages_30d",
+  "t146"."messages_90d",
+  "t146"."emails_30d",
+  "t146"."pushes_30d",
+  "t146"."days_since_last_message",
+  "t146"."opens_30d",
+  "t146"."clicks_30d",
+  "t146"."clicks_90d",
+  "t146"."click_rate",
+  "t146"."days_since_last_click",
+  "t146"."messages_since_last_click",
+  "t146"."messages_unanswered",
+  "t146"."unsubscribed_90d",
+  "t146"."complaints_90d",
+  (
+    "t146"."messages_30d" * 3
+  ) / NULLIF("t146"."messages_90d", 0.0) AS "message_trend",
+  (
+    "t146"."clicks_30d" * 3
+  ) / NULLIF("t146"."clicks_90d", 0.0) AS "click_trend",
+  "t146"."days_since_signup",
+  "t146"."days_since_first_event",
+  IFF(
+    GREATEST(
+      COALESCE("t146"."days_since_signup", -1.0),
+      COALESCE("t146"."days_since_first_order", -1.0),
+      COALESCE("t146"."days_since_first_event", -1.0)
+    ) < 0,
+    CAST(NULL AS DOUBLE),
+    GREATEST(
+      COALESCE("t146"."days_since_signup", -1.0),
+      COALESCE("t146"."days_since_first_order", -1.0),
+      COALESCE("t146"."days_since_first_event", -1.0)
+    )
+  ) AS "days_known",
+  "t146"."points",
+  "t146"."days_to_holiday",
+  "t146"."days_to_festival",
+  "t146"."holiday_order_share",
+  "t146"."festival_order_share",
+  "t146"."weather",
+  "t146"."temperature",
+  "t146"."precipitation",
+  CASE
+    WHEN "t146"."days_since_last_order" IS NULL
+    THEN 'prospect'
+    WHEN (
+      "t146"."purchase_days" = 1
+    ) AND (
+      "t146"."days_since_last_order" <= 30.0
+    )
+    THEN 'new'
+    WHEN "t146"."days_since_last_order" <= IFF(
+      "t146"."purchase_days" >= 3,
+      IFF(
+        IFF(
+          (
+            "t146"."mean_gap_days" * 2.0
+          ) IS NULL,
+          "t146"."mean_gap_days" * 2.0,
+          LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+        ) IS NULL,
+        IFF(
+          (
+            "t146"."mean_gap_days" * 2.0
+          ) IS NULL,
+          "t146"."mean_gap_days" * 2.0,
+          LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+        ),
+        GREATEST(
+          30.0,
+          IFF(
+            (
+              "t146"."mean_gap_days" * 2.0
+            ) IS NULL,
+            "t146"."mean_gap_days" * 2.0,
+            LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+          )
+        )
+      ),
+      60.0
+    )
+    THEN 'active'
+    WHEN "t146"."days_since_last_order" <= (
+      IFF(
+        "t146"."purchase_days" >= 3,
+        IFF(
+          IFF(
+            (
+              "t146"."mean_gap_days" * 2.0
+            ) IS NULL,
+            "t146"."mean_gap_days" * 2.0,
+            LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+          ) IS NULL,
+          IFF(
+            (
+              "t146"."mean_gap_days" * 2.0
+            ) IS NULL,
+            "t146"."mean_gap_days" * 2.0,
+            LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+          ),
+          GREATEST(
+            30.0,
+            IFF(
+              (
+                "t146"."mean_gap_days" * 2.0
+              ) IS NULL,
+              "t146"."mean_gap_days" * 2.0,
+              LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+            )
+          )
+        ),
+        60.0
+      ) * 3.0
+    )
+    THEN 'lapsing'
+    ELSE 'lost'
+  END AS "lifecycle"
+FROM (
+  SELECT
+    "t77"."customer_id",
+    "t135"."days_since_last_order",
+    "t135"."days_since_first_order",
+    COALESCE("t135"."orders_7d", 0.0) AS "orders_7d",
+    COALESCE("t135"."orders_14d", 0.0) AS "orders_14d",
+    COALESCE("t135"."orders_30d", 0.0) AS "orders_30d",
+    COALESCE("t135"."orders_60d", 0.0) AS "orders_60d",
+    COALESCE("t135"."orders_90d", 0.0) AS "orders_90d",
+    COALESCE("t135"."orders_180d", 0.0) AS "orders_180d",
+    COALESCE("t135"."orders_365d", 0.0) AS "orders_365d",
+    COALESCE("t135"."orders_total", 0.0) AS "orders_total",
+    COALESCE("t142"."purchase_days", 0.0) AS "purchase_days",
+    "t142"."mean_gap_days",
+    "t142"."gap_spread_days",
+    "t142"."longest_gap_days",
+    "t142"."last_gap_days",
+    "t142"."days_since_second_last",
+    "t142"."days_since_third_last",
+    COALESCE("t121"."revenue_30d", 0.0) AS "revenue_30d",
+    COALESCE("t121"."revenue_90d", 0.0) AS "revenue_90d",
+    COALESCE("t121"."revenue_180d", 0.0) AS "revenue_180d",
+    COALESCE("t121"."revenue_365d", 0.0) AS "revenue_365d",
+    COALESCE("t121"."revenue_total", 0.0) AS "revenue_total",
+    "t135"."average_order_value",
+    "t135"."largest_order_value",
+    "t135"."last_order_value",
+    "t135"."items_per_order",
+    "t121"."lines_per_order",
+    COALESCE("t121"."distinct_products", 0.0) AS "distinct_products",
+    COALESCE("t125"."distinct_categories", 0.0) AS "distinct_categories",
+    "t121"."repeat_share",
+    "t125"."top_category_bought_share",
+    COALESCE("t121"."returned_lines", 0.0) AS "returned_lines",
+    "t121"."returned_share",
+    "t121"."days_since_last_return",
+    "t121"."discount_share",
+    "t121"."discounted_line_share",
+    "t135"."discounted_order_share",
+    "t135"."coupon_order_share",
+    COALESCE("t135"."coupon_orders_365d", 0.0) AS "coupon_orders_365d",
+    COALESCE("t69"."coupons_open", 0.0) AS "coupons_open",
+    "t69"."coupon_use_share",
+    COALESCE("t75"."coupon_failures_90d", 0.0) AS "coupon_failures_90d",
+    "t121"."bought_price_level",
+    "t109"."viewed_price_level_90d",
+    COALESCE("t75"."views_7d", 0.0) AS "views_7d",
+    COALESCE("t75"."views_30d", 0.0) AS "views_30d",
+    COALESCE("t75"."views_90d", 0.0) AS "views_90d",
+    COALESCE("t75"."carts_7d", 0.0) AS "carts_7d",
+    COALESCE("t75"."carts_30d", 0.0) AS "carts_30d",
+    COALESCE("t75"."carts_90d", 0.0) AS "carts_90d",
+    COALESCE("t75"."cart_removals_30d", 0.0) AS "cart_removals_30d",
+    COALESCE("t75"."checkouts_30d", 0.0) AS "checkouts_30d",
+    COALESCE("t94"."sessions_30d", 0.0) AS "sessions_30d",
+    COALESCE("t94"."sessions_90d", 0.0) AS "sessions_90d",
+    COALESCE("t94"."session_days_90d", 0.0) AS "session_days_90d",
+    "t94"."events_per_session_90d",
+    "t94"."minutes_per_session_90d",
+    "t94"."single_event_share_90d",
+    "t75"."days_since_last_event",
+    "t75"."days_since_last_cart",
+    "t94"."view_to_cart_90d",
+    "t94"."cart_to_checkout_90d",
+    "t94"."checkout_to_purchase_90d",
+    "t94"."cart_abandonment_90d",
+    COALESCE("t75"."searches_30d", 0.0) AS "searches_30d",
+    COALESCE("t75"."searches_90d", 0.0) AS "searches_90d",
+    COALESCE("t75"."empty_searches_90d", 0.0) AS "empty_searches_90d",
+    COALESCE("t75"."distinct_queries_90d", 0.0) AS "distinct_queries_90d",
+    "t75"."days_since_last_search",
+    "t94"."search_session_share_90d",
+    COALESCE("t109"."distinct_products_viewed_90d", 0.0) AS "distinct_products_viewed_90d",
+    COALESCE("t109"."distinct_categories_viewed_90d", 0.0) AS "distinct_categories_viewed_90d",
+    "t109"."top_category_viewed_share_90d",
+    "t109"."views_per_product_90d",
+    "t75"."web_event_share_90d",
+    "t75"."app_event_share_90d",
+    "t75"."store_event_share_90d",
+    "t135"."web_order_share",
+    "t135"."app_order_share",
+    "t135"."store_order_share",
+    COALESCE("t61"."ios_devices", 0.0) AS "ios_devices",
+    COALESCE("t61"."android_devices", 0.0) AS "android_devices",
+    COALESCE("t61"."web_devices", 0.0) AS "web_devices",
+    COALESCE("t61"."push_devices", 0.0) AS "push_devices",
+    "t112"."night_share_90d",
+    "t112"."morning_share_90d",
+    "t112"."afternoon_share_90d",
+    "t112"."evening_share_90d",
+    "t112"."weekend_event_share_90d",
+    "t145"."weekend_share",
+    COALESCE("t114"."messages_7d", 0.0) AS "messages_7d",
+    COALESCE("t114"."messages_30d", 0.0) AS "messages_30d",
+    COALESCE("t114"."messages_90d", 0.0) AS "messages_90d",
+    COALESCE("t114"."emails_30d", 0.0) AS "emails_30d",
+    COALESCE("t114"."pushes_30d", 0.0) AS "pushes_30d",
+    "t114"."days_since_last_message",
+    COALESCE("t86"."opens_30d", 0.0) AS "opens_30d",
+    COALESCE("t86"."clicks_30d", 0.0) AS "clicks_30d",
+    COALESCE("t86"."clicks_90d", 0.0) AS "clicks_90d",
+    "t114"."click_rate",
+    "t86"."days_since_last_click",
+    COALESCE("t114"."messages_since_last_click", 0.0) AS "messages_since_last_click",
+    COALESCE("t114"."messages_unanswered", 0.0) AS "messages_unanswered",
+    COALESCE("t86"."unsubscribed_90d", 0.0) AS "unsubscribed_90d",
+    COALESCE("t86"."complaints_90d", 0.0) AS "complaints_90d",
+    "t88"."days_since_signup",
+    "t75"."days_since_first_event",
+    "t88"."points",
+    "t106"."days_to_holiday",
+    "t106"."days_to_festival",
+    "t145"."holiday_order_share",
+    "t145"."festival_order_share",
+    "t106"."weather",
+    "t106"."temperature",
+    "t106"."precipitation"
+  FROM (
+    SELECT
+      "t66"."customer_id"
+    FROM "t63" AS "t66"
+  ) AS "t77"
+  LEFT OUTER JOIN (
+    SELECT
+      "t128"."customer_id" AS "orders_of",
+      CAST(MIN("t128"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_order",
+      CAST(MAX("t128"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_first_order",
+      CAST(COUNT_IF("t128"."age" < 604800) AS DOUBLE) AS "orders_7d",
+      CAST(COUNT_IF("t128"."age" < 1209600) AS DOUBLE) AS "orders_14d",
+      CAST(COUNT_IF("t128"."age" < 2592000) AS DOUBLE) AS "orders_30d",
+      CAST(COUNT_IF("t128"."age" < 5184000) AS DOUBLE) AS "orders_60d",
+      CAST(COUNT_IF("t128"."age" < 7776000) AS DOUBLE) AS "orders_90d",
+      CAST(COUNT_IF("t128"."age" < 15552000) AS DOUBLE) AS "orders_180d",
+      CAST(COUNT_IF("t128"."age" < 31536000) AS DOUBLE) AS "orders_365d",
+      CAST(COUNT(*) AS DOUBLE) AS "orders_total",
+      CAST(SUM("t128"."amount") AS DOUBLE) / NULLIF(CAST(COUNT("t128"."amount") AS DOUBLE), 0.0) AS "average_order_value",
+      CAST(MAX("t128"."amount") AS DOUBLE) AS "largest_order_value",
+      CAST(MAX(IFF("t128"."latest", "t128"."amount", NULL)) AS DOUBLE) AS "last_order_value",
+      CAST(SUM("t128"."quantity") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "items_per_order",
+      CAST(SUM("t128"."discounted") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "discounted_order_share",
+      CAST(SUM("t128"."coupon") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "coupon_order_share",
+      CAST(SUM(IFF("t128"."age" < 31536000, "t128"."coupon", NULL)) AS DOUBLE) AS "coupon_orders_365d",
+      CAST(COUNT_IF((
+        "t128"."channel" = 'web'
+      ) AND (
+        "t128"."channel" IS NOT NULL
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t128"."channel" IS NOT NULL) AS DOUBLE), 0.0) AS "web_order_share",
+      CAST(COUNT_IF((
+        "t128"."channel" = 'app'
+      ) AND (
+        "t128"."channel" IS NOT NULL
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t128"."channel" IS NOT NULL) AS DOUBLE), 0.0) AS "app_order_share",
+      CAST(COUNT_IF((
+        "t128"."channel" = 'store'
+      ) AND (
+        "t128"."channel" IS NOT NULL
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t128"."channel" IS NOT NULL) AS DOUBLE), 0.0) AS "store_order_share"
+    FROM (
+      SELECT
+        "t123"."customer_id",
+        "t123"."order_id",
+        "t123"."second",
+        "t123"."age",
+        "t123"."channel",
+        "t123"."coupon",
+        "t123"."amount",
+        "t123"."quantity",
+        "t123"."discounted",
+        "t123"."age" = MIN("t123"."age") OVER (
+          PARTITION BY "t123"."customer_id"
+          ORDER BY NULL ASC
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS "latest"
+      FROM "t122" AS "t123"
+    ) AS "t128"
+    GROUP BY
+      1
+  ) AS "t135"
+    ON "t77"."customer_id" = "t135"."orders_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t136"."customer_id" AS "visits_of",
+      CAST(COUNT(*) AS DOUBLE) AS "purchase_days",
+      CAST(MAX("t136"."day_age") - MIN("t136"."day_age") AS DOUBLE) / NULLIF(CAST(COUNT(*) - 1 AS DOUBLE), 0.0) AS "mean_gap_days",
+      SQRT(
+        CAST((
+          COUNT("t136"."gap") * SUM("t136"."gap" * "t136"."gap")
+        ) - (
+          SUM("t136"."gap") * SUM("t136"."gap")
+        ) AS DOUBLE) / NULLIF(CAST(COUNT("t136"."gap") * (
+          COUNT("t136"."gap") - 1
+        ) AS DOUBLE), 0.0)
+      ) AS "gap_spread_days",
+      CAST(MAX("t136"."gap") AS DOUBLE) AS "longest_gap_days",
+      CAST(MAX(IFF("t136"."place" = 0, "t136"."gap", NULL)) AS DOUBLE) AS "last_gap_days",
+      CAST(MAX(IFF("t136"."place" = 1, "t136"."day_age", NULL)) AS DOUBLE) AS "days_since_second_last",
+      CAST(MAX(IFF("t136"."place" = 2, "t136"."day_age", NULL)) AS DOUBLE) AS "days_since_third_last"
+    FROM (
+      SELECT
+        "t131"."customer_id",
+        "t131"."day_age",
+        "t131"."gap",
+        ROW_NUMBER() OVER (PARTITION BY "t131"."customer_id" ORDER BY "t131"."day_age" ASC) - 1 AS "place"
+      FROM (
+        SELECT
+          "t129"."customer_id",
+          "t129"."day_age",
+          LEAD("t129"."day_age") OVER (PARTITION BY "t129"."customer_id" ORDER BY "t129"."day_age" ASC) - "t129"."day_age" AS "gap"
+        FROM (
+          SELECT DISTINCT
+            "t123"."customer_id",
+            CAST(FLOOR(CAST("t123"."age" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT) AS "day_age"
+          FROM "t122" AS "t123"
+        ) AS "t129"
+      ) AS "t131"
+    ) AS "t136"
+    GROUP BY
+      1
+  ) AS "t142"
+    ON "t77"."customer_id" = "t142"."visits_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t116"."customer_id" AS "lines_of",
+      CAST(SUM(IFF("t116"."age" < 2592000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_30d",
+      CAST(SUM(IFF("t116"."age" < 7776000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_90d",
+      CAST(SUM(IFF("t116"."age" < 15552000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_180d",
+      CAST(SUM(IFF("t116"."age" < 31536000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_365d",
+      CAST(SUM("t116"."amount") AS DOUBLE) AS "revenue_total",
+      CAST(COUNT_IF("t116"."bought") AS DOUBLE) / NULLIF(CAST(COUNT(DISTINCT IFF("t116"."bought", "t116"."order_id", NULL)) AS DOUBLE), 0.0) AS "lines_per_order",
+      CAST(COUNT(DISTINCT IFF("t116"."bought", "t116"."product_id", NULL)) AS DOUBLE) AS "distinct_products",
+      CAST(COUNT_IF("t116"."bought") - COUNT(DISTINCT IFF("t116"."bought", "t116"."product_id", NULL)) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t116"."bought") AS DOUBLE), 0.0) AS "repeat_share",
+      CAST(COUNT_IF("t116"."returned") AS DOUBLE) AS "returned_lines",
+      CAST(COUNT_IF("t116"."returned") AS DOUBLE) / NULLIF(CAST(COUNT_IF("t116"."bought") AS DOUBLE), 0.0) AS "returned_share",
+      CAST(MIN(IFF("t116"."returned", "t116"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_return",
+      CAST(SUM(IFF("t116"."bought", "t116"."discount", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t116"."bought", "t116"."gross", NULL)) AS DOUBLE), 0.0) AS "discount_share",
+      CAST(COUNT_IF((
+        "t116"."discount" > 0
+      ) AND "t116"."bought") AS DOUBLE) / NULLIF(CAST(COUNT_IF("t116"."bought") AS DOUBLE), 0.0) AS "discounted_line_share",
+      CAST(SUM(IFF("t116"."bought", "t116"."price", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t116"."bought", "t116"."usual_price", NULL)) AS DOUBLE), 0.0) AS "bought_price_level"
+    FROM "t115" AS "t116"
+    GROUP BY
+      1
+  ) AS "t121"
+    ON "t77"."customer_id" = "t121"."lines_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t119"."customer_id" AS "bought_categories_of",
+      CAST(COUNT(*) AS DOUBLE) AS "distinct_categories",
+      CAST(MAX("t119"."lines") AS DOUBLE) / NULLIF(CAST(SUM("t119"."lines") AS DOUBLE), 0.0) AS "top_category_bought_share"
+    FROM (
+      SELECT
+        "t118"."customer_id",
+        "t118"."category",
+        COUNT(*) AS "lines"
+      FROM (
+        SELECT
+          *
+        FROM "t115" AS "t116"
+        WHERE
+          "t116"."bought" AND "t116"."category" IS NOT NULL
+      ) AS "t118"
+      GROUP BY
+        1,
+        2
+    ) AS "t119"
+    GROUP BY
+      1
+  ) AS "t125"
+    ON "t77"."customer_id" = "t125"."bought_categories_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t56"."customer_id" AS "coupons_of",
+      CAST(SUM("t56"."open") AS DOUBLE) AS "coupons_open",
+      CAST(SUM("t56"."used") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "coupon_use_share"
+    FROM (
+      SELECT
+        "t0"."issued_to" AS "customer_id",
+        CAST(IFF(COALESCE("t0"."redeemed_order_id" IS NOT NULL, FALSE), 1, 0) AS BIGINT) AS "used",
+        CAST(IFF(
+          COALESCE(
+            NOT (
+              "t0"."redeemed_order_id" IS NOT NULL
+            )
+            AND (
+              (
+                "t0"."expires_at" IS NULL
+              )
+              OR (
+                "t0"."expires_at" > TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+              )
+            ),
+            FALSE
+          ),
+          1,
+          0
+        ) AS BIGINT) AS "open"
+      FROM "coupons" AS "t0"
+      WHERE
+        "t0"."issued_to" IS NOT NULL
+    ) AS "t56"
+    GROUP BY
+      1
+  ) AS "t69"
+    ON "t77"."customer_id" = "t69"."coupons_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t40"."customer_id" AS "events_of",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'coupon_failed'
+      ) AND (
+        "t40"."age" < 7776000
+      )) AS DOUBLE) AS "coupon_failures_90d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'view_item'
+      ) AND (
+        "t40"."age" < 604800
+      )) AS DOUBLE) AS "views_7d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'view_item'
+      ) AND (
+        "t40"."age" < 2592000
+      )) AS DOUBLE) AS "views_30d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'view_item'
+      ) AND (
+        "t40"."age" < 7776000
+      )) AS DOUBLE) AS "views_90d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'add_to_cart'
+      ) AND (
+        "t40"."age" < 604800
+      )) AS DOUBLE) AS "carts_7d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'add_to_cart'
+      ) AND (
+        "t40"."age" < 2592000
+      )) AS DOUBLE) AS "carts_30d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'add_to_cart'
+      ) AND (
+        "t40"."age" < 7776000
+      )) AS DOUBLE) AS "carts_90d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'remove_from_cart'
+      ) AND (
+        "t40"."age" < 2592000
+      )) AS DOUBLE) AS "cart_removals_30d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'begin_checkout'
+      ) AND (
+        "t40"."age" < 2592000
+      )) AS DOUBLE) AS "checkouts_30d",
+      CAST(MIN("t40"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_event",
+      CAST(MIN(IFF("t40"."event_name" = 'add_to_cart', "t40"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_cart",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'search'
+      ) AND (
+        "t40"."age" < 2592000
+      )) AS DOUBLE) AS "searches_30d",
+      CAST(COUNT_IF((
+        "t40"."event_name" = 'search'
+      ) AND (
+        "t40"."age" < 7776000
+      )) AS DOUBLE) AS "searches_90d",
+      CAST(COUNT_IF(
+        (
+          "t40"."event_name" = 'search'
+        )
+        AND (
+          "t40"."results_count" = 0
+        )
+        AND (
+          "t40"."age" < 7776000
+        )
+      ) AS DOUBLE) AS "empty_searches_90d",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t40"."event_name" = 'search'
+          ) AND (
+            "t40"."age" < 7776000
+          ),
+          "t40"."query",
+          NULL
+        )
+      ) AS DOUBLE) AS "distinct_queries_90d",
+      CAST(MIN(IFF("t40"."event_name" = 'search', "t40"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_search",
+      CAST(COUNT_IF(
+        (
+          "t40"."channel" = 'web'
+        )
+        AND (
+          (
+            "t40"."channel" IS NOT NULL
+          ) AND (
+            "t40"."age" < 7776000
+          )
+        )
+      ) AS DOUBLE) / NULLIF(
+        CAST(COUNT_IF((
+          "t40"."channel" IS NOT NULL
+        ) AND (
+          "t40"."age" < 7776000
+        )) AS DOUBLE),
+        0.0
+      ) AS "web_event_share_90d",
+      CAST(COUNT_IF(
+        (
+          "t40"."channel" = 'app'
+        )
+        AND (
+          (
+            "t40"."channel" IS NOT NULL
+          ) AND (
+            "t40"."age" < 7776000
+          )
+        )
+      ) AS DOUBLE) / NULLIF(
+        CAST(COUNT_IF((
+          "t40"."channel" IS NOT NULL
+        ) AND (
+          "t40"."age" < 7776000
+        )) AS DOUBLE),
+        0.0
+      ) AS "app_event_share_90d",
+      CAST(COUNT_IF(
+        (
+          "t40"."channel" = 'store'
+        )
+        AND (
+          (
+            "t40"."channel" IS NOT NULL
+          ) AND (
+            "t40"."age" < 7776000
+          )
+        )
+      ) AS DOUBLE) / NULLIF(
+        CAST(COUNT_IF((
+          "t40"."channel" IS NOT NULL
+        ) AND (
+          "t40"."age" < 7776000
+        )) AS DOUBLE),
+        0.0
+      ) AS "store_event_share_90d",
+      CAST(MAX("t40"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_first_event"
+    FROM (
+      SELECT
+        "t1"."customer_id",
+        "t1"."event_name",
+        "t1"."session_id",
+        "t1"."product_id",
+        "t1"."query",
+        "t1"."results_count",
+        "t1"."channel",
+        CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) AS "second",
+        1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) AS "age"
+      FROM "events" AS "t1"
+      WHERE
+        "t1"."customer_id" IS NOT NULL
+        AND "t1"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+    ) AS "t40"
+    GROUP BY
+      1
+  ) AS "t75"
+    ON "t77"."customer_id" = "t75"."events_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t101"."customer_id" AS "interests_of",
+      CAST(SUM("t101"."price") AS DOUBLE) / NULLIF(CAST(SUM("t101"."usual_price") AS DOUBLE), 0.0) AS "viewed_price_level_90d",
+      CAST(SUM("t101"."products") AS DOUBLE) AS "distinct_products_viewed_90d",
+      CAST(COUNT("t101"."category") AS DOUBLE) AS "distinct_categories_viewed_90d",
+      CAST(MAX(IFF("t101"."category" IS NOT NULL, "t101"."views", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t101"."category" IS NOT NULL, "t101"."views", NULL)) AS DOUBLE), 0.0) AS "top_category_viewed_share_90d",
+      CAST(SUM("t101"."views") AS DOUBLE) / NULLIF(CAST(SUM("t101"."products") AS DOUBLE), 0.0) AS "views_per_product_90d"
+    FROM (
+      SELECT
+        "t92"."customer_id",
+        "t92"."category",
+        SUM("t92"."views") AS "views",
+        COUNT(*) AS "products",
+        SUM("t92"."views" * "t92"."price") AS "price",
+        SUM("t92"."views" * "t92"."usual_price") AS "usual_price"
+      FROM (
+        SELECT
+          "t89".*
+          EXCLUDE ("product_id_right")
+        FROM (
+          SELECT
+            "t62"."customer_id",
+            "t62"."product_id",
+            "t62"."views",
+            "t81"."product_id" AS "product_id_right",
+            "t81"."category",
+            "t81"."price",
+            "t81"."usual_price"
+          FROM (
+            SELECT
+              "t49"."customer_id",
+              "t49"."product_id",
+              COUNT(*) AS "views"
+            FROM (
+              SELECT
+                "t1"."customer_id",
+                "t1"."event_name",
+                "t1"."session_id",
+                "t1"."product_id",
+                "t1"."query",
+                "t1"."results_count",
+                "t1"."channel",
+                CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) AS "second",
+                1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) AS "age"
+              FROM "events" AS "t1"
+              WHERE
+                "t1"."customer_id" IS NOT NULL
+                AND "t1"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+                AND "t1"."event_name" = 'view_item'
+                AND (
+                  1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT)
+                ) < 7776000
+                AND "t1"."product_id" IS NOT NULL
+            ) AS "t49"
+            GROUP BY
+              1,
+              2
+          ) AS "t62"
+          LEFT OUTER JOIN "t74" AS "t81"
+            ON "t62"."product_id" = "t81"."product_id"
+        ) AS "t89"
+      ) AS "t92"
+      GROUP BY
+        1,
+        2
+    ) AS "t101"
+    GROUP BY
+      1
+  ) AS "t109"
+    ON "t77"."customer_id" = "t109"."interests_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t71"."customer_id" AS "sessions_of",
+      CAST(COUNT_IF("t71"."age" < 2592000) AS DOUBLE) AS "sessions_30d",
+      CAST(COUNT(*) AS DOUBLE) AS "sessions_90d",
+      CAST(COUNT(
+        DISTINCT CAST(FLOOR(CAST("t71"."age" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT)
+      ) AS DOUBLE) AS "session_days_90d",
+      CAST(SUM("t71"."events") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "events_per_session_90d",
+      CAST(SUM("t71"."length") AS DOUBLE) / NULLIF(CAST(COUNT(*) * 60 AS DOUBLE), 0.0) AS "minutes_per_session_90d",
+      CAST(COUNT_IF("t71"."events" = 1) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "single_event_share_90d",
+      CAST(COUNT_IF((
+        "t71"."carted" = 1
+      ) AND (
+        "t71"."viewed" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."viewed" = 1) AS DOUBLE), 0.0) AS "view_to_cart_90d",
+      CAST(COUNT_IF((
+        "t71"."checked_out" = 1
+      ) AND (
+        "t71"."carted" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."carted" = 1) AS DOUBLE), 0.0) AS "cart_to_checkout_90d",
+      CAST(COUNT_IF((
+        "t71"."purchased" = 1
+      ) AND (
+        "t71"."checked_out" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."checked_out" = 1) AS DOUBLE), 0.0) AS "checkout_to_purchase_90d",
+      CAST(COUNT_IF((
+        "t71"."purchased" = 0
+      ) AND (
+        "t71"."carted" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."carted" = 1) AS DOUBLE), 0.0) AS "cart_abandonment_90d",
+      CAST(COUNT_IF("t71"."searched" = 1) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "search_session_share_90d"
+    FROM (
+      SELECT
+        "t48"."customer_id",
+        "t48"."session_id",
+        MIN("t48"."age") AS "age",
+        MAX("t48"."age") - MIN("t48"."age") AS "length",
+        COUNT(*) AS "events",
+        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'view_item', FALSE), 1, 0) AS BIGINT)) AS "viewed",
+        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'search', FALSE), 1, 0) AS BIGINT)) AS "searched",
+        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'add_to_cart', FALSE), 1, 0) AS BIGINT)) AS "carted",
+        MAX(
+          CAST(IFF(COALESCE("t48"."event_name" = 'begin_checkout', FALSE), 1, 0) AS BIGINT)
+        ) AS "checked_out",
+        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'purchase', FALSE), 1, 0) AS BIGINT)) AS "purchased"
+      FROM (
+        SELECT
+          "t1"."customer_id",
+          "t1"."event_name",
+          "t1"."session_id",
+          "t1"."product_id",
+          "t1"."query",
+          "t1"."results_count",
+          "t1"."channel",
+          CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) AS "second",
+          1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) AS "age"
+        FROM "events" AS "t1"
+        WHERE
+          "t1"."customer_id" IS NOT NULL
+          AND "t1"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+          AND "t1"."session_id" IS NOT NULL
+          AND (
+            1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT)
+          ) < 7776000
+      ) AS "t48"
+      GROUP BY
+        1,
+        2
+    ) AS "t71"
+    GROUP BY
+      1
+  ) AS "t94"
+    ON "t77"."customer_id" = "t94"."sessions_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t22"."customer_id" AS "devices_of",
+      CAST(COUNT_IF("t22"."platform" = 'ios') AS DOUBLE) AS "ios_devices",
+      CAST(COUNT_IF("t22"."platform" = 'android') AS DOUBLE) AS "android_devices",
+      CAST(COUNT_IF("t22"."platform" = 'web') AS DOUBLE) AS "web_devices",
+      CAST(COUNT_IF("t22"."push") AS DOUBLE) AS "push_devices"
+    FROM (
+      SELECT
+        "t2"."customer_id",
+        "t2"."platform",
+        "t2"."push_token" IS NOT NULL AS "push"
+      FROM "devices" AS "t2"
+      WHERE
+        "t2"."customer_id" IS NOT NULL
+    ) AS "t22"
+    GROUP BY
+      1
+  ) AS "t61"
+    ON "t77"."customer_id" = "t61"."devices_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t105"."customer_id" AS "habits_of",
+      CAST(COUNT_IF((
+        "t105"."clock" >= 0
+      ) AND (
+        "t105"."clock" < 21600
+      )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "night_share_90d",
+      CAST(COUNT_IF((
+        "t105"."clock" >= 21600
+      ) AND (
+        "t105"."clock" < 43200
+      )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "morning_share_90d",
+      CAST(COUNT_IF((
+        "t105"."clock" >= 43200
+      ) AND (
+        "t105"."clock" < 64800
+      )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "afternoon_share_90d",
+      CAST(COUNT_IF((
+        "t105"."clock" >= 64800
+      ) AND (
+        "t105"."clock" < 86400
+      )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "evening_share_90d",
+      CAST(SUM("t105"."weekend") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "weekend_event_share_90d"
+    FROM (
+      SELECT
+        "t87"."customer_id",
+        "t87"."local_second" % 86400 AS "clock",
+        CAST(IFF(
+          COALESCE(
+            (
+              (
+                CAST(FLOOR(CAST("t87"."local_second" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT) + 3
+              ) % 7
+            ) >= 5,
+            FALSE
+          ),
+          1,
+          0
+        ) AS BIGINT) AS "weekend"
+      FROM (
+        SELECT
+          "t80"."customer_id",
+          "t80"."second",
+          "t80"."zone",
+          "t80"."second" + "t16"."offset" AS "local_second"
+        FROM (
+          SELECT
+            "t65"."customer_id",
+            "t65"."second",
+            COALESCE("t65"."zone", 'UTC') AS "zone"
+          FROM (
+            SELECT
+              "t57"."customer_id",
+              "t57"."second",
+              "t36"."customer_id" AS "customer_id_right",
+              "t36"."zone"
+            FROM (
+              SELECT
+                "t1"."customer_id",
+                CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) AS "second"
+              FROM "events" AS "t1"
+              WHERE
+                "t1"."customer_id" IS NOT NULL
+                AND "t1"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+                AND (
+                  1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT)
+                ) < 7776000
+                AND CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) >= 1749859200
+            ) AS "t57"
+            LEFT OUTER JOIN (
+              SELECT
+                "t5"."customer_id",
+                IFF("t5"."timezone" IN ('Asia/Seoul', 'Europe/London'), "t5"."timezone", 'UTC') AS "zone"
+              FROM "customers" AS "t5"
+            ) AS "t36"
+              ON "t57"."customer_id" = "t36"."customer_id"
+          ) AS "t65"
+        ) AS "t80"
+        INNER JOIN "small_table_2" AS "t16"
+          ON "t80"."zone" = "t16"."offset_zone"
+          AND "t80"."second" >= "t16"."offset_from"
+          AND "t80"."second" < "t16"."offset_until"
+      ) AS "t87"
+    ) AS "t105"
+    GROUP BY
+      1
+  ) AS "t112"
+    ON "t77"."customer_id" = "t112"."habits_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t143"."customer_id" AS "local_orders_of",
+      CAST(SUM("t143"."weekend") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "weekend_share",
+      CAST(SUM("t143"."holiday") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "holiday_order_share",
+      CAST(SUM("t143"."gift_time") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "festival_order_share"
+    FROM (
+      SELECT
+        "t140"."customer_id",
+        CAST(IFF(
+          COALESCE(
+            (
+              (
+                CAST(FLOOR(CAST("t140"."local_second" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT) + 3
+              ) % 7
+            ) >= 5,
+            FALSE
+          ),
+          1,
+          0
+        ) AS BIGINT) AS "weekend",
+        COALESCE("t15"."holiday", 0) AS "holiday",
+        COALESCE("t15"."gift_time", 0) AS "gift_time"
+      FROM (
+        SELECT
+          "t138"."customer_id",
+          "t138"."second",
+          "t138"."zone",
+          "t138"."local_second",
+          COALESCE("t138"."country", 'KR') AS "country",
+          CAST(FLOOR(CAST("t138"."local_second" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT) AS "day"
+        FROM (
+          SELECT
+            "t137".*
+            EXCLUDE ("customer_id_right")
+          FROM (
+            SELECT
+              "t133"."customer_id",
+              "t133"."second",
+              "t133"."zone",
+              "t133"."second" + "t17"."offset" AS "local_second",
+              "t24"."customer_id" AS "customer_id_right",
+              "t24"."country"
+            FROM (
+              SELECT
+                "t130"."customer_id",
+                "t130"."second",
+                COALESCE("t130"."zone", 'UTC') AS "zone"
+              FROM (
+                SELECT
+                  "t127"."customer_id",
+                  "t127"."second",
+                  "t36"."customer_id" AS "customer_id_right",
+                  "t36"."zone"
+                FROM (
+                  SELECT
+                    "t123"."customer_id",
+                    "t123"."second"
+                  FROM "t122" AS "t123"
+                  WHERE
+                    "t123"."second" >= 1749859200
+                ) AS "t127"
+                LEFT OUTER JOIN (
+                  SELECT
+                    "t5"."customer_id",
+                    IFF("t5"."timezone" IN ('Asia/Seoul', 'Europe/London'), "t5"."timezone", 'UTC') AS "zone"
+                  FROM "customers" AS "t5"
+                ) AS "t36"
+                  ON "t127"."customer_id" = "t36"."customer_id"
+              ) AS "t130"
+            ) AS "t133"
+            INNER JOIN "small_table_3" AS "t17"
+              ON "t133"."zone" = "t17"."offset_zone"
+              AND "t133"."second" >= "t17"."offset_from"
+              AND "t133"."second" < "t17"."offset_until"
+            LEFT OUTER JOIN (
+              SELECT
+                "t5"."customer_id",
+                "t5"."country"
+              FROM "customers" AS "t5"
+            ) AS "t24"
+              ON "t133"."customer_id" = "t24"."customer_id"
+          ) AS "t137"
+        ) AS "t138"
+      ) AS "t140"
+      LEFT OUTER JOIN "small_table_4" AS "t15"
+        ON "t140"."country" = "t15"."holiday_country" AND "t140"."day" = "t15"."holiday_day"
+    ) AS "t143"
+    GROUP BY
+      1
+  ) AS "t145"
+    ON "t77"."customer_id" = "t145"."local_orders_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t107"."customer_id" AS "messages_of",
+      CAST(COUNT(DISTINCT IFF((
+        "t107"."age" < 604800
+      ) AND TRUE, "t107"."message_id", NULL)) AS DOUBLE) AS "messages_7d",
+      CAST(COUNT(DISTINCT IFF((
+        "t107"."age" < 2592000
+      ) AND TRUE, "t107"."message_id", NULL)) AS DOUBLE) AS "messages_30d",
+      CAST(COUNT(DISTINCT IFF((
+        "t107"."age" < 7776000
+      ) AND TRUE, "t107"."message_id", NULL)) AS DOUBLE) AS "messages_90d",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t107"."age" < 2592000
+          ) AND (
+            "t107"."channel" = 'email'
+          ),
+          "t107"."message_id",
+          NULL
+        )
+      ) AS DOUBLE) AS "emails_30d",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t107"."age" < 2592000
+          ) AND (
+            "t107"."channel" = 'push'
+          ),
+          "t107"."message_id",
+          NULL
+        )
+      ) AS DOUBLE) AS "pushes_30d",
+      CAST(MIN("t107"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_message",
+      CAST(COUNT(
+        DISTINCT IFF((
+          "t107"."age" < 7776000
+        ) AND "t107"."clicked", "t107"."message_id", NULL)
+      ) + 1 AS DOUBLE) / NULLIF(
+        CAST(IFF(
+          COUNT(DISTINCT IFF("t107"."age" < 7776000, "t107"."message_id", NULL)) > 0,
+          COUNT(DISTINCT IFF("t107"."age" < 7776000, "t107"."message_id", NULL)) + 30,
+          0
+        ) AS DOUBLE),
+        0.0
+      ) AS "click_rate",
+      CAST(COUNT(DISTINCT IFF("t107"."after_click", "t107"."message_id", NULL)) AS DOUBLE) AS "messages_since_last_click",
+      CAST(COUNT(DISTINCT IFF("t107"."after_answer", "t107"."message_id", NULL)) AS DOUBLE) AS "messages_unanswered"
+    FROM (
+      SELECT
+        "t51"."customer_id",
+        "t51"."message_id",
+        "t51"."channel",
+        "t51"."age",
+        COALESCE("t100"."clicked", 0) = 1 AS "clicked",
+        (
+          MIN("t100"."last_click") OVER (
+            PARTITION BY "t51"."customer_id"
+            ORDER BY NULL ASC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+          ) IS NULL
+        )
+        OR (
+          "t51"."age" < MIN("t100"."last_click") OVER (
+            PARTITION BY "t51"."customer_id"
+            ORDER BY NULL ASC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+          )
+        ) AS "after_click",
+        (
+          MIN(IFF("t100"."answered_id" IS NOT NULL, "t51"."age", NULL)) OVER (
+            PARTITION BY "t51"."customer_id"
+            ORDER BY NULL ASC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+          ) IS NULL
+        )
+        OR (
+          "t51"."age" < MIN(IFF("t100"."answered_id" IS NOT NULL, "t51"."age", NULL)) OVER (
+            PARTITION BY "t51"."customer_id"
+            ORDER BY NULL ASC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+          )
+        ) AS "after_answer"
+      FROM (
+        SELECT
+          "t4"."customer_id",
+          "t4"."message_id",
+          "t4"."channel",
+          1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t4"."sent_at")) AS BIGINT) AS "age"
+        FROM "messages_history" AS "t4"
+        WHERE
+          "t4"."sent_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+      ) AS "t51"
+      LEFT OUTER JOIN (
+        SELECT
+          "t96"."clicked",
+          "t96"."last_click",
+          "t96"."message_id" AS "answered_id"
+        FROM (
+          SELECT
+            "t78"."message_id",
+            MAX(CAST(IFF(COALESCE("t78"."event" = 'clicked', FALSE), 1, 0) AS BIGINT)) AS "clicked",
+            MIN(IFF("t78"."event" = 'clicked', "t78"."age", NULL)) AS "last_click"
+          FROM (
+            SELECT
+              *
+            FROM "t64" AS "t67"
+            WHERE
+              "t67"."event" IN ('opened', 'clicked')
+          ) AS "t78"
+          GROUP BY
+            1
+        ) AS "t96"
+      ) AS "t100"
+        ON "t51"."message_id" = "t100"."answered_id"
+    ) AS "t107"
+    GROUP BY
+      1
+  ) AS "t114"
+    ON "t77"."customer_id" = "t114"."messages_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t67"."customer_id" AS "reactions_of",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t67"."event" = 'opened'
+          ) AND (
+            "t67"."age" < 2592000
+          ),
+          "t67"."message_id",
+          NULL
+        )
+      ) AS DOUBLE) AS "opens_30d",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t67"."event" = 'clicked'
+          ) AND (
+            "t67"."age" < 2592000
+          ),
+          "t67"."message_id",
+          NULL
+        )
+      ) AS DOUBLE) AS "clicks_30d",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t67"."event" = 'clicked'
+          ) AND (
+            "t67"."age" < 7776000
+          ),
+          "t67"."message_id",
+          NULL
+        )
+      ) AS DOUBLE) AS "clicks_90d",
+      CAST(MIN(IFF("t67"."event" = 'clicked', "t67"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_click",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t67"."event" = 'unsubscribed'
+          ) AND (
+            "t67"."age" < 7776000
+          ),
+          "t67"."message_id",
+          NULL
+        )
+      ) AS DOUBLE) AS "unsubscribed_90d",
+      CAST(COUNT(
+        DISTINCT IFF(
+          (
+            "t67"."event" = 'complained'
+          ) AND (
+            "t67"."age" < 7776000
+          ),
+          "t67"."message_id",
+          NULL
+        )
+      ) AS DOUBLE) AS "complaints_90d"
+    FROM "t64" AS "t67"
+    GROUP BY
+      1
+  ) AS "t86"
+    ON "t77"."customer_id" = "t86"."reactions_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t73"."customer_id" AS "customers_of",
+      CAST(MAX("t73"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_signup",
+      MAX("t73"."points") AS "points"
+    FROM (
+      SELECT
+        "t66"."customer_id",
+        "t66"."points",
+        "t66"."age"
+      FROM "t63" AS "t66"
+    ) AS "t73"
+    GROUP BY
+      1
+  ) AS "t88"
+    ON "t77"."customer_id" = "t88"."customers_of"
+  LEFT OUTER JOIN (
+    SELECT
+      "t102"."customer_id" AS "surroundings_of",
+      MAX("t102"."days_to_holiday") AS "days_to_holiday",
+      MAX("t102"."days_to_festival") AS "days_to_festival",
+      MAX("t102"."weather") AS "weather",
+      MAX("t102"."temperature") AS "temperature",
+      MAX("t102"."precipitation") AS "precipitation"
+    FROM (
+      SELECT
+        "t98"."customer_id",
+        "t37"."days_to_holiday",
+        "t37"."days_to_festival",
+        COALESCE("t59"."near_weather", "t46"."weather") AS "weather",
+        COALESCE("t59"."near_temperature", "t46"."temperature") AS "temperature",
+        COALESCE("t59"."near_precipitation", "t46"."precipitation") AS "precipitation"
+      FROM (
+        SELECT
+          "t84"."customer_id",
+          COALESCE("t84"."country", 'KR') AS "country",
+          "t84"."home_store"
+        FROM (
+          SELECT
+            "t77"."customer_id",
+            "t25"."customer_id" AS "customer_id_right",
+            "t25"."country",
+            "t25"."home_store"
+          FROM (
+            SELECT
+              "t66"."customer_id"
+            FROM "t63" AS "t66"
+          ) AS "t77"
+          LEFT OUTER JOIN (
+            SELECT
+              "t5"."customer_id",
+              "t5"."country",
+              "t5"."home_store"
+            FROM "customers" AS "t5"
+          ) AS "t25"
+            ON "t77"."customer_id" = "t25"."customer_id"
+        ) AS "t84"
+      ) AS "t98"
+      LEFT OUTER JOIN (
+        SELECT
+          "t8"."day_country",
+          MAX(IFF("t8"."name" = 'days_to_holiday', "t8"."value", NULL)) AS "days_to_holiday",
+          MAX(IFF("t8"."name" = 'days_to_festival', "t8"."value", NULL)) AS "days_to_festival"
+        FROM "small_table_5" AS "t8"
+        GROUP BY
+          1
+      ) AS "t37"
+        ON "t98"."country" = "t37"."day_country"
+      LEFT OUTER JOIN "t34" AS "t46"
+        ON "t98"."country" = "t46"."region"
+      LEFT OUTER JOIN (
+        SELECT
+          "t39"."region" AS "near_region",
+          "t39"."weather" AS "near_weather",
+          "t39"."temperature" AS "near_temperature",
+          "t39"."precipitation" AS "near_precipitation"
+        FROM "t34" AS "t39"
+      ) AS "t59"
+        ON "t98"."home_store" = "t59"."near_region"
+    ) AS "t102"
+    GROUP BY
+      1
+  ) AS "t106"
+    ON "t77"."customer_id" = "t106"."surroundings_of"
+) AS "t146"
+WHERE
+  "t146"."orders_90d" >= 1.0
+  AND (
+    CASE
+      WHEN "t146"."days_since_last_order" IS NULL
+      THEN 'prospect'
+      WHEN (
+        "t146"."purchase_days" = 1
+      ) AND (
+        "t146"."days_since_last_order" <= 30.0
+      )
+      THEN 'new'
+      WHEN "t146"."days_since_last_order" <= IFF(
+        "t146"."purchase_days" >= 3,
+        IFF(
+          IFF(
+            (
+              "t146"."mean_gap_days" * 2.0
+            ) IS NULL,
+            "t146"."mean_gap_days" * 2.0,
+            LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+          ) IS NULL,
+          IFF(
+            (
+              "t146"."mean_gap_days" * 2.0
+            ) IS NULL,
+            "t146"."mean_gap_days" * 2.0,
+            LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+          ),
+          GREATEST(
+            30.0,
+            IFF(
+              (
+                "t146"."mean_gap_days" * 2.0
+              ) IS NULL,
+              "t146"."mean_gap_days" * 2.0,
+              LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+            )
+          )
+        ),
+        60.0
+      )
+      THEN 'active'
+      WHEN "t146"."days_since_last_order" <= (
+        IFF(
+          "t146"."purchase_days" >= 3,
+          IFF(
+            IFF(
+              (
+                "t146"."mean_gap_days" * 2.0
+              ) IS NULL,
+              "t146"."mean_gap_days" * 2.0,
+              LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+            ) IS NULL,
+            IFF(
+              (
+                "t146"."mean_gap_days" * 2.0
+              ) IS NULL,
+              "t146"."mean_gap_days" * 2.0,
+              LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+            ),
+            GREATEST(
+              30.0,
+              IFF(
+                (
+                  "t146"."mean_gap_days" * 2.0
+                ) IS NULL,
+                "t146"."mean_gap_days" * 2.0,
+                LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+              )
+            )
+          ),
+          60.0
+        ) * 3.0
+      )
+      THEN 'lapsing'
+      ELSE 'lost'
+    END IN ('active')
+    OR (
+      CASE
+        WHEN "t146"."days_since_last_order" IS NULL
+        THEN 'prospect'
+        WHEN (
+          "t146"."purchase_days" = 1
+        ) AND (
+          "t146"."days_since_last_order" <= 30.0
+        )
+        THEN 'new'
+        WHEN "t146"."days_since_last_order" <= IFF(
+          "t146"."purchase_days" >= 3,
+          IFF(
+            IFF(
+              (
+                "t146"."mean_gap_days" * 2.0
+              ) IS NULL,
+              "t146"."mean_gap_days" * 2.0,
+              LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+            ) IS NULL,
+            IFF(
+              (
+                "t146"."mean_gap_days" * 2.0
+              ) IS NULL,
+              "t146"."mean_gap_days" * 2.0,
+              LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+            ),
+            GREATEST(
+              30.0,
+              IFF(
+                (
+                  "t146"."mean_gap_days" * 2.0
+                ) IS NULL,
+                "t146"."mean_gap_days" * 2.0,
+                LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+              )
+            )
+          ),
+          60.0
+        )
+        THEN 'active'
+        WHEN "t146"."days_since_last_order" <= (
+          IFF(
+            "t146"."purchase_days" >= 3,
+            IFF(
+              IFF(
+                (
+                  "t146"."mean_gap_days" * 2.0
+                ) IS NULL,
+                "t146"."mean_gap_days" * 2.0,
+                LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+              ) IS NULL,
+              IFF(
+                (
+                  "t146"."mean_gap_days" * 2.0
+                ) IS NULL,
+                "t146"."mean_gap_days" * 2.0,
+                LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+              ),
+              GREATEST(
+                30.0,
+                IFF(
+                  (
+                    "t146"."mean_gap_days" * 2.0
+                  ) IS NULL,
+                  "t146"."mean_gap_days" * 2.0,
+                  LEAST(120.0, "t146"."mean_gap_days" * 2.0)
+                )
+              )
+            ),
+            60.0
+          ) * 3.0
+        )
+        THEN 'lapsing'
+        ELSE 'lost'
+      END IS NULL
+    )
+  )
+ORDER BY
+  "t146"."customer_id" ASC
