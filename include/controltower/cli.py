@@ -11,7 +11,18 @@ from typing import Annotated, NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from controltower.commands import campaigns, home, providers, reports, sandbox, serve, simulation, stages, suppressions
+from controltower.commands import (
+    campaigns,
+    home,
+    identity,
+    providers,
+    reports,
+    sandbox,
+    serve,
+    simulation,
+    stages,
+    suppressions,
+)
 from controltower.errors import ControlTowerError
 
 app = typer.Typer(
@@ -42,6 +53,7 @@ for _command in (
 app.command("clock")(home.set_clock)
 campaigns.app.command()(reports.report)
 app.add_typer(campaigns.app, name="campaign")
+app.add_typer(identity.app, name="identity")
 app.add_typer(providers.app, name="provider")
 app.add_typer(suppressions.app, name="suppressions")
 
