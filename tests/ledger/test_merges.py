@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
+from controltower.campaigns.arms import assign
 from controltower.ledger import (
     caps,
     cohorts,
@@ -83,6 +85,27 @@ def test_the_arm_that_was_given_first_holds(ledger_settings: Settings) -> None:
     with begin(ledger_settings) as ledger:
         stored = {row["subject_id"]: row["arm"] for row in plans.stored_arms(ledger, "spring", LATER).to_pylist()}
         assert stored == {own["a"]: "short", own["b"]: "long"}
+
+
+def test_a_holdout_stays_a_holdout(ledger_settings: Settings) -> None:
+    def held_out(*customers: str) -> list[bool]:
+        with begin(ledger_settings) as ledger:
+            kept = plans.kept_subjects(ledger, customers)
+        found = assign(
+            "spring", np.array([kept[c] for c in customers]), holdout=0.3, global_holdout=0, weights={"a": 1, "b": 1}
+        )
+        return [bool(held) for held in found.held_out]
+
+    names = [f"c{n}" for n in range(40)]
+    own = seen(ledger_settings, *names)
+    held = dict(zip(names, held_out(*names), strict=True))
+    first = next(name for name in names if held[name])
+    later = next(name for name in reversed(names) if not held[name])
+    follow(ledger_settings, **{first: later})  # the person's id is the later one's, its unit the first's
+    assert held_out(first, later) == [True, True]
+    follow(ledger_settings)
+    assert held_out(first, later) == [True, False]
+    assert own == seen(ledger_settings, *names)
 
 
 def test_whoever_has_a_message_of_the_occurrence_gets_no_other(ledger_settings: Settings) -> None:
