@@ -56,11 +56,7 @@ subjects = Table(
     Column("customer_id", String, primary_key=True),
     Column("subject_id", BigInteger, nullable=False, index=True),
     Column("created_at", Moment, nullable=False),
-    Column(
-        "own_subject_id",
-        BigInteger,
-        comment="the subject that stepped back for an older one in a merge; none: subject_id is its own",
-    ),
+    Column("own_subject_id", BigInteger, comment="stepped back for an older one in a merge; none: it is subject_id"),
     _index_of_some("ix_subjects_own_subject_id", "own_subject_id", where="own_subject_id is not null"),
     comment="who a customer is for experiments; several customer ids share one subject after a merge",
 )

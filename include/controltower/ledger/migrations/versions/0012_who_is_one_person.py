@@ -25,7 +25,7 @@ def upgrade() -> None:
         "ix_merges_holding", "merges", ["customer_id"], unique=True, postgresql_where=holds, sqlite_where=holds
     )
     op.create_index("ix_merges_person_id", "merges", ["person_id"], postgresql_where=holds, sqlite_where=holds)
-    own = "the subject that stepped back for an older one in a merge; none: subject_id is its own"
+    own = "stepped back for an older one in a merge; none: it is subject_id"
     op.add_column("subjects", sa.Column("own_subject_id", sa.BigInteger(), comment=own))
     stepped = sa.text("own_subject_id is not null")
     op.create_index(
