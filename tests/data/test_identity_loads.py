@@ -60,7 +60,7 @@ def tables(lake: Lake) -> dict[str, Any]:
 
 
 @given(ROWS, KEYS, st.permutations(range(4)), st.integers(0, 3), st.booleans())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_split_and_order_of_loads_gives_what_one_load_gives(
     conf: Settings, rows: list[Any], keys: list[Any], order: list[int], again: int, loses: bool
 ) -> None:
