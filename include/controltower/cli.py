@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from controltower.commands import (
     campaigns,
     home,
+    identity,
     providers,
     reports,
     sandbox,
@@ -53,6 +54,7 @@ for _command in (
 app.command("clock")(home.set_clock)
 campaigns.app.command()(reports.report)
 app.add_typer(campaigns.app, name="campaign")
+app.add_typer(identity.app, name="identity")
 app.add_typer(providers.app, name="provider")
 app.add_typer(sources.app, name="source")
 app.add_typer(suppressions.app, name="suppressions")

@@ -130,6 +130,18 @@ class ProviderRules(BaseModel):
     complaints_of: int = Field(default=1000, ge=1, description="messages, fewer say nothing")
 
 
+class Identity(BaseModel):
+    """How far keys unite customers, and whose a visitor's anonymous history is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    customers_per_key: int = Field(default=3, ge=2, description="a key of more customers unites nobody")
+    customers_per_person: int = Field(default=10, ge=2, description="no person has more customer ids")
+    visitor_days: int = Field(
+        default=30, ge=0, description="how long before its first log-in a visitor's history counts"
+    )
+
+
 class Shop(BaseModel):
     """The shop's own file, `shop.yaml` in the home."""
 
@@ -160,6 +172,7 @@ class Shop(BaseModel):
     sendgrid: SendGridOptions = SendGridOptions()
     providers: dict[str, ProviderRules] = Field(default={}, description="by the provider's name")
     seed_list: SeedList = Field(default=SeedList(), description="who gets test sends: `controltower campaign test`")
+    identity: Identity = Identity()
     quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")
     grace_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default=GRACE_HOURS, description="by channel: how long a message is waited for whose answer was lost"

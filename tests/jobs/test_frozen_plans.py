@@ -154,7 +154,8 @@ def written(conf: Settings, run_id: int) -> dict[str, Any]:
             ).where(b.run_id == run_id).order_by(b.batch_id),
             "arms": sa.select(arms.c.subject_id, arms.c.arm, arms.c.share, arms.c.assigned_at)
             .where(arms.c.campaign == "picked_for_you").order_by(arms.c.subject_id),
-            "subjects": sa.select(subjects).order_by(subjects.c.customer_id),
+            "subjects": sa.select(subjects.c.customer_id, subjects.c.subject_id, subjects.c.created_at)
+            .order_by(subjects.c.customer_id),
         }  # fmt: skip
         rows = {name: [list(row) for row in ledger.execute(query)] for name, query in found.items()}
     for name, place in (("messages", 3), ("batches", 0)):

@@ -11,7 +11,7 @@ from datetime import UTC, timedelta
 import pytest
 import sqlalchemy as sa
 from controltower import cli, clock
-from controltower.ledger import suppressions, tables
+from controltower.ledger import persons, suppressions, tables
 from controltower.ledger.database import begin, reading
 from controltower.settings import Settings
 from delivery.conftest import NOW, write_shop
@@ -84,6 +84,12 @@ def test_what_is_known_of_one(command: Command, whose: Sequence[str], given: str
     code, said = command("list", *whose, given=given)
     assert code == 0 and reasons(said) == expected
     assert "@" not in said and "token-c0" not in said
+
+
+def test_what_is_known_of_a_merged_customer_is_known_of_all_its_ids(command: Command, shop: Settings) -> None:
+    with begin(shop) as ledger:
+        persons.follow(ledger, {"c1": "c3"}, NOW)
+    assert reasons(command("list", "--customer", "c3")[1]) == ["objection"]
 
 
 @pytest.mark.parametrize("whose", [(["--customer", "c0"], ""), (["--address"], ADDRESS)])

@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 
 from controltower.data import manifest as manifests
 from controltower.data.contract import CONTRACT, SCHEMA_VERSION, Table
+from controltower.data.identity import people
 from controltower.data.manifest import Manifest, Part
 from controltower.data.scratch import bounded, bounds, scratch
 from controltower.data.sql import listed, quoted
 from controltower.errors import NoData
-from controltower.settings import Settings
+from controltower.settings import Settings, load_shop
 
 if TYPE_CHECKING:
     import ibis
@@ -111,20 +112,21 @@ class Lake:
         """One consistent look at all tables, as of a moment (None: at everything)."""
         manifest = manifests.read(self.root)
         with scratch(self.settings) as folder, duckdb.connect(config=bounds(self.settings, folder)) as connection:
-            yield Reading(connection, self.root, manifest, as_of)
+            yield Reading(connection, self.settings, manifest, as_of)
 
 
 class Reading:
     """A look at one version of the lake. Its expressions live as long as the `with` block that made it."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, root: Path, manifest: Manifest, as_of: datetime | None
+        self, connection: duckdb.DuckDBPyConnection, settings: Settings, manifest: Manifest, as_of: datetime | None
     ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError("as_of needs a time zone")
         self.as_of = as_of
         self._connection = connection
-        self._root = root
+        self._settings = settings
+        self._root = settings.home / "lake"
         self._manifest = manifest
         self._views: set[str] = set()
         connection.execute("SET timezone = 'UTC'")
@@ -152,11 +154,25 @@ class Reading:
         """A contract table as of this reading's moment: typed, and empty where the shop has none.
 
         Of a version table, the last version of each key: at the same moment the later load wins, then the later row.
+        Customers are persons: rows of merged customer ids have the id of the person (`customers` has one row of each),
+        and a visitor's anonymous events that of the person who they belong to.
         """
         contract = CONTRACT[table]
         if table not in self._views:
-            self._create_view(table, self._contract_query(contract))
+            query = self._contract_query(contract)
+            if table == "events" and self._has_spans:
+                query = people.with_history(query)
+            elif self._has_persons:
+                query = people.by_person(contract, query)
+            self._create_view(table, query)
         return self._backend.table(table)
+
+    def as_given(self, table: str) -> ir.Table:
+        """The same, with the customer ids as the shop gave them."""
+        view = f"given_{table}"
+        if view not in self._views:
+            self._create_view(view, self._contract_query(CONTRACT[table]))
+        return self._backend.table(view)
 
     def derived(self, table: str) -> ir.Table:
         """Features, scores, recommendations: the rows of the newest interval that is not later than this moment.
@@ -176,19 +192,26 @@ class Reading:
     def of(self, table: str, column: str, values: Collection[str], columns: Sequence[str]) -> pa.Table:
         """The rows of a version table whose `column` is one of these values, as of this reading's moment.
 
-        The same as filtering `table(table)`, only that it looks for the last versions of these keys alone.
+        The same as filtering `table(table)`, only that it looks for the last versions of these keys alone, and that
+        any id of a person finds the person's rows: they come with the id that was asked for.
         """
         contract = CONTRACT[table]
         key = quoted(contract.key[0])
         self._connection.execute(
-            "CREATE OR REPLACE TEMP TABLE _wanted AS SELECT unnest($1::VARCHAR[]) AS value", [list(values)]
+            "CREATE OR REPLACE TEMP TABLE _wanted AS SELECT DISTINCT unnest($1::VARCHAR[]) AS value", [list(values)]
         )
-        wanted = f"{quoted(column)} IN (SELECT value FROM _wanted)"
+        persons = column == "customer_id" and self._has_persons
+        if persons:
+            self._connection.execute(people.WANTED)
+        ids = "_ids" if persons else "_wanted"
+        wanted = f"{quoted(column)} IN (SELECT value FROM {ids})"
         theirs = wanted if column == contract.key[0] else f"{key} IN (SELECT {key} FROM ({{rows}}) WHERE {wanted})"
-        query = self._contract_query(contract, theirs)
+        query = f"SELECT * FROM ({self._contract_query(contract, theirs)}) WHERE {wanted}"
+        if persons:
+            query = people.as_asked(people.by_person(contract, query))
         with bounded():
             chosen = ", ".join(map(quoted, columns))
-            found: pa.Table = self._connection.sql(f"SELECT {chosen} FROM ({query}) WHERE {wanted}").to_arrow_table()
+            found: pa.Table = self._connection.sql(f"SELECT {chosen} FROM ({query})").to_arrow_table()
         return found
 
     def rows_of(self, table: str, intervals: Collection[str], happened: str | None) -> pa.RecordBatchReader:
@@ -198,6 +221,33 @@ class Reading:
         day = f"CAST({quoted(happened)} AS DATE), " if happened else ""
         query = f"SELECT * FROM {self._scan(parts)} ORDER BY {day}file_index, file_row_number"
         return self._connection.sql(query).to_arrow_reader(250_000)
+
+    @cached_property
+    def _has_persons(self) -> bool:
+        """Whether a customer id belongs to another person as of this moment; makes `_persons`."""
+        parts = [p for p in self._manifest.parts("identity") if p.rows]
+        rows = f"SELECT * FROM {self._scan(parts)} WHERE {people.then(self.as_of)}" if parts else people.NOBODY
+        with bounded():
+            self._connection.execute(f"CREATE TEMP TABLE _persons AS SELECT customer_id, person_id FROM ({rows})")
+        return bool(self._rows("SELECT 1 FROM _persons LIMIT 1"))
+
+    @cached_property
+    def _has_spans(self) -> bool:
+        """Whether anonymous events belong to somebody; makes `_spans`."""
+        queries = {t: people.of_visitors(self._contract_query(CONTRACT[t])) for t in ("events", "identities")}
+        anonymous = f"SELECT 1 FROM ({queries['events']}) WHERE customer_id IS NULL LIMIT 1"
+        if not self._has_persons and not self._rows(anonymous):
+            return False
+        shop = load_shop(self._settings)
+        keys = None
+        if self._rows(f"SELECT 1 FROM ({people.keyed(queries['identities'])}) LIMIT 1"):
+            files = [[str(self._root / p.file) for p in self._manifest.parts(t)] for t in ("customers", "identities")]
+            keys = people.keys_as_of(files[0], files[1], shop.country, self.as_of)
+        with bounded():
+            self._connection.execute(
+                people.spans(queries["events"], queries["identities"], keys, shop.identity.visitor_days)
+            )
+        return self._has_persons or bool(self._rows("SELECT 1 FROM _spans LIMIT 1"))
 
     def arrow(self, expr: ir.Table) -> pa.Table:
         """The expression's rows."""

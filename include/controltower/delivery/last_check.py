@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from controltower.campaigns.specs import Spec
 from controltower.delivery.policy import Check, Facts, without_suppressed_devices
-from controltower.ledger import caps, consents, suppressions, work
+from controltower.ledger import caps, consents, doubles, suppressions, work
 from controltower.profiles.contacts import Contact
 from controltower.shop import Shop
 
@@ -83,4 +83,5 @@ def gather(
         suppressed=suppressed,
         suppressed_devices=devices,
         capped=full[channel],
+        doubled=doubles.find(ledger, batch, customers),
     )

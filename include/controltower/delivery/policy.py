@@ -26,6 +26,7 @@ class Facts:
     suppressed: AbstractSet[str]  # themselves, or by their address
     suppressed_devices: AbstractSet[str]
     capped: AbstractSet[str]
+    doubled: AbstractSet[str] = frozenset()  # whom another message of the occasion reaches, by another of their ids
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Check:
         if contact is None:
             return Refusal("customer_gone")
         customer, facts = contact.customer_id, self.facts
+        if customer in facts.doubled:
+            return Refusal("merged")
         if customer not in facts.granted:
             return Refusal("no_consent")
         if customer in facts.suppressed:

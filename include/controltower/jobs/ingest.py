@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from controltower import clock, settings
 from controltower.errors import BadSettings
 from controltower.jobs import sources
+from controltower.jobs.identity import resolve_identity
 from controltower.settings import Settings
 from controltower.shop import Shop
 
@@ -26,9 +27,9 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
 
     Without `start` all that was known before `end` (by default now): a new home's first load. Running an interval again
     replaces its rows. Returns {source, interval, start, as_of, tables: {name: {files, read, loaded, duplicates,
-    quarantined, outside, broken, notes}}, consents, notes}; `as_of`, and the end of the interval by its name, is the
-    end of what was loaded, or now if that is earlier (a history with facts that are still to come). Raises BadSource,
-    and then nothing was loaded.
+    quarantined, outside, broken, notes}}, consents, identity (as resolve_identity tells), notes}; `as_of`, and the end
+    of the interval by its name, is the end of what was loaded, or now if that is earlier (a history with facts that are
+    still to come). Raises BadSource, and then nothing was loaded.
     """
     from controltower.data.gate import Interval
     from controltower.data.lake import Lake, interval_key
@@ -68,6 +69,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         tables = load(conf, found, interval, record)
         if is_new:
             _keep_shop(conf, found)
+        resolved = resolve_identity(conf, shop)
     notes = found.notes()
     if since and new_home:
         notes.append("this home holds no history before this interval: ingest once without a start")
@@ -78,6 +80,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         "as_of": min(until, now).isoformat(),
         "tables": tables,
         "consents": sum(recorded),
+        "identity": resolved,
         "notes": notes,
     }
 

@@ -86,7 +86,8 @@ def lift_suppressions(
 def _values(conf: settings.Settings, customer: str | None, address: str | None) -> dict[str, list[str]]:
     """What suppressions may name, by kind."""
     from controltower.data.lake import Lake
-    from controltower.ledger.database import check_key
+    from controltower.ledger import merges
+    from controltower.ledger.database import check_key, reading
     from controltower.ledger.suppressions import address_hash
     from controltower.profiles.contacts import contact_of
 
@@ -100,10 +101,12 @@ def _values(conf: settings.Settings, customer: str | None, address: str | None) 
         contact = contact_of(lake, settings.load_shop(conf), customer)
     if contact is None:
         raise ControlTowerError("The shop has no such customer.", "Check the id, or give the address: --address.")
+    with reading(conf) as ledger:
+        ids = merges.families(ledger, [customer]).of(customer)
     reached = [contact.email] if contact.email else []
     reached += [device.push_token for device in contact.devices]
     return {
-        "customer": [customer],
+        "customer": sorted(ids),
         "device": [device.device_id for device in contact.devices],
         "address": [address_hash(key, a) for a in reached],
     }

@@ -144,7 +144,7 @@ def _mailed(address: str) -> str | None:
 
 def _by_address(lake: Reading) -> Iterator[dict[str, list[str]]]:
     """The customers of each address, some thousand at a time; those of one address always together."""
-    table = lake.table("customers")
+    table = lake.as_given("customers")
     address = table.email.strip().lower()
     found = table.filter(table.email.notnull()).select("customer_id", address=address).order_by("address")
     owners: dict[str, list[str]] = defaultdict(list)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from controltower.ledger import underway
+from controltower.ledger import merges, underway
 from controltower.ledger.database import among
 from controltower.ledger.tables import batches, campaign_runs, decisions, messages, outcomes
 from controltower.shop import FrequencyCap
@@ -63,12 +63,16 @@ def counts(
 ) -> list[Counter[str]]:
     """For each window, messages per customer that left by `until`, and by default those planned by then that wait.
 
+    Merged customers have those of all their person's ids.
     `but_occurrence` leaves one occurrence out: a message doesn't stand in its own way, nor in its next version's.
     `but_run` leaves out one run's messages to the `customers`, of which none has left.
     """
     if not windows:
         return []
     found: list[Counter[str]] = [Counter() for _ in windows]
+    families = merges.families(connection, customers)
+    if families and customers is not None:
+        customers = families.with_others(customers)
     if not with_planned:  # first: a batch that is done meanwhile counts twice for this once, rather than not at all
         for customer, channel, at in _out_of_pending(connection, until, customers):
             for counted, window in zip(found, windows, strict=True):
@@ -88,7 +92,7 @@ def counts(
             for counted, n in zip(found, numbers, strict=True):
                 if n:
                     counted[customer] += n
-    return found
+    return [families.together(counted) for counted in found] if families else found
 
 
 _ANY_DONE = sa.select(

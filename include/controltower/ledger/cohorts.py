@@ -77,6 +77,7 @@ def cohort(connection: sa.Connection, run: Run, as_of: datetime) -> Cohort:
     left_out = {
         "in_earlier_run": connection.execute(mine.where(d.arm != _GLOBAL, _seen_before(others))).scalar_one(),
         "global_holdout": connection.execute(mine.where(d.arm == _GLOBAL)).scalar_one(),
+        "merged": connection.execute(mine.where(d.arm != _GLOBAL, ~_seen_before(others), _stepped_back())).scalar_one(),
     }
     if run.run_id not in chain:
         fresh = mine.where(d.arm != _GLOBAL, ~_seen_before(earlier))
@@ -156,6 +157,12 @@ def _compared(of: Cohort) -> tuple[sa.ColumnElement[bool], ...]:
     """The decisions that a comparison takes."""
     d = decisions.c
     return d.run_id.in_(of.starts), d.outcome.in_(_ELIGIBLE), d.arm != _GLOBAL, ~_seen_before(of.earlier)
+
+
+def _stepped_back() -> sa.ColumnElement[bool]:
+    """Whether the decision's subject stepped back for an older one of the same person, which alone is compared."""
+    own = subjects.c.own_subject_id
+    return decisions.c.subject_id.in_(sa.select(own).where(own.is_not(None)))
 
 
 def _seen_before(run_ids: Sequence[int]) -> sa.ColumnElement[bool]:

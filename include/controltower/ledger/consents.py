@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import sqlalchemy as sa
 
+from controltower.ledger import merges
 from controltower.ledger.database import among, begin, columns
 from controltower.ledger.insert import insert_new
 from controltower.ledger.tables import consents
@@ -36,19 +37,31 @@ def record(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
 def granted(
     connection: sa.Connection, channel: str, purpose: str, as_of: datetime, customers: Iterable[str] | None = None
 ) -> set[str]:
-    """The customers whose consent holds at `as_of`: of all, or of those given."""
+    """The customers whose consent holds at `as_of`: of all, or of those given.
+
+    Of merged customers the strictest word holds: one's yes is all of theirs, unless another's last word is a no.
+    """
     c = consents.c
+    if customers is not None:
+        customers = list(customers)
+    families = merges.families(connection, customers)
     rank = sa.func.row_number().over(partition_by=c.customer_id, order_by=(c.recorded_at.desc(), c.granted.asc()))
     rows = sa.select(c.customer_id, c.granted, c.expires_at, rank.label("rank")).where(
         c.channel == channel, c.purpose == purpose, c.recorded_at <= as_of
     )
     if customers is not None:
-        rows = rows.where(among(connection, c.customer_id, customers))
+        rows = rows.where(among(connection, c.customer_id, families.with_others(customers)))
     last = rows.subquery()
     holds = sa.select(last.c.customer_id).where(
         last.c.rank == 1, last.c.granted, sa.or_(last.c.expires_at.is_(None), last.c.expires_at > as_of)
     )
-    return set(columns(connection, holds)[0])
+    found = set(columns(connection, holds)[0])
+    if not families:
+        return found
+    merged = among(connection, last.c.customer_id, families.customers)
+    refused = sa.select(last.c.customer_id).where(last.c.rank == 1, ~last.c.granted, merged)
+    found = families.with_others(found) - families.with_others(connection.execute(refused).scalars())
+    return found if customers is None else found.intersection(customers)
 
 
 class Standing(NamedTuple):

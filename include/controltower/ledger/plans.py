@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from controltower.ledger import holds, work
+from controltower.ledger import holds, merges, work
 from controltower.ledger.database import Epoch, among, columns
 from controltower.ledger.decisions import Decision, choices_as_json
 from controltower.ledger.insert import batched, insert_new, lines, load, load_new, loaded
@@ -70,17 +70,25 @@ def subject_ids(connection: sa.Connection, customers: Sequence[str], now: dateti
 
 
 def stored_arms(connection: sa.Connection, campaign: str, as_of: datetime) -> pa.Table:
-    """The variant that each subject of a campaign was first assigned to, and its share of the treated then."""
+    """The variant that each subject of a campaign was first assigned to, and its share of the treated then; of merged
+    customers the one that any of them was assigned to first."""
     a = arms.c
     rows = sa.select(a.subject_id, a.arm, a.share).where(a.campaign == campaign, a.assigned_at <= as_of)
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns(connection, rows), _ARM, strict=True)], schema=_ARM)
+    stored = pa.table([pa.array(c, f.type) for c, f in zip(columns(connection, rows), _ARM, strict=True)], schema=_ARM)
+    older = merges.older_arms(connection, campaign, as_of)
+    if not older:
+        return stored
+    stored = stored.filter(pc.invert(pc.is_in(stored["subject_id"], pa.array(list(older), pa.int64()))))
+    kept = [{"subject_id": subject, "arm": arm, "share": share} for subject, (arm, share) in older.items()]
+    return pa.concat_tables([stored, pa.Table.from_pylist(kept, _ARM)])
 
 
 def messaged(connection: sa.Connection, occurrence_id: int) -> set[int]:
-    """The subjects with a live message in an occurrence."""
+    """The subjects with a live message in an occurrence, those included for whom another stepped back since."""
     m = messages.c
     live = sa.select(m.subject_id).where(m.batch_id.in_(_batches_of(occurrence_id)), m.message_id.is_not(None))
-    return set(connection.execute(live).scalars())
+    found = set(connection.execute(live).scalars())
+    return found | {now for before, now in merges.stepped_back(connection).items() if before in found}
 
 
 def _batches_of(occurrence_id: int) -> sa.Select[tuple[int]]:

@@ -31,13 +31,14 @@ def find(connection: sa.Connection, message_id: str, lock: bool = False) -> Reci
     """
     m, b, s = messages.c, batches.c, subjects.c
     row = connection.execute(
-        sa.select(b.run_id, b.channel, b.variant, m.customer_id, m.subject_id)
+        sa.select(b.run_id, b.channel, b.variant, m.customer_id)
         .join(batches, b.batch_id == m.batch_id)
         .where(m.message_id == message_id)
     ).one_or_none()
     if row is None:
         return None
-    ids = sa.select(s.customer_id).where(s.subject_id == row.subject_id).order_by(s.customer_id)
+    now = sa.select(s.subject_id).where(s.customer_id == row.customer_id).scalar_subquery()  # it may have been merged
+    ids = sa.select(s.customer_id).where(s.subject_id == now).order_by(s.customer_id)
     found = connection.execute(ids.with_for_update() if lock else ids).scalars().all()
     others = (customer for customer in found if customer != row.customer_id)
     return Recipient(message_id, row.run_id, row.channel, row.variant, (row.customer_id, *others))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from controltower.ledger import merges
 from controltower.ledger.database import among
 from controltower.ledger.tables import suppressions
 
@@ -82,7 +83,8 @@ def held(
     now: datetime,
     values: Iterable[str] | None = None,
 ) -> set[str]:
-    """The values of a kind that may not be written to at `now`: of all, or of those given.
+    """The values of a kind that may not be written to at `now`: of all, or of those given. A merged customer may not
+    where one of its person's other ids may not.
 
     Campaigns have no site yet, so a suppression for one site holds on all.
     """
@@ -94,8 +96,12 @@ def held(
         *_at(now),
     )
     if values is not None:
-        rows = rows.where(among(connection, s.value, values))
-    return set(connection.execute(rows).scalars())
+        values = list(values)
+    families = merges.families(connection, values) if kind == "customer" else merges.Families({})
+    if values is not None:
+        rows = rows.where(among(connection, s.value, families.with_others(values)))
+    found = families.with_others(connection.execute(rows).scalars())
+    return found if values is None or not families else found.intersection(values)
 
 
 def kinds(connection: sa.Connection) -> set[str]:

@@ -46,8 +46,8 @@ def _id(name: str) -> Column[Any]:
     return Column(name, Id, primary_key=True, autoincrement=True)
 
 
-def _index_of_some(name: str, *columns: str, where: str) -> Index:
-    return Index(name, *columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
+def _index_of_some(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
 
 
 subjects = Table(
@@ -56,7 +56,22 @@ subjects = Table(
     Column("customer_id", String, primary_key=True),
     Column("subject_id", BigInteger, nullable=False, index=True),
     Column("created_at", Moment, nullable=False),
+    Column("own_subject_id", BigInteger, comment="stepped back for an older one in a merge; none: it is subject_id"),
+    _index_of_some("ix_subjects_own_subject_id", "own_subject_id", where="own_subject_id is not null"),
     comment="who a customer is for experiments; several customer ids share one subject after a merge",
+)
+
+merges = Table(
+    "merges",
+    metadata,
+    _id("merge_id"),
+    Column("customer_id", String, nullable=False),
+    Column("person_id", String, nullable=False, comment="the customer id that stands for the person"),
+    Column("merged_at", Moment, nullable=False),
+    Column("ended_at", Moment, comment="undone, or into another person; none: it holds"),
+    _index_of_some("ix_merges_holding", "customer_id", where="ended_at is null", unique=True),
+    _index_of_some("ix_merges_person_id", "person_id", where="ended_at is null"),
+    comment="customer ids that belong to a person of another id; append-only but for the end",
 )
 
 arms = Table(

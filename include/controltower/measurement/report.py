@@ -147,7 +147,7 @@ def _notes(worth: Worth, shop: Shop, versions: Sequence[Mapping[str, Any]], as_o
     ]
     notes += [
         {"code": why, "customers": left_out[why]}
-        for why in ("in_earlier_run", "another_holdout_share")
+        for why in ("in_earlier_run", "another_holdout_share", "merged")
         if left_out.get(why)
     ]
     if n["twice"]:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from controltower.data.lake import Lake, Reading
 from controltower.ledger import cohorts, funnels, runs
+from controltower.ledger.merges import stepped_back
 from controltower.ledger.runs import Run
 from controltower.ledger.sends import sends, undelivered
 from controltower.measurement.attribution import Credit, Order, Touch, attribute, credits
@@ -155,9 +156,11 @@ class Measuring:
         }
         reached_nobody = undelivered(self._ledger, self._since, self.as_of)
         just_before = self._since - timedelta(seconds=1)  # something may leave at the moment of planning
+        now = stepped_back(self._ledger)
         for sent in sends(self._ledger, since=just_before, until=self.as_of, as_of=self.as_of):
-            if sent.subject_id in subjects and sent.message_id not in reached_nobody:
+            subject = now.get(sent.subject_id, sent.subject_id)
+            if subject in subjects and sent.message_id not in reached_nobody:
                 yield Touch(
-                    sent.seq, sent.run_id, sent.subject_id, sent.channel, sent.variant, sent.sent_at,
+                    sent.seq, sent.run_id, subject, sent.channel, sent.variant, sent.sent_at,
                     windows[sent.run_id],
                 )  # fmt: skip

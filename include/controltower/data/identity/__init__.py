@@ -1,0 +1,1 @@
+"""Which customer ids, log-ins, addresses, cards and visitors are one person."""
