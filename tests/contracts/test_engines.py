@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
@@ -28,7 +29,6 @@ RULES = (
     [Rule(column="orders_total", is_in=["1", "2.0"])],
     [Rule(column="days_since_last_click", at_most=60, or_unknown=True)],
 )
-Load = Callable[[dict[str, pa.Table]], ibis.BaseBackend]
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +45,35 @@ def _schema(name: str) -> pa.Schema:
 
 
 @pytest.fixture(scope="module")
-def wanted(tables: dict[str, pa.Table]) -> tuple[pd.DataFrame, list[list[str]]]:
-    found = _found(_loaded(ibis.duckdb.connect(), tables))
+def wanted(
+    tmp_path_factory: pytest.TempPathFactory, tables: dict[str, pa.Table]
+) -> tuple[pd.DataFrame, list[list[str]]]:
+    found = _found(_load(ibis.duckdb.connect(), tables, tmp_path_factory.mktemp("wanted")))
     assert all(found[1]), "each rule should select somebody"
     unknown = {name for name in NAMES if found[0][name].isna().all()}
     assert unknown == {"weather", "precipitation"}, "the shop should tell every feature but these"
     return found
 
 
-def _loaded(backend: Any, tables: dict[str, pa.Table]) -> Any:
+def _load(backend: Any, tables: dict[str, pa.Table], folder: Path) -> Any:
+    """Spark reads files (through a data frame a null would become NaN), the others take the rows."""
     for name, rows in tables.items():
-        backend.create_table(name, rows)
+        if backend.name == "pyspark":
+            pq.write_table(rows, folder / f"{name}.parquet")
+            backend.read_parquet(folder / f"{name}.parquet", table_name=name)
+        else:
+            backend.create_table(name, rows)
     return backend
 
 
 def _found(backend: Any) -> tuple[pd.DataFrame, list[list[str]]]:
     """The features, and the customers that each set of rules selects."""
-    table = features(backend.table, T, SHOP)
-    kept = table.cache()  # as the lake keeps them
-    selected = [sorted(select(kept, rules).to_pyarrow()["customer_id"].to_pylist()) for rules in RULES]
-    return kept.to_pyarrow().to_pandas().set_index("customer_id").sort_index(), selected
+    rows = features(backend.table, T, SHOP).to_pyarrow()
+    with TemporaryDirectory() as folder:  # as the lake keeps them
+        _load(backend, {"features": rows}, Path(folder))
+        kept = backend.table("features")
+        selected = [sorted(select(kept, rules).to_pyarrow()["customer_id"].to_pylist()) for rules in RULES]
+    return rows.to_pandas().set_index("customer_id"), selected
 
 
 def _compare(found: tuple[pd.DataFrame, list[list[str]]], wanted: tuple[pd.DataFrame, list[list[str]]]) -> None:
@@ -77,13 +86,13 @@ def _compare(found: tuple[pd.DataFrame, list[list[str]]], wanted: tuple[pd.DataF
 
 
 def test_postgresql(
-    postgres_server: Postgres, tables: dict[str, pa.Table], wanted: tuple[pd.DataFrame, list[list[str]]]
+    postgres_server: Postgres, tmp_path: Path, tables: dict[str, pa.Table], wanted: tuple[pd.DataFrame, list[list[str]]]
 ) -> None:
     with postgres_server.database() as url:
         name = sa.engine.make_url(url).database
         backend = ibis.postgres.connect(host=postgres_server.socket_folder, user="postgres", database=name)
         try:
-            _compare(_found(_loaded(backend, tables)), wanted)
+            _compare(_found(_load(backend, tables, tmp_path)), wanted)
         finally:
             backend.disconnect()
 
@@ -116,7 +125,4 @@ def test_spark(
     spark: Any, tmp_path: Path, tables: dict[str, pa.Table], wanted: tuple[pd.DataFrame, list[list[str]]]
 ) -> None:
     backend = ibis.pyspark.connect(spark)
-    for name, rows in tables.items():
-        pq.write_table(rows, tmp_path / f"{name}.parquet")
-        backend.read_parquet(tmp_path / f"{name}.parquet", table_name=name)
-    _compare(_found(backend), wanted)
+    _compare(_found(_load(backend, tables, tmp_path)), wanted)
