@@ -13,8 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from controltower.commands import (
     campaigns,
+    data,
     home,
     providers,
+    quarantine,
     reports,
     sandbox,
     serve,
@@ -54,6 +56,8 @@ app.command("clock")(home.set_clock)
 campaigns.app.command()(reports.report)
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(providers.app, name="provider")
+app.add_typer(data.app, name="data")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(sources.app, name="source")
 app.add_typer(suppressions.app, name="suppressions")
 
