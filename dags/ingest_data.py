@@ -5,7 +5,9 @@ was known before `end`: do that first in a new home. Running it again replaces w
 
 **If it fails**, the log names the table, the file and the remedy; what was loaded before is still there, and campaigns
 go on with yesterday's data. Mend the source, then clear the task. Rows that broke a rule don't fail it: they are in
-quarantine, and the report counts them.
+quarantine, and the report counts them (`controltower quarantine list`). Nor does odd data (no rows, tenfold, a
+table that shrank by half): the report's `anomalies` tell it, and campaigns aren't planned until it is mended or
+accepted (`controltower data accept`).
 """
 
 from _defaults import DAG, FACTS, run, timed

@@ -13,9 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from controltower.commands import (
     campaigns,
+    data,
     home,
     identity,
     providers,
+    quarantine,
     reports,
     sandbox,
     serve,
@@ -56,6 +58,8 @@ campaigns.app.command()(reports.report)
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(identity.app, name="identity")
 app.add_typer(providers.app, name="provider")
+app.add_typer(data.app, name="data")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(sources.app, name="source")
 app.add_typer(suppressions.app, name="suppressions")
 

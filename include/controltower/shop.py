@@ -161,6 +161,11 @@ class Shop(BaseModel):
     stale_after_hours: int = Field(
         default=36, ge=1, description="campaigns aren't planned on features and scores older than this"
     )
+    data_stale_hours: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={"events": 48, "orders": 168},
+        description="by table: campaigns aren't planned when its newest fact is older; another table, another key",
+    )
+    quarantine_days: int = Field(default=90, ge=1, description="how long rows that broke a rule are kept to be mended")
     attribution_days: int = Field(default=7, ge=1, le=90, description="how long a message may have caused an order")
     recorded_orders: bool = Field(
         default=False, description="the orders are a recording of the past: no message of ours can have caused them"

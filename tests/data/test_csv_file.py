@@ -31,11 +31,11 @@ def test_every_row_knows_its_line(tmp_path: Path, lines: list[tuple[str, str]], 
     file, staged = tmp_path / "x.csv", tmp_path / "x.parquet"
     file.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_file, "_BLOCK", block)
+        patch.setattr(csv_file, "LONGEST_ROW", block)
         found = csv_file.stage_csv(file, staged, "utf-8")
     rows = pq.read_table(staged).to_pylist()
     assert {row["c0"]: row["_line"] for row in rows if row["c0"]} == good
-    assert [number for number, _ in found] == odd
+    assert [row.line for row in found] == odd
 
 
 def test_a_quote_inside_a_plain_value_is_just_a_character(tmp_path: Path) -> None:

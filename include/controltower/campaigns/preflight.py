@@ -46,7 +46,7 @@ def anomalies(
         odd: list[Odd] = [{"code": "empty_first"}]
     else:
         odd = _odd_size(today, [a for a in earlier if a.size][:LAST])
-    return [*odd, *_stale(made, now, stale_after)]
+    return [*odd, *stale(made, now, stale_after)]
 
 
 def _cut_shorter(earlier: Audience, today: Audience) -> bool:
@@ -81,7 +81,8 @@ def _unlike_any(today: Audience, sizes: Sequence[int]) -> list[Odd]:
     return [{"code": "unlike_any", "size": today.size, "factor": FACTOR, **compared}]
 
 
-def _stale(made: Mapping[str, datetime | None], now: datetime, stale_after: timedelta) -> list[Odd]:
+def stale(made: Mapping[str, datetime | None], now: datetime, stale_after: timedelta) -> list[Odd]:
+    """Of tables and as of when they are, those that are too old, or that have no rows (none)."""
     most = round(stale_after / timedelta(hours=1))
     return [
         {

@@ -1,7 +1,8 @@
 """The gate: every row that enters the lake is checked here against the contract, vectorised in DuckDB.
 
 A table's rows become a temporary table `checked_<table>`: its columns as read, `_rule` (0 good, -1 outside the
-interval, else the number of the first rule that the row breaks), the raw `_value` that broke it, `_file`, `_line`.
+interval, else the number of the first rule that the row breaks), `_file`, `_line`, and of a row that breaks a rule the
+raw `_value` that broke it and the raw `_row`, a JSON object of what it gave.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
+from controltower.data.anomalies import Load
 from controltower.data.contract import CONTRACT, Table
 from controltower.data.manifest import Manifest, Part
-from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, read, rules
-from controltower.data.sql import listed, quoted, raw
+from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, odd_keys, read, rules
+from controltower.data.sql import listed, literal, quoted, raw
 from controltower.data.staging import Group
 
 SKEW = timedelta(minutes=5)  # how far clocks may be apart
 LATE_WINDOW = timedelta(days=7)  # events are unique by event_id within the interval and this long around it
+EXTRAS = "_extras"  # in a row as it came: a JSON object of the columns that the contract doesn't know
 
 _ORDERS = "_orders"  # temporary table: the orders that lines may point at, with their times
 
@@ -95,6 +98,28 @@ class Gate:
         result.untimed = self.con.execute(untimed).fetchall()[0][0]
         return result
 
+    def measure(self, table: str) -> Load:
+        """What this load brought of a table that was checked, to be compared with other loads."""
+        contract = CONTRACT[table]
+        counted = [c.name for c in contract.columns if c.name not in contract.required]
+        newest = quoted(contract.happened or contract.known)
+        keys = f"count(DISTINCT hash({', '.join(map(quoted, contract.key))}))" if contract.kind == "version" else "NULL"
+        fills = ", ".join(f"count({quoted(name)}) FILTER (_rule = 0)" for name in counted)
+        found = self.con.execute(
+            f"SELECT count(*) FILTER (_rule = 0), max({newest}) FILTER (_rule = 0), {keys}, {fills}"
+            f" FROM checked_{table}"
+        ).fetchall()[0]
+        filled = {name: n for name, n in zip(counted, found[3:], strict=True) if n}
+        return Load(
+            self.interval.start, min(self.interval.end, self.interval.now), found[0], found[2], filled, found[1]
+        )
+
+    def known_since(self, table: str) -> datetime | None:
+        """When the oldest of the rows to load was known."""
+        known = f"min({quoted(CONTRACT[table].known)})"
+        found: datetime | None = self.con.execute(self._good(CONTRACT[table], known)).fetchall()[0][0]
+        return found
+
     def rows(self, table: str) -> pa.RecordBatchReader:
         """The rows to load, in the contract's columns, by date."""
         contract = CONTRACT[table]
@@ -125,15 +150,24 @@ class Gate:
         columns = ", ".join(self._column(contract, c.name) for c in contract.columns)
         return f"""
             SELECT {columns}, {quoted(contract.known)} IS NULL AS _untimed, _rule, _file, _line,
-                   CASE WHEN _rule > 0 THEN CASE _rule {values} END END AS _value
+                   CASE WHEN _rule > 0 THEN CASE _rule {values} END END AS _value,
+                   CASE WHEN _rule > 0 THEN {self._row(contract, group)} END AS _row
             FROM (SELECT *, CASE WHEN {self._outside(contract)} THEN -1 {branches} ELSE 0 END AS _rule
-                  FROM (SELECT *, {self._known(contract, group, offset)} AS _known
+                  FROM (SELECT *, {self._known(contract, group, offset)} AS _known, {odd_keys(contract)} AS _odd_keys
                         FROM (SELECT *, {reads}, {moment(self.interval.end)} AS _end
                               FROM (SELECT {raws}, CAST({group.extras} AS VARCHAR) AS _extras,
                                            CAST({file} AS BIGINT) + {offset} AS _file, {line} AS _line
                                     FROM {group.source})
                               WHERE {not_blank})
                         {self._with_orders(contract)}))"""
+
+    def _row(self, contract: Table, group: Group) -> str:
+        """The row as it came, to be mended; one that doesn't say when it was known tells its file's time."""
+        given = {name: f"CAST({raw(name)} AS VARCHAR)" for name in group.raw}
+        if self.interval.known_at == "file" and contract.kind != "log":
+            given[contract.known] = f"coalesce(CAST({raw(contract.known)} AS VARCHAR), CAST(_known AS VARCHAR))"
+        pairs = [f"{literal(name)}, {value}" for name, value in given.items()] + [f"'{EXTRAS}', _extras"]
+        return f"CAST(json_merge_patch('{{}}', json_object({', '.join(pairs)})) AS VARCHAR)"
 
     def _column(self, contract: Table, name: str) -> str:
         """A column as it is stored: the gate fills in when the row was known, and that an order is placed."""

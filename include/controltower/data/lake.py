@@ -107,6 +107,10 @@ class Lake:
         loads = manifests.read(self.root).loads(table)
         return {interval: sum(p.rows for p in load.parts) for interval, load in loads.items()}
 
+    def made_before(self, table: str, since: datetime | None) -> list[str]:
+        """The intervals of a derived table that read facts known since a moment, and so may lack what is loaded now."""
+        return [key for key in self.intervals(table) if since and key >= interval_key(since)]
+
     @contextmanager
     def read(self, as_of: datetime | None = None) -> Iterator[Reading]:
         """One consistent look at all tables, as of a moment (None: at everything)."""

@@ -8,15 +8,17 @@ A table that the source doesn't have keeps what it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 from controltower.data import manifest as manifests
 from controltower.data import quarantine, withdrawals
+from controltower.data.anomalies import Load
 from controltower.data.contract import CONTRACT
 from controltower.data.gate import Checked, Gate, Interval
 from controltower.data.lake import Lake
@@ -28,8 +30,16 @@ from controltower.errors import BadSource
 from controltower.settings import Settings
 
 
-def load(settings: Settings, source: Source, interval: Interval, record: Callable[[pa.Table], None]) -> dict[str, Any]:
-    """Load what the source knows in the interval. Returns the report of each table, by name.
+class Loaded(NamedTuple):
+    """By table: the report, and what to compare with other loads. `since`: when the oldest row loaded was known."""
+
+    reports: dict[str, dict[str, Any]]
+    brought: dict[str, Load]
+    since: datetime | None
+
+
+def load(settings: Settings, source: Source, interval: Interval, record: Callable[[pa.Table], None]) -> Loaded:
+    """Load what the source knows in the interval.
 
     `record` gets the load's consents, as the last thing before the lake changes: a withdrawal may be known too early,
     never too late. Raises BadSource as described above.
@@ -38,24 +48,24 @@ def load(settings: Settings, source: Source, interval: Interval, record: Callabl
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
         gate = Gate(con, lake.root, manifests.read(lake.root), interval)
         checked = _check_all(source, gate, folder)
-        bad = {table: quarantine.rows(con, result, interval.key) for table, result in checked.items()}
-        parts = {quarantine.TABLE: lake.write(quarantine.TABLE, pa.concat_tables(bad.values()))}
-        try:
-            for table, result in checked.items():
-                quarantine.check_limit(result, bad[table], source.bad_rows_limit)
-        except BadSource as e:
+        found = (quarantine.refusal(con, result, source.bad_rows_limit) for result in checked.values())
+        refused = next((error for error in found if error), None)
+        parts = {quarantine.TABLE: quarantine.write(lake, con, checked, interval, keep_rows=not refused)}
+        if refused:
             if withdrawals.TABLE in checked:
-                e = _keep_withdrawals(e, withdrawals.of_refused(con, interval.now), record)
+                refused = _keep_withdrawals(refused, withdrawals.of_refused(con, interval.now), record)
             lake.commit(interval.key, parts)
-            raise e from None
+            raise refused
         parts |= {table: lake.write(table, gate.rows(table)) for table in checked}
         reports = {table: _report(result, interval) for table, result in checked.items()}
+        brought = {table: gate.measure(table) for table in checked}
         if withdrawals.TABLE in checked:
             record(withdrawals.held_back(con, interval.now))
             record(gate.rows(withdrawals.TABLE).read_all())
             reports[withdrawals.TABLE]["notes"] += withdrawals.notes(con, checked[withdrawals.TABLE])
+        known = [at for table in checked if (at := gate.known_since(table))]
         lake.commit(interval.key, parts)
-    return reports
+    return Loaded(reports, brought, min(known, default=None))
 
 
 def _keep_withdrawals(error: BadSource, rows: pa.Table, record: Callable[[pa.Table], None]) -> BadSource:
@@ -74,15 +84,43 @@ def _check_all(source: Source, gate: Gate, folder: Path) -> dict[str, Checked]:
     checked = {}
     interval = gate.interval
     inputs = source.tables(Wanted(made, interval.end, interval.start, interval.zone, now=interval.now))
+    before = {file: _state(file) for given in inputs.values() for file in given.files}
     for table in (name for name in CONTRACT if name in inputs):  # orders before their lines
         given = inputs[table]
         try:
-            groups = stage(gate.con, table, given, staged, source.encoding)
+            groups = stage(gate.con, table, given, staged, source.encoding, source.delimiter)
             checked[table] = gate.check(table, groups)
         except OSError as e:
             name = Path(str(e.filename)).name if e.filename else table
             raise BadSource(f"{name} can't be read: {e.strerror}.", "Check that it is there and readable.") from None
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error:  # its text may quote a value
+            _check_whole(before)
+            if not any(file.suffix == ".parquet" for file in given.files):
+                raise
+            raise BadSource(f"A Parquet file of {table} is damaged.", "Write its files again.") from None
+    _check_whole(before)
     return checked
+
+
+def _check_whole(before: Mapping[Path, object]) -> None:
+    """Raise BadSource for a file that isn't as it was before it was read."""
+    for file, state in before.items():
+        if _state(file) != state:
+            raise BadSource(
+                f"{file.name} was changed while it was read: it is still being written.",
+                "Load again when it is whole. Write files under another name, and rename them when they are.",
+            )
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    """Changes when a file is written to or replaced."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _report(result: Checked, interval: Interval) -> dict[str, Any]:

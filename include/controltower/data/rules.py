@@ -1,7 +1,7 @@
 """The contract's rules, as SQL over one row: how a value is read, and which rule a row breaks.
 
 The SQL works on `r_<column>`, the raw value, and `<column>`, the value read, which is NULL where there is none or where
-it can't be read. Quarantine quotes the rules' names.
+it can't be read; and on `_odd_keys`, see below. Quarantine quotes the rules' names.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ _EMAIL = r"^[^\s@<>()\[\],;:\"\\]+@([\p{L}\p{N}]([\p{L}\p{N}-]*[\p{L}\p{N}])?\.)
 _LOCALE = r"^[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|\d{3}))?(-[A-Za-z0-9]{5,8})*$"  # BCP 47
 WORD = r"^[a-z][a-z0-9_]*$"  # channels are an open set of words
 _EVENT_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"  # what GA4 takes for a name
+
+_EXCEL_DATE = r"^[2-7]\d{4}(\.\d+)?$"  # days since 1900, of 1954 to 2118
+_LONG_FLOAT = r"^-?\d(\.\d+)?[eE]\+\d+$"  # 8.80123E+12: the last digits of an id are gone
+_NO_KEY = "('nan', 'NaN', 'NAN', 'NaT', '<NA>', 'null', 'NULL', 'None', '#N/A')"  # one "customer" for all of them
 
 _TRUE = "('true', 't', '1', 'yes', 'y')"
 _FALSE = "('false', 'f', '0', 'no', 'n')"
@@ -116,10 +120,11 @@ def read(column: Column, kind: str, zone: str) -> str:
 
 
 def _key(value: str, kind: str) -> str:
-    """Keys are text; a number that some table has made a float (17850.0) is the integer it was."""
+    """Keys are text; a number that some table has made a float (17850.0) is the integer it was, `nan` is none."""
     if kind == "VARCHAR":
         whole = rf"regexp_replace({value}, '^(-?\d+)\.0+$', '\1')"
-        return f"CASE WHEN contains({value}, '.0') THEN {whole} ELSE {value} END"
+        none = f"strlen({value}) BETWEEN 3 AND 4 AND {value} IN {_NO_KEY}"
+        return f"CASE WHEN contains({value}, '.0') THEN {whole} WHEN {none} THEN NULL ELSE {value} END"
     if kind in ("DOUBLE", "FLOAT"):
         whole = f"{value} = floor({value}) AND abs({value}) < 1e15"
         return f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE CAST({value} AS VARCHAR) END"
@@ -136,7 +141,8 @@ def _time(value: str, kind: str, zone: str) -> str:
     # a cast to TIMESTAMP drops an offset, so it is only for what ends in Z or has none
     return (
         f"CASE WHEN NOT regexp_matches({text}, {literal(_ISO_TIME)}) THEN NULL"
-        f" WHEN {text}[-1] IN ('Z', 'z') THEN timezone('UTC', try_cast({text}[:-2] AS TIMESTAMP))"
+        f" WHEN suffix({text}, 'Z') THEN try_cast({text} AS TIMESTAMPTZ)"
+        f" WHEN suffix({text}, 'z') THEN try_cast(upper({text}) AS TIMESTAMPTZ)"
         f" WHEN {text}[-6] IN ('+', '-') OR ({text}[-5] IN ('+', '-') AND length({text}) > 10)"
         f" OR ({text}[-3] IN ('+', '-') AND length({text}) > 10) THEN try_cast({text} AS TIMESTAMPTZ)"
         f" ELSE timezone({literal(zone)}, try_cast({text} AS TIMESTAMP)) END"
@@ -149,11 +155,17 @@ def rules(table: Table, end: datetime) -> list[Rule]:
     for column in table.columns:
         name, c = column.name, quoted(column.name)
         if column.required:
-            found.append(Rule("required", name, f"{raw(name)} IS NULL"))
+            given = c if column.type is Type.KEY else raw(name)
+            found.append(Rule("required", name, f"{given} IS NULL"))
+        if column.type in (Type.TIME, Type.DATE):
+            serial = f"regexp_matches(CAST({raw(name)} AS VARCHAR), {literal(_EXCEL_DATE)})"
+            found.append(Rule("excel_date", name, f"{c} IS NULL AND {serial}"))
         if column.type not in (Type.KEY, Type.TEXT, Type.WORD):
             found.append(Rule(column.type.value, name, f"{c} IS NULL AND {raw(name)} IS NOT NULL"))
         if column.type is Type.KEY:
-            found.append(Rule("control_character", name, f"regexp_matches({c}, '[\\x00-\\x1f\\x7f]')"))
+            found.append(Rule("control_character", name, f"_odd_keys AND regexp_matches({c}, '[\\x00-\\x1f\\x7f]')"))
+            is_long = f"_odd_keys AND regexp_matches({c}, {literal(_LONG_FLOAT)})"
+            found.append(Rule("float_key", name, is_long))
         if name in _PAST:
             found.append(Rule("future", name, f"{c} > {moment(end)}"))
         if column.type is Type.MONEY:
@@ -172,6 +184,12 @@ def rules(table: Table, end: datetime) -> list[Rule]:
     if table.name == "identities":
         found.append(Rule("required", "customer_id", "customer_id IS NULL AND visitor_id IS NULL"))
     return found
+
+
+def odd_keys(table: Table) -> str:
+    """SQL: whether any key of a row may be odd. One look at all of them costs less than one at each."""
+    keys = [quoted(c.name) for c in table.columns if c.type is Type.KEY]
+    return f"regexp_matches(concat_ws('', '', {', '.join(keys)}), '[\\x00-\\x1f\\x7f+]')" if keys else "false"
 
 
 @lru_cache

@@ -18,6 +18,11 @@ def plain(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
+def as_it_was(text: str | None) -> str | None:
+    """A text that `plain` may have changed, from a file that comes back."""
+    return text[1:] if text and text[0] == "'" and plain(text[1:]) != text[1:] else text
+
+
 def plain_texts(table: pa.Table) -> pa.Table:
     """The table with each of its texts made plain; other columns stay as they are."""
     for i, column in enumerate(table.schema):

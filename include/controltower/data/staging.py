@@ -16,8 +16,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from controltower.data import csv_file
 from controltower.data.contract import CONTRACT, Table
-from controltower.data.csv_file import empty, not_encoded, read_header, stage_csv
+from controltower.data.csv_file import (
+    LONGEST_TEXT,
+    begins_with_mark,
+    compressed,
+    empty,
+    not_encoded,
+    read_header,
+    stage_csv,
+    too_long,
+)
 from controltower.data.expressions import Expression, parse
 from controltower.data.fit import Fit, computed, fit, missing_columns
 from controltower.data.sources.base import Input
@@ -26,17 +36,20 @@ from controltower.data.sql import listed, literal, quoted
 from controltower.errors import BadSource
 
 FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
+COMPRESSED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z")
 _LINES_PER_BATCH = 50_000
+_BYTES_PER_BATCH = 1 << 26
 
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is no row at all. `found` describes it without quoting it: it may hold personal data."""
+    """A line that is no row at all. `found` describes it without quoting it; its `text` may hold personal data."""
 
     file: str
     line: int
     rule: str
     found: str
+    text: str
 
 
 @dataclass
@@ -58,38 +71,43 @@ class Group:
 
 
 def stage(
-    con: duckdb.DuckDBPyConnection, table: str, given: Input, folder: Path, encoding: str = "utf-8"
-) -> list[Group]:
+    con: duckdb.DuckDBPyConnection, table: str, given: Input, folder: Path, encoding: str = "utf-8",
+    delimiter: str = ",",
+) -> list[Group]:  # fmt: skip
     """Make a table's files ready to select from; `folder` takes the staged files.
 
     Raises BadSource naming the file, what is wrong with it and the remedy.
     """
     mapping = given.mapping or TableMapping()
     groups = []
-    for number, ((kind, names), alike) in enumerate(shapes(given.files, encoding).items()):
+    for number, ((kind, names), alike) in enumerate(shapes(given.files, encoding, delimiter).items()):
         target = folder / f"{table}-{number}"
         target.mkdir()
         if kind == "parquet":
             groups.append(_parquet(con, CONTRACT[table], alike, mapping))
         elif kind == "csv":
-            groups.append(_csv(con, CONTRACT[table], alike, list(names), mapping, target, encoding))
+            groups.append(_csv(con, CONTRACT[table], alike, list(names), mapping, target, encoding, delimiter))
         else:
             groups.append(_json_lines(con, CONTRACT[table], alike, mapping, target, encoding))
     return groups
 
 
-def shapes(files: list[Path], encoding: str) -> dict[tuple[str, tuple[str, ...]], list[Path]]:
+def shapes(files: list[Path], encoding: str, delimiter: str = ",") -> dict[tuple[str, tuple[str, ...]], list[Path]]:
     """Files by kind and columns: those of one shape are read together."""
     found: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
     for file in files:
-        found[_shape(file, encoding)].append(file)
+        found[_shape(file, encoding, delimiter)].append(file)
     return found
 
 
-def _shape(file: Path, encoding: str) -> tuple[str, tuple[str, ...]]:
+def _shape(file: Path, encoding: str, delimiter: str) -> tuple[str, tuple[str, ...]]:
     """Files of the same shape are read together."""
+    if file.suffix in COMPRESSED or file.suffix == ".xlsx":
+        raise compressed(file)
+    if file.suffix not in FORMATS:
+        raise BadSource(f"{file} has no form that we read.", f"Its name must end in {', '.join(FORMATS)}.")
     if file.suffix == ".csv":
-        return "csv", tuple(read_header(file, encoding))
+        return "csv", tuple(read_header(file, encoding, delimiter))
     if file.suffix == ".parquet":
         try:
             schema = pq.read_schema(file)
@@ -148,15 +166,15 @@ def _parquet(con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], ma
 
 def _csv(
     con: duckdb.DuckDBPyConnection, table: Table, files: list[Path], header: list[str], mapping: TableMapping,
-    target: Path, encoding: str,
+    target: Path, encoding: str, delimiter: str,
 ) -> Group:  # fmt: skip
     fitted = _fitted(table, files[0], header, mapping)  # before much is read
     stored = [(f"c{i}", "VARCHAR") for i in range(len(header))]
     staged = [target / f"{i}.parquet" for i in range(len(files))]
     bad_lines = [
-        BadLine(file.name, line, "columns", found)
+        BadLine(file.name, odd.line, "columns", odd.found, odd.text)
         for file, to in zip(files, staged, strict=True)
-        for line, found in stage_csv(file, to, encoding)
+        for odd in stage_csv(file, to, encoding, delimiter)
     ]
     group = _columnar(con, table, files, header, mapping, fitted, staged, stored, "_line")
     group.bad_lines = bad_lines
@@ -171,7 +189,7 @@ def _json_lines(
     bad_lines: list[BadLine] = []
     for file, to in zip(files, staged, strict=True):
         stage_lines(file, to, encoding)
-        bad_lines += [BadLine(file.name, line, "json", "not a JSON object") for line in _drop_bad_json(con, to)]
+        bad_lines += [BadLine(file.name, n, "json", "not a JSON object", text) for n, text in _drop_bad_json(con, to)]
     rows = f"read_parquet({listed([str(f) for f in staged])})"
     # any line may have any key: only what the contract and the mapping name is looked for
     theirs_of = {ours: theirs for theirs, ours in mapping.columns.items()}
@@ -212,11 +230,13 @@ def json_keys(con: duckdb.DuckDBPyConnection, rows: str) -> list[str]:
     return [str(key) for (key,) in keys]
 
 
-def _drop_bad_json(con: duckdb.DuckDBPyConnection, staged: Path) -> list[int]:
-    """Rewrite a staged file without the lines that are no JSON objects, if it has any. Returns their numbers."""
+def _drop_bad_json(con: duckdb.DuckDBPyConnection, staged: Path) -> list[tuple[int, str]]:
+    """Rewrite a staged file without the lines that are no JSON objects, if it has any. Returns them, with numbers."""
     is_row = "CASE WHEN json_valid(text) THEN json_type(text) = 'OBJECT' ELSE false END"
     rows = f"FROM read_parquet({literal(str(staged))}) WHERE"
-    bad = [line for (line,) in con.execute(f"SELECT line {rows} NOT {is_row} ORDER BY line").fetchall()]
+    bad: list[tuple[int, str]] = con.execute(
+        f"SELECT line, left(text, {LONGEST_TEXT}) {rows} NOT {is_row} ORDER BY line"
+    ).fetchall()
     if bad:
         good = staged.with_suffix(".good")
         con.execute(f"COPY (SELECT * {rows} {is_row}) TO {literal(str(good))} (FORMAT parquet)")
@@ -229,19 +249,23 @@ def stage_lines(file: Path, to: Path, encoding: str) -> None:
     schema = pa.schema([("text", pa.string()), ("line", pa.int64())])
     texts: list[str] = []
     numbers: list[int] = []
-    seen = False
+    seen, size = False, 0
+    known = "utf-8-sig" if begins_with_mark(file) else encoding
     with pq.ParquetWriter(to, schema, use_dictionary=False) as writer, file.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
+        for number, raw in enumerate(iter(lambda: lines.readline(csv_file.LONGEST_ROW + 1), b""), start=1):
+            if len(raw) > csv_file.LONGEST_ROW and not raw.endswith(b"\n"):
+                raise too_long(file, number)
             try:
-                text = raw.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding).strip()
+                text = raw.decode(known).strip()
             except UnicodeDecodeError:
                 raise not_encoded(file, number, encoding) from None
             if text:
                 texts.append(text)
                 numbers.append(number)
-            if len(texts) == _LINES_PER_BATCH:
+                size += len(raw)
+            if len(texts) == _LINES_PER_BATCH or size > _BYTES_PER_BATCH:
                 writer.write_table(pa.table([texts, numbers], schema=schema))
-                seen, texts, numbers = True, [], []
+                seen, size, texts, numbers = True, 0, [], []
         writer.write_table(pa.table([texts, numbers], schema=schema))
     if not (seen or texts):
         raise empty(file)

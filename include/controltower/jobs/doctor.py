@@ -21,6 +21,7 @@ def examine() -> list[dict[str, Any]]:
         ("shop file", _shop),
         ("ledger", _ledger),
         ("lake", _lake),
+        ("data", _data),
         ("campaigns", _campaigns),
         ("approval", _approval),
         ("email", lambda: _provider("email")),
@@ -81,6 +82,19 @@ def _lake() -> str:
     conf = settings.load()
     lake = Lake(conf)
     return ", ".join(f"{name} {len(lake.intervals(name))}" for name in CORE) + " intervals"
+
+
+def _data() -> str:
+    from controltower.jobs.anomalies import list_anomalies
+
+    odd = list_anomalies()["anomalies"]
+    if odd:
+        raise ControlTowerError(
+            f"Campaigns aren't planned: {'; '.join(o['what'] for o in odd)}.",
+            "Mend the source and load the interval again, or say that it is right: `controltower data accept TABLE"
+            " --why ...`.",
+        )
+    return "nothing odd about what was loaded"
 
 
 def _campaigns() -> str:

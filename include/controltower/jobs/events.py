@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from controltower import clock, settings
+from controltower.jobs import anomalies
 from controltower.jobs.ingest import alone
 
 log = logging.getLogger(__name__)
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 KEPT = timedelta(days=30)  # how long a body can be looked at once it is in the lake
 _BODIES = 500  # a load, each of up to a megabyte
 _LOADS = 50  # more than so many small loads become one
+_SOURCE = "posted events"
 _KEY = "posted/"
 
 
@@ -44,10 +46,11 @@ def ingest_events() -> dict[str, Any]:
             key = f"{_KEY}{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
             interval = Interval(key=key, start=None, end=last, zone=shop.timezone, known_at="file", now=now)
             found = load(conf, PostedEvents([(b.body, b.received_at) for b in bodies]), interval, lambda _: None)
+            anomalies.look_over_load(conf, _SOURCE, interval, found.brought, compared=False)
             with begin(conf) as ledger:
                 event_bodies.close(ledger, bodies, now)
             counts["bodies"] += len(bodies)
-            counts.update({name: found["events"][name] for name in counts if name != "bodies"})
+            counts.update({name: found.reports["events"][name] for name in counts if name != "bodies"})
             log.info("%d bodies: %s", counts["bodies"], dict(counts))
         lake = Lake(conf)
         small = [key for key in lake.intervals("events") if key.startswith(_KEY)]

@@ -6,11 +6,12 @@ import fcntl
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.errors import BadSettings
-from controltower.jobs import sources
+from controltower.jobs import anomalies, sources
 from controltower.jobs.identity import resolve_identity
 from controltower.settings import Settings
 from controltower.shop import Shop
@@ -27,14 +28,17 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
 
     Without `start` all that was known before `end` (by default now): a new home's first load. Running an interval again
     replaces its rows. Returns {source, interval, start, as_of, tables: {name: {files, read, loaded, duplicates,
-    quarantined, outside, broken, notes}}, consents, identity (as resolve_identity tells), notes}; `as_of`, and the end
-    of the interval by its name, is the end of what was loaded, or now if that is earlier (a history with facts that are
-    still to come). Raises BadSource, and then nothing was loaded.
+    quarantined, outside, broken, notes}}, consents, identity (as resolve_identity tells), anomalies, notes}; `as_of`,
+    and the end of the interval by its name, is the end of what was loaded, or now if that is earlier (a history with
+    facts that are still to come). `anomalies` stop campaigns, see jobs/anomalies.py. Raises BadSource, and then nothing
+    was loaded.
     """
+    from controltower.data import quarantine
     from controltower.data.gate import Interval
     from controltower.data.lake import Lake, interval_key
     from controltower.data.load import load
     from controltower.ledger import consents
+    from controltower.ledger.database import opened
 
     conf = settings.load()
     name = source or conf.source
@@ -60,17 +64,20 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
             known_at=found.known_at or ("file" if since else "happened"),
             now=now,
         )
+        opened(conf)  # where it can't be, the lake stays as it is
         new_home = not Lake(conf).intervals("quarantine")
         recorded: list[int] = []
 
         def record(rows: pa.Table) -> None:
             recorded.append(consents.append(conf, rows))
 
-        tables = load(conf, found, interval, record)
+        tables, brought, oldest = load(conf, found, interval, record)
         if is_new:
             _keep_shop(conf, found)
         resolved = resolve_identity(conf, shop)
-    notes = found.notes()
+        odd = anomalies.look_over_load(conf, found.name, interval, brought)
+        quarantine.drop_before(Lake(conf), now - timedelta(days=shop.quarantine_days))
+    notes = [*found.notes(), *made_before(conf, oldest)]
     if since and new_home:
         notes.append("this home holds no history before this interval: ingest once without a start")
     return {
@@ -81,8 +88,22 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         "tables": tables,
         "consents": sum(recorded),
         "identity": resolved,
+        "anomalies": [anomalies.tell(shop, o) for o in odd],
         "notes": notes,
     }
+
+
+def made_before(conf: Settings, oldest: datetime | None) -> list[str]:
+    """A note where features were made without what is loaded only now, though it was known by then."""
+    from controltower.data.lake import Lake
+
+    missed = Lake(conf).made_before("features", oldest)
+    if not missed:
+        return []
+    return [
+        f"features of {len(missed):,} moments, {missed[0]} to {missed[-1]}, were made without some of these rows:"
+        " `controltower features --as-of` makes one anew"
+    ]
 
 
 @contextmanager

@@ -11,8 +11,11 @@ from controltower.campaigns.preflight import LAST, Audience, Odd, anomalies, tel
 from controltower.campaigns.specs import Spec
 from controltower.content import words
 from controltower.errors import Anomaly
+from controltower.jobs import anomalies as anomalies_of_data
 from controltower.settings import Settings
 from controltower.shop import Shop
+
+_ACCEPT = " If what was loaded is right, say so: `controltower data accept TABLE --why ...`."
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +63,8 @@ def look_over(
     now: datetime,
     despite_anomaly: bool,
 ) -> list[Odd]:
-    """What is odd about an audience of `size`, chosen from `made` (table -> its as_of; none: it is empty).
+    """What is odd about an audience of `size`, chosen from `made` (table -> its as_of; none: it is empty), and about
+    the data that was loaded.
 
     Raises Anomaly if anything is, but with `despite_anomaly`: such a plan waits for a second person's approval.
     """
@@ -77,11 +81,14 @@ def look_over(
         now,
         timedelta(hours=shop.stale_after_hours),
     )
+    data = anomalies_of_data.standing(ledger, shop, now)
+    odd += data
     if odd and not despite_anomaly:
         tick = words.translator(shop.locale)("form.despite_anomaly")  # as the form itself calls it
         raise Anomaly(
             f"{spec.name} isn't planned: {'; '.join(tell(o, shop.zone, 'en') for o in odd)}.",
             "See whether the day's data was loaded and scored, and look at the audience's rules; then trigger it again."
+            f"{_ACCEPT if data else ''}"
             f" To send all the same, tick `{tick}` (despite_anomaly) in the form, and a second person approves.",
         )
     return odd

@@ -27,6 +27,7 @@ class SimulatedShop:
     known_at: KnownAt | None = None
     bad_rows_limit = 0.05
     encoding = "utf-8"
+    delimiter = ","
     effect = 1.0  # of messages on buying
 
     def __init__(self, conf: Settings) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs import anomalies
 
 if TYPE_CHECKING:
     from controltower.data.lake import Lake
@@ -26,12 +27,14 @@ def summarise() -> dict[str, Any]:
         runs = [t.as_dict() for t in reversed(reports.totals(ledger))]
         pending, next_due = reports.waiting(ledger)
         held = reports.held(ledger)
+        odd = anomalies.standing(ledger, shop, now)
     last = [r for r in runs if r["state"] != "superseded"]  # a newer version counts the same audience again
     return {
         "shop": shop.name,
         "simulated": shop.made_up("en"),
         "customers": customers[None],
         "customers_known_by_now": customers[now],
+        "anomalies": [anomalies.tell(shop, o) for o in odd],
         "runs": runs,
         "audience": sum(r["audience"] for r in last),
         "held_out": sum(r["held_out"] for r in last),

@@ -398,3 +398,13 @@ planning_failures = Table(
     Column("why", String, nullable=False, comment="as the error tells it"),
     comment="append-only: an occurrence that could not be planned",
 )
+
+loads = Table(
+    "loads", metadata, _id("load_id"), Column("loaded_at", Moment, nullable=False),
+    Column("source", String, nullable=False), Column("table_name", String, nullable=False),
+    Column("interval", String, nullable=False), Column("starts_at", Moment), Column("ends_at", Moment, nullable=False),
+    Column("rows", BigInteger, nullable=False), Column("keys", BigInteger), Column("filled", JSON, nullable=False),
+    Column("newest", Moment), Column("odd", JSON, nullable=False), Column("is_odd", Boolean, nullable=False),
+    Column("accepted_at", Moment), Column("accepted_by", String), Column("accepted_why", String),
+    Index(None, "source", "table_name", "interval"), comment="append-only: what a load brought of a table",
+)  # fmt: skip

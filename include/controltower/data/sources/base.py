@@ -50,6 +50,7 @@ class Source(Protocol):
     known_at: KnownAt | None
     bad_rows_limit: float
     encoding: str
+    delimiter: str
 
     def tables(self, wanted: Wanted) -> dict[str, Input]:
         """The tables at hand; they may hold more rows than are wanted. Raises BadSource where nothing can be read."""

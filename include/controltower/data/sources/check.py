@@ -70,9 +70,11 @@ def _table(
     nulls: dict[str, float] = {}
     fitted = None
     try:
-        theirs = list(dict.fromkeys(c for f in given.files for c in their_columns(f, source.encoding)))
+        theirs = list(
+            dict.fromkeys(c for f in given.files for c in their_columns(f, source.encoding, source.delimiter))
+        )
         fitted = fit(CONTRACT[table], given.files[0].name, theirs, mapping)
-        groups = stage(gate.con, table, given, folder, source.encoding)
+        groups = stage(gate.con, table, given, folder, source.encoding, source.delimiter)
         result = gate.check(table, groups)
         report |= _judged(gate, result, source.bad_rows_limit, loose)
         report["rows"] = _rows(gate, table, rows)
@@ -85,7 +87,7 @@ def _table(
 
 
 def _judged(gate: Gate, result: Checked, limit: float, loose: bool) -> dict[str, Any]:
-    bad = quarantine.rows(gate.con, result, gate.interval.key)
+    bad = quarantine.rows(gate.con, result, gate.interval)
     kinds: dict[tuple[str, str], dict[str, Any]] = {}
     for row in bad.to_pylist():
         first = {name: row[name] for name in ("rule", "column", "file", "line", "value")}

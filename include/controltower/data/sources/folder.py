@@ -6,13 +6,15 @@ Where its files differ, a `source.yaml` in it, or the YAML of the named source w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from controltower.data.contract import CONTRACT
+from controltower.data.csv_file import compressed
 from controltower.data.sources import queries
 from controltower.data.sources.base import Input, Wanted
 from controltower.data.sources.mapping import SourceFile, TableMapping, read
-from controltower.data.staging import FORMATS
+from controltower.data.staging import COMPRESSED, FORMATS
 from controltower.errors import BadSource
 from controltower.settings import INCLUDE
 
@@ -44,6 +46,7 @@ class FolderSource:
         self.shop_file = shop_file or (own if own.is_file() else INCLUDE / "shops" / "folder.yaml")
         self.zone, self.known_at = config.timezone, config.known_at
         self.bad_rows_limit, self.encoding = config.bad_rows_limit, config.encoding
+        self.delimiter: str = config.delimiter
         self._config = config
         self._used: set[Path] = set()
 
@@ -60,7 +63,7 @@ class FolderSource:
         self._used = {file for files in chosen.values() for file in files}
         if asked:
             named = {name: chosen[f"files.{name}"] for name in self._config.files}
-            found |= queries.run(asked, named, wanted, self.encoding)
+            found |= queries.run(asked, named, wanted, self.encoding, self.delimiter)
         return found
 
     def chosen(self) -> dict[str, list[Path]]:
@@ -81,9 +84,13 @@ class FolderSource:
 
     def _by_name(self, table: str, taken: set[Path]) -> list[Path]:
         """The files that have the table's name, but those that the YAML gives to others."""
-        patterns = [f"{table}{suffix}" for suffix in FORMATS]
-        patterns += [f"{table}-*{suffix}" for suffix in FORMATS] + [f"{table}/*{suffix}" for suffix in FORMATS]
-        return sorted(f for p in patterns for f in self.path.glob(p) if f not in taken)
+        if packed := self._named(table, COMPRESSED, taken):
+            raise compressed(packed[0])
+        return self._named(table, FORMATS, taken)
+
+    def _named(self, table: str, endings: Sequence[str], taken: set[Path]) -> list[Path]:
+        patterns = [f"{table}{name}{ending}" for name in ("", "-*", ".*", "/*") for ending in endings]
+        return sorted({f for p in patterns for f in self.path.glob(p) if f not in taken})
 
     def _files(self, pattern: str, what: str) -> list[Path]:
         files = sorted(f for f in self.path.glob(pattern) if f.is_file())

@@ -6,6 +6,7 @@ location: s3://bucket/export  # of a folder: a path (in the home, where it is re
 connection: shop_db           # an Airflow connection's id, or the variable AIRFLOW_CONN_SHOP_DB
 timezone: Asia/Seoul          # naive times are read in it; by default the shop's
 encoding: cp949               # of CSV and JSON Lines; by default utf-8
+delimiter: ";"                # of CSV; by default a comma
 known_at: file                # rows without received_at or updated_at: `happened` or `file` (see base.py)
 bad_rows_limit: 0.05          # a table with a larger share of bad rows is refused
 tables:
@@ -19,7 +20,7 @@ tables:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import available_timezones
 
 import yaml
@@ -32,7 +33,7 @@ from controltower.data.expressions import BadExpression, Expression, nearest, pa
 from controltower.data.sources.base import KnownAt
 from controltower.errors import BadSource, first_mistake, yaml_mistake
 
-FOLDER_KEYS = frozenset({"location", "files", "encoding"})
+FOLDER_KEYS = frozenset({"location", "files", "encoding", "delimiter"})
 SQL_KEYS = frozenset({"url", "overlap_minutes"})
 
 
@@ -105,6 +106,7 @@ class SourceFile(BaseModel):
     connection: str | None = Field(default=None, description="an Airflow connection's id: where the credentials are")
     timezone: str | None = Field(default=None, description="of naive times; by default the shop's")
     encoding: str = Field(default="utf-8", description="of CSV and JSON Lines")
+    delimiter: Literal[",", ";", "\t", "|"] = Field(default=",", description="of CSV")
     known_at: KnownAt | None = Field(
         default=None, description="when rows without received_at or updated_at were known: `happened` or `file`"
     )

@@ -39,6 +39,7 @@ class OnlineRetail:
     known_at: KnownAt | None = "happened"
     bad_rows_limit = 0.05
     encoding = "utf-8"
+    delimiter = ","
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

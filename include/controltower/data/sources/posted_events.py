@@ -21,6 +21,7 @@ class PostedEvents:
     known_at: KnownAt | None = "file"
     bad_rows_limit = 1.0
     encoding = "utf-8"
+    delimiter = ","
 
     def __init__(self, bodies: Sequence[tuple[bytes, datetime]]) -> None:
         self._bodies = bodies

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from controltower import settings
-from controltower.data.csv_file import read_header, stage_csv
+from controltower.data.csv_file import OddLine, read_header, stage_csv
 from controltower.data.scratch import bounded, bounds
 from controltower.data.sources.base import Input, Wanted
 from controltower.data.sources.mapping import TableMapping
@@ -24,13 +24,13 @@ from controltower.errors import BadSource
 
 
 def run(
-    asked: dict[str, TableMapping], named: dict[str, list[Path]], wanted: Wanted, encoding: str
+    asked: dict[str, TableMapping], named: dict[str, list[Path]], wanted: Wanted, encoding: str, delimiter: str
 ) -> dict[str, Input]:
     """Write each table's answer as Parquet into the scratch folder; it is as old as the newest file."""
     folder = wanted.folder / "queries"
     folder.mkdir()
     newest = max((file.stat().st_mtime for files in named.values() for file in files), default=0.0)
-    views = {name: _view(name, files, folder, encoding) for name, files in named.items()}
+    views = {name: _view(name, files, folder, encoding, delimiter) for name, files in named.items()}
     read = sorted({str(file) for files in named.values() for file in files})
     found = {}
     with duckdb.connect(config=bounds(settings.load(), folder)) as con, bounded():
@@ -61,7 +61,7 @@ def _write(con: duckdb.DuckDBPyConnection, table: str, query: str, target: Path,
         raise BadSource(f"The query of {table} can't run: {str(e).splitlines()[0]}", remedy) from None
 
 
-def _view(name: str, files: list[Path], folder: Path, encoding: str) -> str:
+def _view(name: str, files: list[Path], folder: Path, encoding: str, delimiter: str) -> str:
     """SQL of a view of these files, whatever their order of columns."""
     selects = []
     for number, file in enumerate(files):
@@ -71,8 +71,8 @@ def _view(name: str, files: list[Path], folder: Path, encoding: str) -> str:
             case ".parquet":
                 staged = file
             case ".csv":
-                names = read_header(file, encoding)
-                _whole(file, stage_csv(file, staged, encoding))
+                names = read_header(file, encoding, delimiter)
+                _whole(file, stage_csv(file, staged, encoding, delimiter))
                 columns = ", ".join(f"c{i} AS {quoted(column)}" for i, column in enumerate(names))
             case ".txt" | ".jsonl" | ".ndjson":
                 stage_lines(file, staged, encoding)
@@ -84,7 +84,8 @@ def _view(name: str, files: list[Path], folder: Path, encoding: str) -> str:
     return f"CREATE VIEW {quoted(name)} AS {' UNION ALL BY NAME '.join(selects)}"
 
 
-def _whole(file: Path, odd: list[tuple[int, str]]) -> None:
+def _whole(file: Path, odd: list[OddLine]) -> None:
     if odd:
-        line, what = odd[0]
-        raise BadSource(f"{file} line {line} has {what}, and {len(odd) - 1:,} more such lines.", "Mend the file.")
+        raise BadSource(
+            f"{file} line {odd[0].line} has {odd[0].found}, and {len(odd) - 1:,} more such lines.", "Mend the file."
+        )

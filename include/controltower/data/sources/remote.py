@@ -57,6 +57,7 @@ class RemoteFolder:
         self.shop_file = shop_file or INCLUDE / "shops" / "folder.yaml"
         self.zone, self.known_at = config.timezone, config.known_at
         self.bad_rows_limit, self.encoding = config.bad_rows_limit, config.encoding
+        self.delimiter: str = config.delimiter
         self._config = config
         self._notes: list[str] = []
 

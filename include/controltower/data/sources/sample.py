@@ -35,10 +35,10 @@ def heads(files: list[Path], folder: Path, rows: int, encoding: str) -> tuple[li
     return taken, whole
 
 
-def their_columns(file: Path, encoding: str) -> list[str]:
+def their_columns(file: Path, encoding: str, delimiter: str = ",") -> list[str]:
     """The names of a file's columns; of JSON Lines the keys of the first thousand."""
     if file.suffix == ".csv":
-        return read_header(file, encoding)
+        return read_header(file, encoding, delimiter)
     if file.suffix == ".parquet":
         return list(pq.read_schema(file).names)
     names: dict[str, None] = {}

@@ -55,7 +55,7 @@ class SqlSource:
         self.name = name
         self.shop_file = shop_file or INCLUDE / "shops" / "folder.yaml"
         self.zone, self.known_at = config.timezone, config.known_at
-        self.bad_rows_limit, self.encoding = config.bad_rows_limit, "utf-8"
+        self.bad_rows_limit, self.encoding, self.delimiter = config.bad_rows_limit, "utf-8", ","
         self._config = config
         self._notes: list[str] = []
 

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from controltower import clock
 from controltower.campaigns.specs import BrokenSpec, load_specs
 from controltower.delivery.providers.registry import CHANNELS, name_of
+from controltower.jobs import anomalies
 from controltower.ledger import planning_failures, providers, runs
 from controltower.ledger.database import reading
 from controltower.settings import load_shop
@@ -48,6 +49,7 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
         today = now.astimezone(shop.zone).date()
         counted = count(ledger, runs.of_day(ledger, today, seen, MOST))
         failed = planning_failures.unplanned(ledger, today.isoformat(), seen)
+        odd = anomalies.standing(ledger, shop, now)
         used = {name_of(desk.settings, channel) for channel in CHANNELS}
         paused = [p for name, p in providers.standings(ledger).items() if p.waits and name in used]
     campaigns = [
@@ -69,6 +71,7 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
         counted=counted,
         campaigns=campaigns,
         failed=[f._asdict() | {"title": titles.get(f.campaign, f.campaign)} for f in failed],
+        odd=[anomalies.tell(shop, o, here.page.language) for o in odd],
         paused=[words.pause(p, desk.settings, shop, here.page.t) for p in paused],
         next_due=min((c.next_due for c in counted if c.next_due), default=None),
         tokens=desk.tokens(here, counted),
