@@ -457,6 +457,14 @@ def test_what_a_product_shows_is_made_once_whoever_is_shown_it(shipped: dict[str
     assert len(both.splitter.kept) == 2 * kept
 
 
+def test_a_product_is_shown_as_each_locale_writes_it(shipped: dict[str, Both], make_context: Make) -> None:
+    """French isn't among the languages: the words are those of the shop's, the prices are French."""
+    both, base = Both(shipped["win_back"].template), make_context("en")
+    contexts = [base._replace(locale=locale) for locale in ("en-GB", "fr", "en-GB", "fr")]
+    assert len(set(map(both.group, contexts))) == 1
+    both.together(contexts)
+
+
 def test_a_customer_who_cannot_be_written_to_is_refused_either_way(
     shipped: dict[str, Both], make_context: Make
 ) -> None:

@@ -74,9 +74,9 @@ def test_what_was_chosen_before_the_migration_is_found_after_it(
     runs_of = {write_plan(ledger_settings, CHOSEN[n:], campaign=f"run {n}"): CHOSEN[n:] for n in range(2)}
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    script = ScriptDirectory(str(MIGRATIONS)).get_revision("0012")
-    assert script
-    monkeypatch.setattr(script.module, "AT_ONCE", 2)
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    monkeypatch.setattr(scripts.get_revision("0012").module, "AT_ONCE", 2)
+    monkeypatch.setattr(ScriptDirectory, "from_config", lambda _: scripts)
     d = tables.decisions.c
     for move, revision in ((command.downgrade, "0011"), (command.upgrade, "head")):
         with altering(opened(ledger_settings)) as connection:
