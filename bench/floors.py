@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from controltower import settings
 from controltower.campaigns.composing import Composer, catalogue
 from controltower.campaigns.specs import find_spec
-from controltower.content.splitting import SplitEmail
+from controltower.content.message import SplitEmail
 from controltower.content.templates import Template
 from controltower.content.values import template_values
 from controltower.data.lake import Lake
@@ -64,16 +64,15 @@ def _mails(conf: Settings) -> tuple[list[Any], list[Any], Callable[[], None]]:
     composer = Composer.of(conf, shop, find_spec(conf.campaigns, _campaign.CAMPAIGN))
     with Lake(conf).read(_campaign.PLANNED) as lake:
         who, items = contacts(lake, shop, _campaign.customers(MAILS)), catalogue(lake, products)
-    contexts, split = [], []
-    for number, contact in enumerate(who.values()):
-        shown = [products[(7 * number + n) % _campaign.PRODUCTS] for n in range(_campaign.SHOWN)]
-        picks = [{"product_id": p, "reason": "popular", "value": None} for p in shown]
-        context = composer.context(contact, picks, items, f"{number:032x}")
-        email = composer.split_email(context, VARIANT)
+    shown = [[products[(7 * m + n) % _campaign.PRODUCTS] for n in range(_campaign.SHOWN)] for m in range(MAILS)]
+    picks = [[{"product_id": p, "reason": "popular", "value": None} for p in some] for some in shown]
+    contexts = composer.contexts(list(who.values()), picks, items, [f"{number:032x}" for number in range(MAILS)])
+    split, whole = [], []
+    for number, (contact, email) in enumerate(zip(who.values(), composer.split(contexts, VARIANT), strict=True)):
         assert isinstance(email, SplitEmail)
-        contexts.append(context)
-        split.append(Outgoing(number, context.message_id, str(contact.email), email))
-    whole = [Outgoing(o.seq, o.message_id, o.to, o.content.whole()) for o in split]
+        addressed = number, contexts[number].message_id, str(contact.email)
+        split.append(Outgoing(*addressed, email))
+        whole.append(Outgoing(*addressed, email.whole()))
     envelope = Envelope(shop, _campaign.CAMPAIGN, VARIANT, timedelta(days=1))
     together = [payload(split[n : n + TOGETHER], envelope) for n in range(0, MAILS, TOGETHER)]
     return together, [payload([one], envelope) for one in whole], _rendering(composer.template, contexts)

@@ -12,7 +12,7 @@ import pytest
 from controltower.campaigns import specs
 from controltower.campaigns.composing import CatalogueItem, Composer
 from controltower.content.links import verify_click
-from controltower.content.splitting import SplitEmail
+from controltower.content.message import SplitEmail
 from controltower.profiles.contacts import Contact
 from controltower.settings import INCLUDE, Settings, parse_shop
 from controltower.shop import Shop
@@ -85,7 +85,7 @@ def test_split_and_whole_are_the_same(composer: Composer) -> None:
     ):
         context = composer.context(contact(name, locale, country), PICKS, ITEMS, f"{number:032x}")
         for variant in ("personal", "product_first"):
-            split = composer.split_email(context, variant)
+            (split,) = composer.split([context], variant)
             assert isinstance(split, SplitEmail)
             assert split.whole() == composer.email(context, variant)
             layouts.append(split.layout)

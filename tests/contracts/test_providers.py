@@ -17,8 +17,7 @@ from pathlib import Path
 import fastapi
 import pytest
 from controltower import settings
-from controltower.content.message import Email, Push
-from controltower.content.splitting import Layout, SplitEmail
+from controltower.content.message import Email, Layout, Push, SplitEmail
 from controltower.delivery import providers
 from controltower.delivery.providers import registry
 from controltower.delivery.providers.base import Envelope, Outgoing, Provider, Result

@@ -1,4 +1,4 @@
-"""The last check asks only for what can be there, and choices are read ahead: it must miss nothing by that."""
+"""The last check asks only for what can be there, and picks are read ahead: it must miss nothing by that."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_is_withdrawn_after_the_look_up_holds(desk: Desk, monkeypatch: pyte
     assert desk.dispatch().refused == {"no_consent": N}
 
 
-def test_each_runs_own_choices_are_shown_also_where_they_are_read_ahead(
+def test_each_runs_own_picks_are_shown_also_where_they_are_read_ahead(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, messages: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     """Runs for the same customers, one after the other planned, so that they are looked up together."""
@@ -108,13 +108,13 @@ def test_each_runs_own_choices_are_shown_also_where_they_are_read_ahead(
         monkeypatch.setattr(small_shop, "PICKS", [{**small_shop.PICKS[0], "product_id": product}])
         shown[desk.plan(due_at=NOW + day * timedelta(days=1))] = product
     reads = []
-    real = people.plans.choices
+    real = people.plans.picks
 
-    def choices(*args: Any) -> dict[str, str]:
+    def picks(*args: Any) -> dict[str, Any]:
         reads.append(args[1])
         return real(*args)
 
-    monkeypatch.setattr(people.plans, "choices", choices)
+    monkeypatch.setattr(people.plans, "picks", picks)
     desk.dispatch(NOW + DAY)
     assert sorted(reads) == sorted(shown)  # once a run
     m, b = tables.messages.c, tables.batches.c
@@ -127,7 +127,7 @@ def test_each_runs_own_choices_are_shown_also_where_they_are_read_ahead(
         assert f"상품 {shown[run_id][1]}" in str(mail["content"]) and other not in str(mail["content"])
 
 
-def test_messages_far_apart_in_one_batch_find_their_choices(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_far_apart_in_one_batch_find_their_picks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of deferred ones may reach further than is looked ahead."""
     monkeypatch.setattr(people, "_AHEAD", 2)
     desk.plan()

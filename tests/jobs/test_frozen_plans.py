@@ -21,7 +21,7 @@ from controltower.data.lake import Lake, interval_key
 from controltower.jobs.campaigns import plan_campaign, preview_campaign
 from controltower.ledger import consents, suppressions
 from controltower.ledger.database import begin, reading
-from controltower.ledger.tables import arms, batches, campaign_runs, decisions, messages, subjects
+from controltower.ledger.tables import arms, batches, campaign_runs, choices, decisions, messages, subjects
 from controltower.settings import INCLUDE, Settings
 from support.sent_messages import answer, message_ids, plan, send
 from support.shop_tables import product, table
@@ -158,6 +158,12 @@ def written(conf: Settings, run_id: int) -> dict[str, Any]:
             .order_by(subjects.c.customer_id),
         }  # fmt: skip
         rows = {name: [list(row) for row in ledger.execute(query)] for name, query in found.items()}
+        known = dict(
+            ledger.execute(sa.select(choices.c.number, choices.c.choice).filter_by(run_id=run_id)).tuples().all()
+        )
+    for row in rows["decisions"]:
+        about, *products = (known[n] for n in row[9])
+        row[9] = {**about, "products": products}
     for name, place in (("messages", 3), ("batches", 0)):
         for row in rows[name]:
             row[place] = order[row[place]]

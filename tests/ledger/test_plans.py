@@ -10,11 +10,13 @@ from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from controltower.ledger import database, plans, reports, runs, tables, work
-from controltower.ledger.database import begin, migrate, newest_revision, opened
+from controltower.ledger.database import altering, begin, migrate, newest_revision, opened
 from controltower.ledger.decisions import Decision
 from controltower.settings import Settings
 from pydantic import SecretStr
@@ -29,6 +31,66 @@ def test_the_migrations_make_the_tables_that_the_code_declares(ledger_settings: 
     with opened(ledger_settings).connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), tables.metadata)
     assert differences == []
+
+
+PRODUCTS = [{"product_id": f"p{n}", "algorithm": "als", "reason": "popular", "value": "‘’\\t"} for n in range(3)]
+
+
+def picking(n: int, *products: dict[str, object], **about: object) -> Decision:
+    return message(n)._replace(choices={**about, "products": list(products)})
+
+
+CHOSEN = [picking(0, *PRODUCTS, best_hour=9), picking(1, PRODUCTS[2], PRODUCTS[0], best_hour=9), picking(2)]
+
+
+def test_what_was_chosen_is_found_again_and_what_many_share_is_there_once(ledger_settings: Settings) -> None:
+    first, second = (write_plan(ledger_settings, CHOSEN[n:], campaign=f"run {n}") for n in range(2))
+    with begin(ledger_settings) as ledger:
+        for run_id, plan in ((first, CHOSEN), (second, CHOSEN[1:])):
+            assert [d.choices for d in plans.decided(ledger, run_id)] == [d.choices for d in plan]
+            picks = plans.picks(ledger, run_id, [d.customer_id for d in plan])
+            assert picks == {d.customer_id: d.choices["products"] for d in plan}
+        assert picks["c1"][0] is not picks["c1"][1]
+        shared = plans.picks(ledger, first, ["c0", "c1", "nobody"])
+        assert shared["c0"][0] is shared["c1"][1]
+        kept = ledger.execute(sa.select(tables.choices.c.run_id, sa.func.count()).group_by(tables.choices.c.run_id))
+        assert dict(kept.tuples().all()) == {first: 5, second: 4}
+        assert plans.picks(ledger, first, []) == {}
+
+
+def test_a_query_tells_what_a_customer_was_shown(ledger_settings: Settings) -> None:
+    write_plan(ledger_settings, CHOSEN[1:], campaign="other")
+    run_id = write_plan(ledger_settings, CHOSEN)
+    shown = sa.text("select place, choice from chosen where run_id = :run and customer_id = 'c1' order by place")
+    with begin(ledger_settings) as ledger:
+        rows = ledger.execute(shown.columns(sa.column("place"), sa.column("choice", sa.JSON)), {"run": run_id}).all()
+    assert [tuple(row) for row in rows] == [(0, {"best_hour": 9}), (1, PRODUCTS[2]), (2, PRODUCTS[0])]
+
+
+def test_what_was_chosen_before_the_migration_is_found_after_it(
+    ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There and back, in steps that end within a run."""
+    runs_of = {write_plan(ledger_settings, CHOSEN[n:], campaign=f"run {n}"): CHOSEN[n:] for n in range(2)}
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    monkeypatch.setattr(scripts.get_revision("0012").module, "AT_ONCE", 2)
+    monkeypatch.setattr(ScriptDirectory, "from_config", lambda _: scripts)
+    d = tables.decisions.c
+    for move, revision in ((command.downgrade, "0011"), (command.upgrade, "head")):
+        with altering(opened(ledger_settings)) as connection:
+            config.attributes["connection"] = connection
+            move(config, revision)
+            if move is command.downgrade:
+                rows = connection.execute(
+                    sa.select(d.run_id, d.customer_id, d.choices).order_by(d.run_id, d.customer_id)
+                ).all()
+                was = [(run_id, one.customer_id, one.choices) for run_id, plan in runs_of.items() for one in plan]
+                assert [tuple(row) for row in rows] == was
+    with begin(ledger_settings) as ledger:
+        for run_id, plan in runs_of.items():
+            assert [one.choices for one in plans.decided(ledger, run_id)] == [one.choices for one in plan]
 
 
 def test_migrating_twice_and_at_once_is_harmless(empty_database: str, tmp_path: Path) -> None:

@@ -1,18 +1,19 @@
-"""Composing a campaign's message for one customer: the spec's words, the template, the products."""
+"""Composing a campaign's messages: the spec's words, the template, the products."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from controltower.campaigns.specs import Spec, Variant
 from controltower.campaigns.timing import in_korea
 from controltower.content import links, reasons, templates
-from controltower.content.message import Context, Email, Product, Push
-from controltower.content.splitting import Group, SplitEmail, Splitter
+from controltower.content.message import Context, Email, Product, Push, SplitEmail
+from controltower.content.splitting import Group, Splitter
 from controltower.data.lake import Reading
 from controltower.errors import BadSpec
 from controltower.ledger.runs import Run
@@ -76,15 +77,20 @@ class Composer:
         subject, preheader = self._lines(context, variant)
         return self.template.email(context, subject, preheader, self._destinations("email", variant))
 
-    def split_email(self, context: Context, variant: str) -> SplitEmail | Email:
-        """The same e-mail as `email` makes, in two halves where that is possible."""
-        key = (variant, context.locale, context.advertisement, len(context.products))
-        group = self._groups.get(key)
-        if group is None:
-            subject, preheader = self._lines(context, variant)
-            group = self.splitter.group(context, subject, preheader, self._destinations("email", variant))
-            self._groups[key] = group
-        return group.email(context)
+    def split(self, contexts: Sequence[Context], variant: str) -> list[SplitEmail | None]:
+        """The same e-mails as `email` makes, in two halves; None in the place of one that must be made whole."""
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for n, c in enumerate(contexts):
+            alike.setdefault((variant, c.locale, c.advertisement, len(c.products)), []).append(n)
+        found: list[SplitEmail | None] = [None] * len(contexts)
+        for key, places in alike.items():
+            some = [contexts[n] for n in places]
+            if key not in self._groups:
+                lines = self._lines(some[0], variant)
+                self._groups[key] = self.splitter.group(some[0], *lines, self._destinations("email", variant))
+            for n, email in zip(places, self._groups[key].split(some), strict=True):
+                found[n] = email
+        return found
 
     def push(self, context: Context, variant: str) -> Push:
         words = self._variant(variant)
@@ -112,24 +118,25 @@ class Composer:
         message_id: str,
     ) -> Context:
         """What a message may say; `products` are a decision's picks, those gone from the catalogue are left out."""
-        language = self._language(contact.locale)
-        own = links.of_message(self.key, self.settings.public_url, message_id)
-        return Context(
-            shop=self.shop,
-            customer=contact.attributes,
-            locale=contact.locale,
-            products=tuple(
-                self._product(item, pick["reason"], pick["value"], language)
-                for pick in products
-                if (item := items.get(pick["product_id"]))
-            ),
-            message_id=message_id,
-            unsubscribe_url=own.unsubscribe,
-            preferences_url=own.preferences,
-            view_url=own.view,
-            click_url=own.click,
-            advertisement=in_korea(contact.country, contact.zone),
-        )
+        return self.contexts([contact], [products], items, [message_id])[0]
+
+    def contexts(
+        self,
+        who: Sequence[Contact],
+        products: Sequence[Sequence[Mapping[str, Any]]],
+        items: Mapping[str, CatalogueItem],
+        message_ids: Sequence[str],
+    ) -> list[Context]:
+        """What messages may say, each as `context`."""
+        own = links.of_messages(self.key, self.settings.public_url, message_ids)
+        shown = self._shown_to(who, products, items)
+        return [
+            Context(
+                self.shop, contact.attributes, contact.locale, theirs, message_id, mine.unsubscribe, mine.preferences,
+                mine.view, mine.click, in_korea(contact.country, contact.zone),
+            )
+            for contact, theirs, message_id, mine in zip(who, shown, message_ids, own, strict=True)
+        ]  # fmt: skip
 
     def _language(self, locale: str) -> str:
         if locale not in self._languages:
@@ -157,6 +164,25 @@ class Composer:
             in_language(words.subject, context.locale, self.shop),
             in_language(words.preheader, context.locale, self.shop),
         )
+
+    def _shown_to(
+        self,
+        who: Sequence[Contact],
+        products: Sequence[Sequence[Mapping[str, Any]]],
+        items: Mapping[str, CatalogueItem],
+    ) -> Iterator[tuple[Product, ...]]:
+        """What each customer is shown of the picks for them, which many may share."""
+        different = {id(pick): pick for pick in chain.from_iterable(products)}
+        by_language: dict[str, dict[int, Product | None]] = {}  # by the pick's id()
+        for contact, picks in zip(who, products, strict=True):
+            language = self._language(contact.locale)
+            if language not in by_language:
+                by_language[language] = {
+                    key: self._product(item, pick["reason"], pick["value"], language) if item else None
+                    for key, pick in different.items() for item in [items.get(pick["product_id"])]
+                }  # fmt: skip
+            known = by_language[language]
+            yield tuple(filter(None, [known[id(pick)] for pick in picks]))
 
     def _product(self, item: CatalogueItem, reason: str | None, value: str | None, language: str) -> Product:
         """One object for what looks the same, because a catalogue's products return in every mail."""

@@ -20,6 +20,7 @@ import json
 import re
 import secrets
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -57,7 +58,7 @@ class MessageLinks(NamedTuple):
     click: str
 
 
-_TOKENS = [(LETTERS[p], slice(36 * n, 36 * n + _TOKEN_LENGTH)) for n, p in enumerate(MessageLinks._fields)]
+_OWN = [_PARTS[purpose] for purpose in MessageLinks._fields]
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,21 @@ def is_test(key: bytes, message_id: str) -> bool:
 
 def of_message(key: bytes, public_url: str, message_id: str) -> MessageLinks:
     """The addresses of one message on the public app."""
-    base, subject = public_url.rstrip("/"), _subject(message_id)
-    macs = _macs(key, subject)
-    tokens = _text(b"\0".join([subject + macs[_PARTS[p]] for p in MessageLinks._fields]))  # 27 bytes are 36 characters
-    return MessageLinks(*[f"{base}/{letter}{tokens[place]}" for letter, place in _TOKENS])
+    return of_messages(key, public_url, [message_id])[0]
+
+
+def of_messages(key: bytes, public_url: str, message_ids: Sequence[str]) -> list[MessageLinks]:
+    """Each message's addresses on the public app."""
+    begins = [f"{public_url.rstrip('/')}/{LETTERS[purpose]}" for purpose in MessageLinks._fields]
+    raw: list[bytes] = []
+    for subject in map(_subject, message_ids):
+        macs = _macs(key, subject)
+        for part in _OWN:
+            raw += subject, macs[part], b"\0"
+    text = _text(b"".join(raw))  # 27 bytes are 36 characters, of which the last is the zero byte's
+    tokens = [text[n : n + _TOKEN_LENGTH] for n in range(0, len(text), 36)]
+    columns = [[begin + token for token in tokens[n :: len(begins)]] for n, begin in enumerate(begins)]
+    return list(map(MessageLinks, *columns))
 
 
 def utm(shop: Shop, channel: str, campaign: str, variant: str) -> tuple[tuple[str, str], ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
+
+import orjson
 
 from controltower.shop import Shop
 
@@ -68,6 +72,56 @@ class Email:
     def clipped(self) -> bool:
         """Whether Gmail would cut the mail off and hide its footer."""
         return self.size > GMAIL_CLIPS_AT
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the e-mails of many customers share; each layout equals itself only."""
+
+    subject: str
+    html: str
+    text: str
+    tags: frozenset[str]
+
+    def filled(self, substitutions: Mapping[str, str]) -> tuple[str, str, str]:
+        """Subject, HTML and text with everything in its place."""
+        subject, html, text = (
+            "".join(substitutions[piece] if n % 2 else piece for n, piece in enumerate(pieces))
+            for pieces in self._pieces
+        )
+        return subject, html, text
+
+    @cached_property
+    def _pieces(self) -> list[list[str]]:
+        """Of each part, its tags and what is between them."""
+        tags = re.compile(f"({'|'.join(map(re.escape, self.tags)) or '(?!)'})")
+        return [tags.split(part) for part in (self.subject, self.html, self.text)]
+
+
+class SplitEmail(NamedTuple):
+    """One customer's e-mail: a layout, and what goes in the place of each of its tags, escaped as the place needs.
+
+    That is kept as JSON, because most of it was made for other customers: `parts` are the members of one object.
+    """
+
+    layout: Layout
+    parts: Sequence[bytes]
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> bytes:
+        """The `substitutions` as a JSON object."""
+        return b"{%s}" % b",".join(self.parts)
+
+    @property
+    def substitutions(self) -> dict[str, str]:
+        """What goes in the place of each tag."""
+        found: dict[str, str] = orjson.loads(self.json)
+        return found
+
+    def whole(self) -> Email:
+        """The e-mail with everything in its place."""
+        return Email(*self.layout.filled(self.substitutions), self.headers)
 
 
 @dataclass(frozen=True)

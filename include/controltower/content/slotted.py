@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
@@ -42,12 +42,14 @@ class Shared:
 class Seen:
     """One customer, as expressions look at them."""
 
-    __slots__ = ("_shared", "context", "lines", "locale")
+    __slots__ = ("_shared", "context", "email", "known", "lines", "locale")
+    known: Sequence[dict[Any, Any]]  # of each product, what functions gave for it
 
     def __init__(self, shared: Shared, context: Context) -> None:
         self.context = context
         self.locale = context.locale or context.shop.locale
         self.lines: dict[str, str] = {}  # the subject and the preheader, once they are made
+        self.email: Any = None  # once it is split
         self._shared = shared
 
     def product(self, n: int) -> ShownProduct:

@@ -12,20 +12,18 @@ import logging
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Final
 
 import jinja2
-import orjson
-from markupsafe import escape
 
 from controltower.content import tracing
+from controltower.content.filling import Filling, Fork, Kept, Plan, product_of, shown_by
 from controltower.content.jinja import compiled
 from controltower.content.links import Destinations
-from controltower.content.message import Context, Email, Product
+from controltower.content.message import Context, Layout, SplitEmail
 from controltower.content.slots import Expression, Slot, Tags, Trace, Unanswered, Unsplittable
 from controltower.content.slotted import Seen, Shared, slotted_values
 from controltower.content.templates import (
@@ -33,7 +31,6 @@ from controltower.content.templates import (
     SUBJECT_LENGTH,
     Template,
     finished_line,
-    headers,
     one_liner,
     text_files,
     text_loader,
@@ -42,67 +39,8 @@ from controltower.content.templates import (
 
 log = logging.getLogger(__name__)
 
-# SendGrid documents 10,000 bytes, lately 50,000; sendgrid-python #548 reports refusals from about 8,000. Its clients'
-# documentation tells of 100 substitutions.
-MOST_BYTES: Final = 8_000
-MOST_TAGS: Final = 100
+MOST_TAGS: Final = 100  # so SendGrid's clients' documentation
 LAYOUTS = 200  # of one splitter; a layout is some 50 KB. Whoever comes after that gets a whole e-mail
-MOST_KEPT = 25_000  # products, each in each place, of which one splitter keeps what it shows: some 1.2 KB
-
-_NEW: Final = object()
-
-Known = dict[Callable[[Seen], Any], Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """What the e-mails of many customers share; each layout equals itself only."""
-
-    subject: str
-    html: str
-    text: str
-    tags: frozenset[str]
-
-    def filled(self, substitutions: Mapping[str, str]) -> tuple[str, str, str]:
-        """Subject, HTML and text with everything in its place."""
-        subject, html, text = (
-            "".join(substitutions[piece] if n % 2 else piece for n, piece in enumerate(pieces))
-            for pieces in self._pieces
-        )
-        return subject, html, text
-
-    @cached_property
-    def _pieces(self) -> list[list[str]]:
-        """Of each part, its tags and what is between them."""
-        tags = re.compile(f"({'|'.join(map(re.escape, self.tags)) or '(?!)'})")
-        return [tags.split(part) for part in (self.subject, self.html, self.text)]
-
-
-@dataclass(frozen=True, slots=True)
-class SplitEmail:
-    """One customer's e-mail: a layout, and what goes in the place of each of its tags, escaped as the place needs.
-
-    That is kept as JSON, because most of it was made for other customers: `parts` are the members of one object.
-    """
-
-    layout: Layout
-    parts: Sequence[bytes]
-    headers: dict[str, str]
-
-    @property
-    def json(self) -> bytes:
-        """The `substitutions` as a JSON object."""
-        return b"{%s}" % b",".join(self.parts)
-
-    @property
-    def substitutions(self) -> dict[str, str]:
-        """What goes in the place of each tag."""
-        found: dict[str, str] = orjson.loads(self.json)
-        return found
-
-    def whole(self) -> Email:
-        """The e-mail with everything in its place."""
-        return Email(*self.layout.filled(self.substitutions), self.headers)
 
 
 class Splitter:
@@ -136,34 +74,42 @@ class Group:
         self.shared = shared
         self.lines = lines  # the sources of subject and preheader
         self.tags = splitter.tags
-        self._root = _Fork(Expression((), lambda _: None))
+        self._root = Fork(Expression((), lambda _: None))
 
-    def email(self, context: Context) -> SplitEmail | Email:
-        """A customer's e-mail, split where that is possible. BadSpec as of `Template.email`."""
+    def split(self, contexts: Sequence[Context]) -> list[SplitEmail | None]:
+        """These customers' e-mails, made together; None in the place of one that must be made whole."""
         try:
-            split = self._split(context)
-        except Exception:  # whatever it is, the ordinary way decides
-            split = None
-        return split or self.splitter.template.email(context, *self.lines, self.shared.destinations)
+            return self._split(contexts)
+        except Exception:  # of one of them; whatever it is, the ordinary way decides
+            half = len(contexts) // 2
+            return self.split(contexts[:half]) + self.split(contexts[half:]) if half else [None] * len(contexts)
 
-    def _split(self, context: Context) -> SplitEmail | None:
-        seen = Seen(self.shared, context)
-        plan: Any = self._root
-        known = self.splitter.kept.of(seen)
-        while type(plan) is _Fork:
-            n, ask = plan.product, plan.ask
-            if n is None:
-                answer = ask(seen)
-            elif (answer := known[n].get(ask, _NEW)) is _NEW:
-                answer = known[n][ask] = ask(seen)
-            plan = plan.branches.get(answer, _NEW)
-        if plan is _NEW:
+    def _split(self, contexts: Sequence[Context]) -> list[SplitEmail | None]:
+        """In columns: each question is asked of everybody who comes to it, each tag filled in for all of a layout."""
+        seen = [Seen(self.shared, context) for context in contexts]
+        self.splitter.kept.look_up(seen)
+        ways: list[tuple[Any, list[Seen]]] = [(self._root, seen)]
+        while ways:
+            plan, some = ways.pop()
+            if type(plan) is Fork:
+                ways += self._beyond(plan, some)
+            elif plan:
+                plan.fill(some)
+        return [one.email for one in seen]
+
+    def _beyond(self, fork: Fork, some: list[Seen]) -> Iterator[tuple[Any, list[Seen]]]:
+        """Where customers come to from a fork; the first of those who go where nobody went finds the way."""
+        for answer, theirs in fork.parted(some):
+            if answer in fork.branches:
+                yield fork.branches[answer], theirs
+                continue
             with self.splitter.growing:
-                plan = self._grow(seen)
-        parts = plan.fill(seen, known) if plan else None
-        return SplitEmail(plan.layout, parts, headers(context)) if plan and parts is not None else None
+                plan = self._grow(theirs[0])
+            yield plan, theirs[:1]
+            if theirs[1:]:
+                yield fork, theirs[1:]
 
-    def _grow(self, seen: Seen) -> _Plan | None:
+    def _grow(self, seen: Seen) -> Plan | None:
         """Trace a way that nobody went before, and remember where it led."""
         if self.splitter.layouts >= LAYOUTS:
             return None
@@ -181,11 +127,11 @@ class Group:
             log.info("%s has %d layouts: what needs another one stays whole", self.splitter.template.name, LAYOUTS)
         fork, answer = self._root, None
         for question, next_answer in trace.path:
-            fork, answer = fork.branches.setdefault(answer, _Fork(question)), next_answer
+            fork, answer = fork.branches.setdefault(answer, Fork(question)), next_answer
         fork.branches[answer] = plan
         return plan
 
-    def _plan(self, trace: Trace) -> _Plan:
+    def _plan(self, trace: Trace) -> Plan:
         html_part, text_part = _traced(self.splitter.template)
         values = slotted_values(trace, self.shared)
         values["subject"] = self._line(trace, "subject", values, SUBJECT_LENGTH)
@@ -198,7 +144,7 @@ class Group:
             raise Unsplittable(f"more than {MOST_TAGS} tags")
         layout = Layout(subject, html, tidy(text), frozenset(found))
         "".join((subject, html, text)).encode()  # else it can't be sent split
-        return _Plan(layout, *self._sorted(found, text), [unused.of for unused in trace.unused.values()])
+        return Plan(layout, *self._sorted(found, text), [unused.of for unused in trace.unused.values()])
 
     def _filled(self, trace: Trace, part: jinja2.Template, values: dict[str, Any]) -> str:
         """A part with tags. That as many are in it as were shown tells that nothing else in it looks like one."""
@@ -208,14 +154,14 @@ class Group:
             raise Unsplittable("something in it looks like a tag")
         return text
 
-    def _sorted(self, tags: Iterable[str], text: str) -> tuple[_Filling, list[tuple[int, _Filling]]]:
+    def _sorted(self, tags: Iterable[str], text: str) -> tuple[Filling, list[tuple[int, Filling]]]:
         """What is each customer's own, and what depends on one product alone."""
         firm = _firm(text, self.tags.pattern)
         kinds: dict[int | None, list[str]] = {}
         for tag in tags:
-            kinds.setdefault(_product_of(self.tags.shown[tag][0]), []).append(tag)
-        own = _Filling(self.tags, kinds.pop(None, []), text, firm)
-        return own, [(n, _Filling(self.tags, some, text, firm)) for n, some in kinds.items() if n is not None]
+            kinds.setdefault(product_of(self.tags.shown[tag][0]), []).append(tag)
+        own = Filling(self.tags, kinds.pop(None, []), text, firm)
+        return own, [(n, Filling(self.tags, some, text, firm)) for n, some in kinds.items() if n is not None]
 
     def _line(self, trace: Trace, what: str, values: dict[str, Any], most: int) -> Slot | str:
         """The subject or the preheader: one slot as a whole, because it is cut and cleaned as a whole."""
@@ -228,7 +174,7 @@ class Group:
         if not tags:
             return finish(filled)
         texts = self.tags.pattern.split(filled)
-        shows = [_shown_by(*self.tags.shown[tag]) for tag in tags]
+        shows = [shown_by(*self.tags.shown[tag]) for tag in tags]
 
         def line(seen: Seen) -> str:
             if what not in seen.lines:
@@ -241,123 +187,9 @@ class Group:
         return trace.slot(made)
 
 
-class _Fork:
-    """A question, and where each answer leads: to another, to a plan, or to None where there can't be one."""
-
-    __slots__ = ("ask", "branches", "product")
-
-    def __init__(self, question: Expression) -> None:
-        self.ask = question.of
-        self.product = _product_of(question)
-        self.branches: dict[Any, Any] = {}
-
-
-class Kept:
-    """What depends on a product alone, kept for all customers who are shown it: answers, and what is filled in."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, list[dict[int, tuple[Product, Known]]]] = {}  # by locale and place
-        self._many = 0
-
-    def __len__(self) -> int:
-        return self._many
-
-    def of(self, seen: Seen) -> list[Known]:
-        """What is known of each product of a customer: what a function gave for it."""
-        products, found = seen.context.products, []
-        if self._many + len(products) > MOST_KEPT:
-            self._kept.clear()
-            self._many = 0
-        places = self._kept.setdefault(seen.locale, [])
-        places += [{} for _ in products[len(places) :]]
-        for place, product in zip(places, products, strict=False):
-            kept = place.get(id(product))  # the product is kept, so that no other gets its id
-            if kept is None:
-                kept = place[id(product)] = product, {}
-                self._many += 1
-            found.append(kept[1])
-        return found
-
-
-class _Filling:
-    """Tags that are filled in together. First come those of safe values, then what the text part shows."""
-
-    def __init__(self, tags: Tags, some: list[str], text: str, firm: tuple[frozenset[str], frozenset[str]]) -> None:
-        def place(tag: str) -> int:
-            return 0 if tags.shown[tag][1] is None else 1 if tag in text else 2
-
-        self.tags = sorted(some, key=place)
-        self._nonce = tags.nonce
-        self._shows = [_shown_by(*tags.shown[tag]) for tag in self.tags]
-        self._safe = sum(place(tag) == 0 for tag in some)
-        self._in_text = sum(place(tag) <= 1 for tag in some)
-        self._ends, self._begins = ([n for n, tag in enumerate(self.tags) if tag in edge] for edge in firm)
-
-    def fill(self, seen: Seen) -> bytes | None:
-        """What stands in each place, as the members of a JSON object. None where the tags wouldn't come out right."""
-        values = [show(seen) for show in self._shows]
-        safe, text = "".join(values[: self._safe]), "".join(values[self._safe : self._in_text])
-        everything = f"{safe}{text}{''.join(values[self._in_text :])}"
-        if self._nonce in everything or len(escape(safe)) != len(safe):
-            return None
-        if len(f"{safe}{text}.".splitlines()) > 1:  # the text part is put in order by lines
-            return None
-        for n in self._ends:
-            if not values[n] or values[n][-1].isspace():
-                return None
-        for n in self._begins:
-            if not values[n] or values[n][0].isspace():
-                return None
-        return orjson.dumps(dict(zip(self.tags, values, strict=True)))[1:-1]
-
-
-class _Plan:
-    """A layout, and how a customer's values are filled in."""
-
-    def __init__(
-        self,
-        layout: Layout,
-        own: _Filling,
-        products: list[tuple[int, _Filling]],
-        unused: list[Callable[[Seen], Any]],
-    ) -> None:
-        self.layout = layout
-        self._own = own
-        self._products = [(n, filling.fill) for n, filling in products]
-        self._unused = unused
-
-    def fill(self, seen: Seen, known: list[Known]) -> list[bytes] | None:
-        for of in self._unused:  # what fails where the whole e-mail is made must fail here
-            of(seen)
-        parts = []
-        for n, fill in self._products:
-            part = known[n].get(fill, _NEW)
-            if part is _NEW:
-                part = known[n][fill] = fill(seen)
-            if part is None:
-                return None
-            parts.append(part)
-        own = self._own.fill(seen)
-        if own is None:
-            return None
-        if own:
-            parts.append(own)
-        return parts if sum(map(len, parts)) + len(parts) < MOST_BYTES else None
-
-
 def draw_nonce() -> str:
     """What no text holds by chance: six of 62 characters."""
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(6))
-
-
-def _product_of(expression: Expression) -> int | None:
-    """The position of the one product that it depends on, if it depends on nothing else."""
-    return min(expression.products) if len(expression.products) == 1 and not expression.personal else None
-
-
-def _shown_by(expression: Expression, escaped: bool | None) -> Callable[[Seen], str]:
-    of = expression.of
-    return (lambda seen: str(escape(of(seen)))) if escaped else (lambda seen: str(of(seen)))
 
 
 def _firm(text: str, tag: re.Pattern[str]) -> tuple[frozenset[str], frozenset[str]]:

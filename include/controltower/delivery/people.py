@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
-from operator import itemgetter
 from typing import Any
-
-import orjson
 
 from controltower.campaigns.composing import CatalogueItem, catalogue
 from controltower.data.lake import Reading
@@ -16,6 +13,8 @@ from controltower.ledger.database import reading
 from controltower.profiles.contacts import Contact, contacts
 from controltower.settings import Settings
 from controltower.shop import Shop
+
+Picks = Sequence[Mapping[str, Any]]
 
 _AHEAD = 20_000  # messages whose customers are looked up together: a look costs as much for one as for thousands
 
@@ -28,25 +27,24 @@ class People:
         self._looked_up: set[str] = set()
         self._contacts: dict[str, Contact] = {}
         self._following: dict[int, list[str]] = {}  # by run, the customers whose choices may be read ahead
-        self._choices: dict[int, dict[str, str]] = {}  # by run and customer, as JSON: they never change
+        self._picks: dict[int, Mapping[str, Picks]] = {}  # by run and customer: they never change
         self.items: dict[str, CatalogueItem] = {}
 
-    def fetch(self, batch: work.Batch) -> tuple[dict[str, Contact], Mapping[str, Mapping[str, Any]]]:
-        """The contacts of a batch's unsettled messages, and what its run chose for them, by customer."""
+    def fetch(self, batch: work.Batch) -> tuple[dict[str, Contact], Mapping[str, Picks]]:
+        """The contacts of a batch's unsettled messages, and the products that its run picked for them, by customer."""
         customers = [m.customer_id for m in batch.unsettled]
         if not self._looked_up.issuperset(customers):
             self._look_up(batch, customers)
-        texts = self._choices.get(batch.run_id, {})
-        if not texts.keys() >= set(customers):
+        picks: Mapping[str, Picks] = self._picks.get(batch.run_id, {})
+        if not picks.keys() >= set(customers):
             following = self._following.pop(batch.run_id, ())
             with reading(self._settings) as ledger:
-                texts = plans.choices(ledger, batch.run_id, {*customers, *following})
+                picks = plans.picks(ledger, batch.run_id, {*customers, *following})
             if following:  # the others' are read batch by batch, and not kept
-                self._choices[batch.run_id] = texts
-        chosen = {c: orjson.loads(texts[c]) for c in customers}
-        picks = chain.from_iterable(choice.get("products", ()) for choice in chosen.values())
-        self._show(set(map(itemgetter("product_id"), picks)))
-        return {c: self._contacts[c] for c in customers if c in self._contacts}, chosen
+                self._picks[batch.run_id] = picks
+            different = {id(pick): pick for pick in chain.from_iterable(picks.values())}
+            self._show({pick["product_id"] for pick in different.values()})
+        return {c: self._contacts[c] for c in customers if c in self._contacts}, picks
 
     def _look_up(self, batch: work.Batch, customers: Collection[str]) -> None:
         """Those looked up before make room: memory must not grow with the audience."""
@@ -54,7 +52,7 @@ class People:
         with reading(self._settings) as ledger:
             for customer, run_id in work.following(ledger, batch, _AHEAD):
                 following.setdefault(run_id, []).append(customer)
-        self._contacts, self._choices, self._following = {}, {}, following
+        self._contacts, self._picks, self._following = {}, {}, following
         together = set(customers).union(*following.values())
         self._contacts = contacts(self._lake, self._shop, together)
         self._looked_up = together

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from controltower import clock
 from controltower.campaigns.composing import Composer
-from controltower.content.splitting import SplitEmail
+from controltower.content.message import Context, Email, SplitEmail
 from controltower.delivery import last_check
 from controltower.delivery.circuit import MOST, messages_at_once
 from controltower.delivery.gate import Gate
 from controltower.delivery.limits import Wanted
-from controltower.delivery.people import People
+from controltower.delivery.people import People, Picks
 from controltower.delivery.providers.base import REFUSED_TOGETHER, Envelope, Outgoing, Parcel, Provider, Result
 from controltower.errors import BadSpec
 from controltower.ledger import providers, suppressions, work
@@ -91,10 +90,11 @@ class Sending:
         self.provider, self.composer = provider, composer
         self._key = composer.key
         self._who: Mapping[str, Contact]
-        self._chosen: Mapping[str, Mapping[str, Any]]
-        self._who, self._chosen = means.people.fetch(batch)
+        self._picks: Mapping[str, Picks]
+        self._who, self._picks = means.people.fetch(batch)
         self._limits = means.gate.limits(provider.name)
         self._taken: dict[int, Wanted] = {}  # by seq: what may leave by the limits, and hasn't yet
+        self._split: dict[int, SplitEmail | None] = {}  # by seq: e-mails in two halves, None where one stays whole
         self._refusals = 0  # in a row
         self._retry_in = 0.0  # seconds until what must be sent again may be
         self._room_in = 0.0  # seconds until the provider's rate leaves room for more
@@ -160,6 +160,8 @@ class Sending:
         composed: list[Outgoing] = []
         calls: set[object] = set()
         most = messages_at_once(self.means.gate.standing(self.provider.name))
+        if self.batch.channel == "email":
+            self._split_together([one for one in leaving if one[0].seq not in self._split])
         while leaving and len(calls) < self.provider.calls_at_once and len(composed) < most:
             message, contact = leaving.popleft()
             try:
@@ -174,17 +176,28 @@ class Sending:
             calls.update(o.content.layout if isinstance(o.content, SplitEmail) else (o.seq, o.device_id) for o in made)
         return composed
 
+    def _split_together(self, some: Sequence[Checked]) -> None:
+        """Make the e-mails of customers in two halves: in columns that costs a fraction of one after the other."""
+        split = self.composer.split(self._contexts(some), self.batch.variant) if some else []
+        self._split |= {message.seq: email for (message, _), email in zip(some, split, strict=True)}
+
+    def _contexts(self, some: Sequence[Checked]) -> list[Context]:
+        picks = [self._picks[message.customer_id] for message, _ in some]
+        ids = [message.message_id for message, _ in some]
+        return self.composer.contexts([contact for _, contact in some], picks, self.means.people.items, ids)
+
     def _composed(self, message: work.Message, contact: Contact) -> Iterator[Outgoing]:
         composer, batch = self.composer, self.batch
-        picks = self._chosen[message.customer_id].get("products", ())
-        context = composer.context(contact, picks, self.means.people.items, message.message_id)
         if batch.channel == "email":
             assert contact.email is not None  # policy refuses those without
-            email = composer.split_email(context, batch.variant)
+            email: SplitEmail | Email | None = self._split[message.seq]
             if isinstance(email, SplitEmail) and not self.provider.splits:
                 email = email.whole()
+            if email is None:
+                email = composer.email(self._contexts([(message, contact)])[0], batch.variant)
             yield Outgoing(message.seq, message.message_id, contact.email, email)
             return
+        (context,) = self._contexts([(message, contact)])
         if batch.channel == "in_app":
             yield Outgoing(
                 message.seq, message.message_id, message.customer_id, composer.in_app(context, batch.variant)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +24,7 @@ SCHEMA = pa.schema(
         ("channel", _CODES),
         ("due_at", pa.timestamp("us", "UTC")),
         ("algorithm", _CODES),
-        # its choices as JSON: up to the products, and each of these
+        # its choices as JSON: all but the products, and each of these
         pa.field("about", _CODES, nullable=False),
         pa.field("products", pa.list_(_CODES), nullable=False),
     ]
@@ -57,24 +58,33 @@ def tabulate(decisions: Iterable[Decision]) -> pa.Table:
 
 def rows(plan: pa.Table) -> Iterator[Decision]:
     """The decisions one by one."""
-    names = Decision._fields[:-1]
-    chosen, others = choices_as_json(plan).to_pylist(), (plan[name].to_pylist() for name in names)
-    for its, *row in zip(chosen, *others, strict=True):
-        yield Decision(**dict(zip(names, row, strict=True)), choices=orjson.loads(its))
+    names = ("about", "products", *Decision._fields[:-1])
+    for said, products, *others in zip(*(plan[name].to_pylist() for name in names), strict=True):
+        chosen = {**orjson.loads(said), "products": list(map(orjson.loads, products))}
+        yield Decision(**dict(zip(names[2:], others, strict=True)), choices=chosen)
 
 
 def about(choices: Mapping[str, Any]) -> str:
-    """Choices as JSON up to the products, which come last."""
-    return orjson.dumps({**choices, "products": []}).decode().removesuffix("]}")
+    """Choices as JSON, but for the products."""
+    return orjson.dumps({name: value for name, value in choices.items() if name != "products"}).decode()
 
 
-def choices_as_json(plan: pa.Table) -> pa.Array:
-    """What was chosen for each member, as JSON."""
+def numbered(plan: pa.Table) -> tuple[pa.Table, pa.ListArray]:
+    """What was chosen in a plan, each once (number, choice), and the numbers of each member's: `about` and products."""
     products = _whole(plan["products"])
-    ends = pc.cumulative_sum(pc.list_value_length(products))
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
-    parts = pa.ListArray.from_arrays(offsets, pc.list_flatten(products).dictionary_decode())
-    return pc.binary_join_element_wise(_whole(plan["about"]).dictionary_decode(), pc.binary_join(parts, ","), "]}", "")
+    about, of_members = _used(_whole(plan["about"]))
+    picks, of_products = _used(pc.list_flatten(products))
+    ends = np.concatenate([[0], np.cumsum(pc.list_value_length(products).to_numpy())])
+    theirs = np.insert(of_products + len(about), ends[:-1], of_members).astype(np.int32)
+    numbers = pa.ListArray.from_arrays(pa.array(ends + np.arange(len(ends)), pa.int32()), pa.array(theirs))
+    known = pa.concat_arrays([about, picks])
+    return pa.table({"number": pa.array(np.arange(len(known))), "choice": known}), numbers
+
+
+def _used(column: pa.DictionaryArray) -> tuple[pa.Array, np.ndarray]:
+    """The different values of a column, and of each row the place of its own among them."""
+    used, places = np.unique(column.indices.to_numpy(), return_inverse=True)
+    return column.dictionary.take(pa.array(used)), places
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

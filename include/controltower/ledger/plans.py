@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ import sqlalchemy as sa
 
 from controltower.ledger import holds, merges, work
 from controltower.ledger.database import Epoch, among, columns
-from controltower.ledger.decisions import Decision, choices_as_json
+from controltower.ledger.decisions import Decision, numbered
 from controltower.ledger.insert import batched, insert_new, lines, load, load_new, loaded
 from controltower.ledger.message_ids import STEP, message_ids
 from controltower.ledger.tables import (
     arms,
     batches,
     campaign_runs,
+    choices,
     decisions,
     messages,
     occurrences,
@@ -97,11 +99,19 @@ def _batches_of(occurrence_id: int) -> sa.Select[tuple[int]]:
     return sa.select(batches.c.batch_id).where(batches.c.run_id.in_(of_occurrence))
 
 
-def choices(connection: sa.Connection, run_id: int, customers: Collection[str]) -> dict[str, str]:
-    """What a run chose for the customers given, its candidates and picks: as JSON, to be read by who needs it."""
+def picks(connection: sa.Connection, run_id: int, customers: Collection[str]) -> dict[str, list[Mapping[str, Any]]]:
+    """The products that a run picked for the customers given. What several are shown is one object."""
     d = decisions.c
     text = sa.cast(d.choices, sa.Text)
     rows = sa.select(d.customer_id, text).where(d.run_id == run_id, among(connection, d.customer_id, customers))
+    numbers = {who: orjson.loads(chosen)[1:] for who, chosen in zip(*columns(connection, rows), strict=True)}
+    known = _choices(connection, run_id, set(chain.from_iterable(numbers.values())))
+    return {customer: [known[n] for n in theirs] for customer, theirs in numbers.items()}
+
+
+def _choices(connection: sa.Connection, run_id: int, numbers: Collection[int]) -> dict[int, Mapping[str, Any]]:
+    c = choices.c
+    rows = sa.select(c.number, c.choice).where(c.run_id == run_id, among(connection, c.number, numbers))
     return dict(connection.execute(rows).tuples().all())
 
 
@@ -124,8 +134,11 @@ def decided(connection: sa.Connection, run_id: int, customers: Sequence[str] | N
     rows = sa.select(*(d[n] for n in names)).where(d.run_id == run_id, d.outcome == "message").order_by(d.customer_id)
     if customers is not None:
         rows = rows.where(among(connection, d.customer_id, customers))
-    for row in connection.execution_options(yield_per=5000).execute(rows):
-        yield Decision(**row._mapping)
+    for some in connection.execution_options(yield_per=_PIECE).execute(rows).mappings().partitions():
+        known = _choices(connection, run_id, {n for row in some for n in row["choices"]})
+        for row in some:
+            about, *products = (known[n] for n in row["choices"])
+            yield Decision(**{**row, "choices": {**about, "products": products}})
 
 
 def varied(connection: sa.Connection, run_id: int, most: int) -> list[Decision]:
@@ -199,8 +212,11 @@ def freeze(
     named = sa.select(occurrences.c.occurrence).where(occurrences.c.occurrence_id == occurrence_id)
     message_id = message_ids(key, campaign, connection.execute(named).scalar_one())
     seqs = _write_messages(connection, run_id, plan, message_id, expires_in)
-    numbered = _with(plan, run_id=run_id, seq=seqs)
-    load(connection, decisions, (_rows(numbered.slice(n, _PIECE)) for n in range(0, plan.num_rows, _PIECE)))
+    known, chosen = numbered(plan)
+    load(connection, choices, [_with(known, run_id=run_id)])
+    kept = [name for name in plan.column_names if name in decisions.c]
+    rows = _with(plan.select(kept), run_id=run_id, seq=seqs, choices=chosen)
+    load(connection, decisions, (_written(rows.slice(n, _PIECE)) for n in range(0, plan.num_rows, _PIECE)))
     treated = plan.filter(pc.equal(plan["outcome"], "message")).select(_ARM.names)
     if assigned is not None:
         treated = treated.filter(pc.invert(pc.is_in(treated["subject_id"], assigned["subject_id"])))
@@ -212,10 +228,11 @@ def freeze(
     return int(run_id)
 
 
-def _rows(plan: pa.Table) -> pa.Table:
-    """The rows of `decisions`."""
-    kept = [name for name in plan.column_names if name in decisions.c]
-    return _with(plan.select(kept), choices=choices_as_json(plan))
+def _written(rows: pa.Table) -> pa.Table:
+    """Rows with their choices as JSON."""
+    texts = pc.binary_join(rows["choices"].cast(pa.list_(pa.string())), ",")
+    place = rows.column_names.index("choices")
+    return rows.set_column(place, "choices", pc.binary_join_element_wise("[", texts, "]", ""))
 
 
 def _with(rows: pa.Table, **more: Any) -> pa.Table:

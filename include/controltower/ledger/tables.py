@@ -136,12 +136,21 @@ decisions = Table(
     Column("channel", String),
     Column("due_at", Moment),
     Column("algorithm", String),
-    Column("choices", JSON, nullable=False, comment="the candidates and what was picked: channels, hour, products"),
+    Column("choices", JSON, nullable=False, comment="the numbers of its choices: the candidates, then each product"),
     Column("seq", BigInteger, comment="its message; none: there is none"),
     CheckConstraint("outcome in ('message', 'holdout', 'not_sent')", name="outcome"),
     CheckConstraint("(outcome = 'message') = (reason is null)", name="reason"),
     Index(None, "customer_id"),
     comment="the frozen audience: one row a member, with what was chosen or why nothing was",
+)
+
+choices = Table(
+    "choices",
+    metadata,
+    Column("run_id", Id, primary_key=True, autoincrement=False, comment="no foreign key: as for messages"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("choice", JSON, nullable=False, comment="channels and hours, or a product with its reason"),
+    comment="what decisions of a run have in common, each once: the view `chosen` shows it by customer",
 )
 
 batches = Table(

@@ -12,8 +12,7 @@ from typing import Any, Final, Literal, Protocol
 
 import orjson
 
-from controltower.content.message import Email, Push
-from controltower.content.splitting import SplitEmail
+from controltower.content.message import Email, Push, SplitEmail
 from controltower.errors import BadSettings
 from controltower.shop import Shop
 

@@ -9,8 +9,7 @@ from typing import Any
 import orjson
 from sendgrid.helpers import mail
 
-from controltower.content.message import Email
-from controltower.content.splitting import Layout, SplitEmail
+from controltower.content.message import Email, Layout, SplitEmail
 from controltower.delivery.policy import is_local
 from controltower.delivery.providers.base import (
     UNAUTHORIZED,

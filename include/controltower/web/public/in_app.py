@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from datetime import datetime, time
 from typing import Any, Final
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
@@ -84,7 +83,7 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
     customers = {m.customer_id for m in there}
     with reading(settings) as ledger:
         whose = {run_id: runs.known(ledger, run_id) for run_id in {m.run_id for m in there}}
-        chosen = {run_id: plans.choices(ledger, run_id, customers) for run_id in whose}
+        chosen = {run_id: plans.picks(ledger, run_id, customers) for run_id in whose}
         facts = {
             purpose: Facts(
                 granted=consents.granted(ledger, CHANNEL, purpose, now, customers),
@@ -95,7 +94,7 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
             for purpose in {run.spec["purpose"] for run in whose.values()}
         }  # fmt: skip
     shop = load_shop(settings)
-    picks = {m.message_id: orjson.loads(chosen[m.run_id].get(m.customer_id, "{}")).get("products", []) for m in there}
+    picks = {m.message_id: chosen[m.run_id].get(m.customer_id, []) for m in there}
     try:
         with Lake(settings).read(now) as lake:
             who = contacts(lake, shop, customers)

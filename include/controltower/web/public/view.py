@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 
-import orjson
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
@@ -56,8 +55,7 @@ def render(settings: Settings, message_id: str) -> str:
         if recipient.channel != "email":
             raise HTTPException(404, "no_page")
         run = runs.known(ledger, recipient.run_id)
-        chosen = plans.choices(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, "{}")
-    picks = orjson.loads(chosen).get("products", [])
+        picks = plans.picks(ledger, recipient.run_id, [recipient.customer_id]).get(recipient.customer_id, [])
     shop = load_shop(settings)
     try:
         with Lake(settings).read(clock.now(settings)) as lake:
