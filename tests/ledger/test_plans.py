@@ -75,10 +75,10 @@ def test_what_was_chosen_before_the_migration_is_found_after_it(
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     scripts = ScriptDirectory(str(MIGRATIONS))
-    monkeypatch.setattr(scripts.get_revision("0012").module, "AT_ONCE", 2)
+    monkeypatch.setattr(scripts.get_revision("0014").module, "AT_ONCE", 2)
     monkeypatch.setattr(ScriptDirectory, "from_config", lambda _: scripts)
     d = tables.decisions.c
-    for move, revision in ((command.downgrade, "0011"), (command.upgrade, "head")):
+    for move, revision in ((command.downgrade, "0013"), (command.upgrade, "head")):
         with altering(opened(ledger_settings)) as connection:
             config.attributes["connection"] = connection
             move(config, revision)

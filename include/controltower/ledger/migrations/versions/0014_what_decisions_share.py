@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0014"
+down_revision = "0013"
 
 AT_ONCE = 5_000
 SAYS_BEFORE = "the candidates and what was picked: channels, hour, products"
