@@ -13,6 +13,7 @@ from controltower.data import manifest as manifests
 from controltower.data import quarantine
 from controltower.data.lake import Lake
 from controltower.errors import BadSettings, BadSource, ControlTowerError
+from controltower.jobs.ingest import ingest_data
 
 from data.conftest import CONSENTS, CUSTOMERS, EVENTS, LINES, ORDERS, PRODUCTS, Ingest, good_customers, rows, utc
 
@@ -230,3 +231,18 @@ def test_naive_times_are_in_the_shops_zone_unless_the_source_has_its_own(
     assert rows(lake, "events")[0]["occurred_at"] == utc("2025-06-01")
     ingest({"source.yaml": "timezone: UTC"})
     assert rows(lake, "events")[0]["occurred_at"] == utc("2025-06-01") + timedelta(hours=9)
+
+
+def test_a_second_source_adds_to_what_the_first_loaded_of_an_interval(
+    lake: Lake, ingest: Ingest, tmp_path: Path
+) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    day = {"start": "2025-05-01", "end": "2025-05-02"}
+    ingest({"events.csv": EVENTS + "e1,2025-05-01T09:00:00Z,view_item,2025-05-01T09:00:00Z,c1,\n"}, **day)
+    (more / "events.csv").write_text(EVENTS + "e2,2025-05-01T09:00:00Z,search,2025-05-01T09:00:00Z,c1,\n")
+    for _ in range(2):
+        ingest_data(str(more), **day)
+        ingest({}, **day)
+        assert [row["event_id"] for row in rows(lake, "events")] == ["e1", "e2"]
+    assert len(lake.intervals("events")) == 2

@@ -35,10 +35,9 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
     """
     from controltower.data import quarantine
     from controltower.data.gate import Interval
-    from controltower.data.lake import Lake, interval_key
+    from controltower.data.lake import Lake
     from controltower.data.load import load
     from controltower.ledger import consents
-    from controltower.ledger.database import opened
 
     conf = settings.load()
     name = source or conf.source
@@ -56,15 +55,13 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         if since and since >= until:
             raise BadSettings(f"The interval from {start} to {end or 'now'} is empty.", "Let it end after it starts.")
         interval = Interval(
-            # What is still to come can't be told from what is missing: a load ends when it is made, at the latest.
-            key=f"{interval_key(since) if since else '..'}/{interval_key(min(until, now))}",
+            key=_key(conf, found.name, since, min(until, now)),
             start=since,
             end=until,
             zone=found.zone or shop.timezone,
             known_at=found.known_at or ("file" if since else "happened"),
             now=now,
         )
-        opened(conf)  # where it can't be, the lake stays as it is
         new_home = not Lake(conf).intervals("quarantine")
         recorded: list[int] = []
 
@@ -91,6 +88,21 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         "anomalies": [anomalies.tell(shop, o) for o in odd],
         "notes": notes,
     }
+
+
+def _key(conf: Settings, source: str, since: datetime | None, end: datetime) -> str:
+    """What an interval is called in the lake; with the source, where another one has loaded the same before.
+
+    What is still to come can't be told from what is missing: a load ends when it is made, at the latest. Where the
+    ledger can't be opened, the lake stays as it is.
+    """
+    from controltower.data.lake import interval_key
+    from controltower.ledger import loads
+    from controltower.ledger.database import reading
+
+    key = f"{interval_key(since) if since else '..'}/{interval_key(end)}"
+    with reading(conf) as ledger:
+        return f"{key}#{source}" if loads.by_another(ledger, key, source) else key
 
 
 def made_before(conf: Settings, oldest: datetime | None) -> list[str]:

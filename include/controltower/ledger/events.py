@@ -1,7 +1,7 @@
 """Delivery events: what came back for a message. Append-only; a provider's event is kept once, however often it comes.
 
 A row is {provider, provider_event_id, message_id, event, occurred_at, received_at, detail, machine}: the first four
-words as in ledger/tables/received.py, `detail` a small JSON object without personal data or None, `machine` False if left out.
+words as in the table, `detail` a small JSON object without personal data or None, `machine` False if left out.
 """
 
 from __future__ import annotations

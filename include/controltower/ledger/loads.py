@@ -41,6 +41,12 @@ def last_of_each(connection: sa.Connection, source: str) -> dict[str, dict[str, 
     return found
 
 
+def by_another(connection: sa.Connection, interval: str, source: str) -> bool:
+    """Whether another source loaded that interval."""
+    others = sa.select(loads.c.load_id).where(loads.c.interval == interval, loads.c.source != source)
+    return connection.execute(others.limit(1)).first() is not None
+
+
 def newest(connection: sa.Connection) -> dict[str, datetime]:
     """By table its newest fact, of all loads."""
     t = loads.c
