@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from controltower.commands import (
     campaigns,
+    customers,
     data,
     home,
     identity,
@@ -56,6 +57,7 @@ for _command in (
 app.command("clock")(home.set_clock)
 campaigns.app.command()(reports.report)
 app.add_typer(campaigns.app, name="campaign")
+app.add_typer(customers.app, name="customer")
 app.add_typer(identity.app, name="identity")
 app.add_typer(providers.app, name="provider")
 app.add_typer(data.app, name="data")
