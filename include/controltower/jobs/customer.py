@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controltower import clock, settings
 from controltower.errors import ControlTowerError, NoData
+from controltower.jobs.privacy import check_not_erased
 from controltower.settings import Settings
 from controltower.shop import Shop
 
@@ -46,7 +47,8 @@ def show_customer(
     shop = settings.load_shop(conf)
     moment = clock.parse(as_of, shop) if as_of else clock.now(conf)
     with Lake(conf).read(moment) as lake, reading(conf) as ledger:
-        ids = ids_of(ledger, customer, moment)
+        check_not_erased(conf, ledger, customer)
+        ids = customers.ids_of(ledger, customer, moment)
         decided = customers.decided(ledger, ids, moment)
         identity = _identity(lake, ids)
         consents = _consents(ledger, ids, moment)
@@ -67,11 +69,6 @@ def show_customer(
             "messages": [_told(row) for row in decided],
         }
     return report if unmasked else masked(report)
-
-
-def ids_of(ledger: sa.Connection, customer: str, as_of: datetime) -> list[str]:  # noqa: ARG001
-    """All ids of the person that this id was of at a moment: here merges of identities come in."""
-    return [customer]
 
 
 def masked(value: Any, column: str = "") -> Any:

@@ -16,6 +16,7 @@ from controltower.ledger.tables import (
     campaign_runs,
     decisions,
     delivery_events,
+    merges,
     messages,
     occurrences,
     outcomes,
@@ -53,6 +54,15 @@ class Reaction(NamedTuple):
     event: str
     occurred_at: datetime
     machine: bool
+
+
+def ids_of(connection: sa.Connection, customer: str, as_of: datetime) -> list[str]:
+    """All ids of the person that this id was of at a moment; the id that stands for the person comes first."""
+    g = merges.c
+    held = sa.and_(g.merged_at <= as_of, sa.or_(g.ended_at.is_(None), g.ended_at > as_of))
+    person = connection.execute(sa.select(g.person_id).where(g.customer_id == customer, held)).scalar() or customer
+    others = sa.select(g.customer_id).where(g.person_id == person, held).distinct().order_by(g.customer_id)
+    return [person, *(one for one in connection.execute(others).scalars() if one != person)]
 
 
 def decided(connection: sa.Connection, customers: Sequence[str], as_of: datetime) -> list[Decided]:
