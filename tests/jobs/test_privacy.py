@@ -138,7 +138,11 @@ def test_nothing_is_left_but_hashes_and_counts(shop: Settings) -> None:
         m, s = tables.messages.c, tables.subjects.c
         both = tables.messages.join(tables.subjects, m.subject_id == s.subject_id)
         assert ledger_rows.execute(sa.select(sa.func.count()).select_from(both)).scalar_one() == 2
+        choices = dict(
+            ledger_rows.execute(sa.select(tables.decisions.c.customer_id, tables.decisions.c.choices)).tuples().all()
+        )
     assert totals.accounted and not any(proofs)
+    assert choices.pop(OTHER)["products"] and list(choices.values()) == [{"products": []}]
 
 
 def test_the_certificate_tells_no_person(shop: Settings) -> None:
@@ -242,7 +246,7 @@ def test_the_export_has_all_of_theirs_and_nothing_of_others(shop: Settings, tmp_
         "arms",
     }
     assert [len(found["posted"][table]) for table in ("webhook_bodies", "event_bodies")] == [1, 1]
-    assert "other@mail.example" not in text and "ord-88" not in text
+    assert OTHER not in text and "other@mail.example" not in text and "ord-88" not in text
     assert report["rows"]["lake.customers"] == 2 and out.stat().st_mode & 0o077 == 0
     export_person(WHO, tmp_path / "parts")
     assert json.loads((tmp_path / "parts" / "lake" / "orders.json").read_text())[0]["order_id"] == "ord-zero"

@@ -109,12 +109,13 @@ class Persons:
             )
 
     def rows(self, traces: Traces) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Every row that is theirs, by table: all versions, and what is in quarantine."""
+        """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device."""
         manifest = manifests.read(self._root)
         with self._connected(traces) as con:
             for table in sorted(manifest.tables):
                 files = [self._root / part.file for part in manifest.parts(table) if part.rows]
                 if files and (whose := self._whose(table, files)):
+                    whose += " AND customer_id IN (SELECT id FROM _customers)" if table == "devices" else ""
                     found = con.sql(f"SELECT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
                     if found:
                         yield table, found
