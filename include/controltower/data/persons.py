@@ -202,7 +202,7 @@ class Persons:
         names = {name for file in files for name in pq.read_schema(file).names}
         if table == quarantine.TABLE:
             return _quarantined(names)
-        owners = ("customer_id",)
+        owners: tuple[str, ...] = ("customer_id",)
         if table in OWNER:
             owners = (OWNER[table],)
         elif table.startswith("identity"):

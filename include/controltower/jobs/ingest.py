@@ -31,8 +31,8 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
     replaces its rows. Returns {source, interval, start, as_of, tables: {name: {files, read, loaded, duplicates,
     quarantined, outside, erased, broken, notes}}, consents, identity (as resolve_identity tells), anomalies, notes};
     `as_of`, and the end of the interval by its name, is the end of what was loaded, or now if that is earlier (a
-    history with facts that are still to come). `anomalies` stop campaigns, see jobs/anomalies.py. Raises BadSource, and then
-    nothing was loaded.
+    history with facts that are still to come). `anomalies` stop campaigns, see jobs/anomalies.py. Raises BadSource,
+    and then nothing was loaded.
     """
     from controltower.data import quarantine
     from controltower.data.gate import Interval

@@ -119,6 +119,7 @@ def erase_person(customer: str, by: str = COMMAND_LINE, *, at_once: bool = False
         "customer_hash": customer_hash,
         "erased_at": now.isoformat(),
         "erased_by": by,
+        "ids_of_the_person": len(traces.customers),
         "rows": {place: {t: n for t, n in sorted(some.items()) if n} for place, some in tables.items()},
         "addresses_suppressed": suppressed,
         "addresses_of_others_too": len(traces.shared),
