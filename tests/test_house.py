@@ -147,3 +147,19 @@ def test_only_the_clock_reads_the_wall_clock() -> None:
         if path != PACKAGE / "clock.py" and pattern.search(path.read_text(encoding="utf-8"))
     ]
     assert not wrong
+
+
+def test_no_file_has_an_address_that_could_be_somebodys() -> None:
+    """Fixtures, docs and code alike: made-up addresses end in what nobody can own (RFC 2606), or are masked."""
+    address = re.compile(r"[\w.%+-]+@((?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,})")
+    nobodys = re.compile(r"(\.|^)(example|test|invalid|example\.(com|org|net))$|^x+\.x+$", re.IGNORECASE)
+    known = {"haru.kr"}  # tests/delivery/test_dispatch.py: a sender's domain
+    found = set()
+    for folder in (*FOLDERS, "docs", "deploy"):
+        for path in (p for p in (ROOT / folder).rglob("*") if p.is_file() and "node_modules" not in p.parts):
+            try:
+                domains = set(address.findall(path.read_text(encoding="utf-8")))
+            except UnicodeDecodeError:
+                continue
+            found |= {f"{path.relative_to(ROOT)}: {d}" for d in domains - known if not nobodys.search(d)}
+    assert not found

@@ -13,9 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from controltower.commands import (
     campaigns,
+    customers,
     data,
     home,
     identity,
+    privacy,
     providers,
     quarantine,
     reports,
@@ -56,7 +58,9 @@ for _command in (
 app.command("clock")(home.set_clock)
 campaigns.app.command()(reports.report)
 app.add_typer(campaigns.app, name="campaign")
+app.add_typer(customers.app, name="customer")
 app.add_typer(identity.app, name="identity")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(providers.app, name="provider")
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")

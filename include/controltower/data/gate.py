@@ -1,8 +1,8 @@
 """The gate: every row that enters the lake is checked here against the contract, vectorised in DuckDB.
 
 A table's rows become a temporary table `checked_<table>`: its columns as read, `_rule` (0 good, -1 outside the
-interval, else the number of the first rule that the row breaks), `_file`, `_line`, and of a row that breaks a rule the
-raw `_value` that broke it and the raw `_row`, a JSON object of what it gave.
+interval, -2 of somebody who was erased, else the number of the first rule that the row breaks), `_file`, `_line`, and
+of a row that breaks a rule the raw `_value` that broke it and the raw `_row`, a JSON object of what it gave.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from controltower.data.anomalies import Load
 from controltower.data.contract import CONTRACT, Table
+from controltower.data.erased import ERASED, Erased, mark
 from controltower.data.manifest import Manifest, Part
 from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, odd_keys, read, rules
 from controltower.data.sql import listed, literal, quoted, raw
@@ -46,7 +47,7 @@ class Interval:
 
 @dataclass
 class Checked:
-    """What the gate found in a table, in rows. read = loaded + duplicates + quarantined + outside."""
+    """What the gate found in a table, in rows. read = loaded + duplicates + quarantined + outside + erased."""
 
     table: Table
     files: list[str]
@@ -54,6 +55,7 @@ class Checked:
     loaded: int = 0
     duplicates: int = 0
     outside: int = 0
+    erased: int = 0  # of people who were erased: not loaded, and kept nowhere
     untimed: int = 0  # loaded rows that don't say when they were known
     broken: dict[int, int] = field(default_factory=dict)  # rule number -> rows
     rules: list[Rule] = field(default_factory=list)
@@ -67,8 +69,15 @@ class Checked:
 class Gate:
     """Checks the tables of one load, on one DuckDB connection, against each other and against the lake."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Path, manifest: Manifest, interval: Interval) -> None:
-        self.con, self.interval = con, interval
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Path,
+        manifest: Manifest,
+        interval: Interval,
+        erased: Erased,
+    ) -> None:
+        self.con, self.interval, self._erased = con, interval, erased
         self._lake, self._manifest = lake, manifest
         self._checked: set[str] = set()
         con.execute("SET TimeZone = 'UTC'")
@@ -86,10 +95,12 @@ class Gate:
             selects.append(self._select(contract, group, result.rules, offset))
             offset += len(group.files)
         self.con.execute(f"CREATE TEMP TABLE checked_{table} AS {' UNION ALL '.join(selects)}")
+        mark(self.con, contract, self._checked, self._erased)
         self._checked.add(table)
         counts = dict(self.con.execute(f"SELECT _rule, count(*) FROM checked_{table} GROUP BY _rule").fetchall())
         result.read = sum(counts.values()) + sum(len(g.bad_lines) for g in groups)
         result.outside = counts.pop(-1, 0)
+        result.erased = counts.pop(ERASED, 0)
         good = counts.pop(0, 0)
         result.broken = counts
         result.duplicates = self._find_duplicates(contract)

@@ -20,6 +20,7 @@ from controltower.data import manifest as manifests
 from controltower.data import quarantine, withdrawals
 from controltower.data.anomalies import Load
 from controltower.data.contract import CONTRACT
+from controltower.data.erased import Erased
 from controltower.data.gate import Checked, Gate, Interval
 from controltower.data.lake import Lake
 from controltower.data.rules import KNOWN_WHEN
@@ -38,15 +39,17 @@ class Loaded(NamedTuple):
     since: datetime | None
 
 
-def load(settings: Settings, source: Source, interval: Interval, record: Callable[[pa.Table], None]) -> Loaded:
-    """Load what the source knows in the interval.
+def load(
+    settings: Settings, source: Source, interval: Interval, erased: Erased, record: Callable[[pa.Table], None]
+) -> Loaded:
+    """Load what the source knows in the interval, but nothing of people who were erased.
 
     `record` gets the load's consents, as the last thing before the lake changes: a withdrawal may be known too early,
     never too late. Raises BadSource as described above.
     """
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.root, manifests.read(lake.root), interval)
+        gate = Gate(con, lake.root, manifests.read(lake.root), interval, erased)
         checked = _check_all(source, gate, folder)
         found = (quarantine.refusal(con, result, source.bad_rows_limit) for result in checked.values())
         refused = next((error for error in found if error), None)
@@ -147,6 +150,7 @@ def _report(result: Checked, interval: Interval) -> dict[str, Any]:
         "duplicates": result.duplicates,
         "quarantined": result.quarantined,
         "outside": result.outside,
+        "erased": result.erased,
         "broken": broken,
         "notes": notes,
     }

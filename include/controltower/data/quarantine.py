@@ -76,7 +76,7 @@ def read(lake: Lake) -> pa.Table:
 
 def refusal(con: duckdb.DuckDBPyConnection, checked: Checked, limit: float) -> BadSource | None:
     """The error that says that more than `limit` (a share) of a table's rows are bad; None where they aren't."""
-    considered = checked.read - checked.outside
+    considered = checked.read - checked.outside - checked.erased
     if not considered or checked.quarantined / considered <= limit:
         return None
     rule, column, file, line, rows = _worst(con, checked)

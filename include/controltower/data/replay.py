@@ -23,6 +23,7 @@ from controltower.data import manifest as manifests
 from controltower.data import quarantine, withdrawals
 from controltower.data.contract import CONTRACT
 from controltower.data.csv_file import read_header, stage_csv
+from controltower.data.erased import Erased
 from controltower.data.gate import EXTRAS, Gate, Interval
 from controltower.data.lake import Lake
 from controltower.data.quarantine import LINE
@@ -120,11 +121,17 @@ def read_file(file: Path, table: str, encoding: str, folder: Path) -> pa.Table:
 
 
 def replay(
-    settings: Settings, table: str, mended: pa.Table, now: datetime, record: Callable[[pa.Table], None]
+    settings: Settings,
+    table: str,
+    mended: pa.Table,
+    now: datetime,
+    erased: Erased,
+    record: Callable[[pa.Table], None],
 ) -> Replayed:
-    """Load mended rows, or those that pass by now as they are. `record` gets consents, as in `load`.
+    """Load mended rows, or those that pass by now as they are, but nothing of people who were erased.
 
-    A row that still breaks a rule stays in quarantine as it was. One of consents withdraws there as in a load.
+    `record` gets consents, as in `load`. A row that still breaks a rule stays in quarantine as it was. One of consents
+    withdraws there as in a load.
     """
     lake = Lake(settings)
     kept = _kept(lake, table)
@@ -138,7 +145,7 @@ def replay(
     for load in loads:
         here = pc.and_(pc.equal(kept["interval"], load["interval"]), pc.equal(kept["zone"], load["zone"]))
         interval = Interval(_key(lake, load["interval"]), None, now, load["zone"], "happened", now)
-        result = _through_gate(settings, table, mine.filter(here), interval, record, result)
+        result = _through_gate(settings, table, mine.filter(here), interval, erased, record, result)
     return result
 
 
@@ -147,12 +154,13 @@ def _through_gate(
     table: str,
     rows: pa.Table,
     interval: Interval,
+    erased: Erased,
     record: Callable[[pa.Table], None],
     sofar: Replayed,
 ) -> Replayed:
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.root, manifests.read(lake.root), interval)
+        gate = Gate(con, lake.root, manifests.read(lake.root), interval, erased)
         checked = gate.check(table, [_group(table, rows, folder / "rows.parquet")])
         found = con.execute(f"SELECT _line, _rule FROM checked_{table} ORDER BY _line").fetchall()
         good = [line for line, rule in found if rule == 0]

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from controltower.data.contract import CONTRACT
+from controltower.data.erased import ERASED
 from controltower.data.gate import Checked
 from controltower.data.rules import PURPOSES, WORD, moment
 from controltower.data.sql import listed, literal, quoted
@@ -29,13 +30,13 @@ _MAY_BE = "customer_id IS NOT NULL AND granted IS NOT true"
 def held_back(con: duckdb.DuckDBPyConnection, now: datetime) -> pa.Table:
     """The withdrawals of a load that is published: in rows that break a rule, and in those after its end that are known
     by now. A row may be one unless it clearly grants. Columns of the contract; no time is later than `now`."""
-    return _read(con, now, f"_rule <> 0 AND {_MAY_BE}")
+    return _read(con, now, f"_rule NOT IN (0, {ERASED}) AND {_MAY_BE}")
 
 
 def of_refused(con: duckdb.DuckDBPyConnection, now: datetime) -> pa.Table:
     """The withdrawals of a load that is refused: in all its rows, but only clear ones. Its file will come again, and a
     `granted` that can't be read may be the very thing that is wrong with all of it."""
-    return _read(con, now, "customer_id IS NOT NULL AND NOT granted")
+    return _read(con, now, f"_rule <> {ERASED} AND customer_id IS NOT NULL AND NOT granted")
 
 
 def notes(con: duckdb.DuckDBPyConnection, checked: Checked) -> list[str]:

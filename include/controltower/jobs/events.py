@@ -9,7 +9,7 @@ from typing import Any
 
 from controltower import clock, settings
 from controltower.jobs import anomalies
-from controltower.jobs.ingest import alone
+from controltower.jobs.ingest import alone, erased_people
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ def ingest_events() -> dict[str, Any]:
             last = max(now, *(b.received_at for b in bodies)) + timedelta(seconds=1)
             key = f"{_KEY}{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
             interval = Interval(key=key, start=None, end=last, zone=shop.timezone, known_at="file", now=now)
-            found = load(conf, PostedEvents([(b.body, b.received_at) for b in bodies]), interval, lambda _: None)
+            posted = PostedEvents([(b.body, b.received_at) for b in bodies])
+            found = load(conf, posted, interval, erased_people(conf), lambda _: None)
             anomalies.look_over_load(conf, _SOURCE, interval, found.brought, compared=False)
             with begin(conf) as ledger:
                 event_bodies.close(ledger, bodies, now)

@@ -19,6 +19,7 @@ from controltower.shop import Shop
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from controltower.data.erased import Erased
     from controltower.data.sources.base import Source
 
 
@@ -28,10 +29,10 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
 
     Without `start` all that was known before `end` (by default now): a new home's first load. Running an interval again
     replaces its rows. Returns {source, interval, start, as_of, tables: {name: {files, read, loaded, duplicates,
-    quarantined, outside, broken, notes}}, consents, identity (as resolve_identity tells), anomalies, notes}; `as_of`,
-    and the end of the interval by its name, is the end of what was loaded, or now if that is earlier (a history with
-    facts that are still to come). `anomalies` stop campaigns, see jobs/anomalies.py. Raises BadSource, and then nothing
-    was loaded.
+    quarantined, outside, erased, broken, notes}}, consents, identity (as resolve_identity tells), anomalies, notes};
+    `as_of`, and the end of the interval by its name, is the end of what was loaded, or now if that is earlier (a
+    history with facts that are still to come). `anomalies` stop campaigns, see jobs/anomalies.py. Raises BadSource,
+    and then nothing was loaded.
     """
     from controltower.data import quarantine
     from controltower.data.gate import Interval
@@ -68,7 +69,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
         def record(rows: pa.Table) -> None:
             recorded.append(consents.append(conf, rows))
 
-        tables, brought, oldest = load(conf, found, interval, record)
+        tables, brought, oldest = load(conf, found, interval, erased_people(conf), record)
         if is_new:
             _keep_shop(conf, found)
         resolved = resolve_identity(conf, shop)
@@ -131,6 +132,17 @@ def alone(conf: Settings) -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def erased_people(conf: Settings) -> Erased:
+    """Whom no load may bring back."""
+    from controltower.data.erased import Erased
+    from controltower.ledger import erasures
+    from controltower.ledger.database import reading
+
+    with reading(conf) as ledger:
+        customers, visitors = (erasures.recorded(ledger, kind) for kind in ("customer", "visitor"))
+    return Erased(conf.signing_key() if customers else b"", frozenset(customers), visitors)
 
 
 def _shop(conf: Settings, source: Source) -> tuple[Shop, bool]:

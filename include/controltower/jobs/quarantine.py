@@ -8,7 +8,7 @@ from typing import Any
 
 from controltower import clock, settings
 from controltower.errors import BadSource
-from controltower.jobs.ingest import alone, made_before
+from controltower.jobs.ingest import alone, erased_people, made_before
 
 _SHOWN = ("table", "key", "rule", "column", "value", "file", "line")
 
@@ -74,7 +74,12 @@ def replay_quarantine(table: str, file: Path | None = None, encoding: str = "utf
     with alone(conf), scratch(conf) as folder:
         mended = replay.read_file(file, table, encoding, folder) if file else replay.waiting(Lake(conf), table)
         result = replay.replay(
-            conf, table, mended, clock.now(conf), lambda rows: recorded.append(consents.append(conf, rows))
+            conf,
+            table,
+            mended,
+            clock.now(conf),
+            erased_people(conf),
+            lambda rows: recorded.append(consents.append(conf, rows)),
         )
     report = result._asdict()
     notes = made_before(conf, report.pop("since"))

@@ -11,6 +11,7 @@ import duckdb
 from controltower.data import manifest as manifests
 from controltower.data import quarantine
 from controltower.data.contract import CONTRACT, PERSONAL
+from controltower.data.erased import NOBODY
 from controltower.data.fit import Fit, fit
 from controltower.data.gate import Checked, Gate, Interval
 from controltower.data.lake import Lake
@@ -37,7 +38,7 @@ def check(
     """
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.root, manifests.read(lake.root), interval)
+        gate = Gate(con, lake.root, manifests.read(lake.root), interval, NOBODY)
         made, staged = folder / "source", folder / "staged"
         made.mkdir()
         staged.mkdir()

@@ -1,7 +1,7 @@
 """Our own database: the tables of the ledger. What each state means is in docs/ledger.md."""
 
 from controltower.ledger.tables.base import metadata
-from controltower.ledger.tables.people import arms, consents, merges, signing_keys, subjects, suppressions
+from controltower.ledger.tables.people import arms, consents, erased, merges, signing_keys, subjects, suppressions
 from controltower.ledger.tables.received import delivery_events, event_bodies, loads, webhook_bodies
 from controltower.ledger.tables.runs import (
     approvals,
@@ -31,6 +31,7 @@ __all__ = [
     "consents",
     "decisions",
     "delivery_events",
+    "erased",
     "event_bodies",
     "loads",
     "merges",

@@ -80,6 +80,17 @@ suppressions = Table(
     comment="stored reasons not to send",
 )
 
+erased = Table(
+    "erased",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("hash", String, primary_key=True, comment="keyed hash of the id"),
+    Column("erased_at", Moment, nullable=False),
+    Column("erased_by", String, nullable=False),
+    CheckConstraint("kind in ('customer', 'visitor')", name="kind"),
+    comment="who was erased; loads leave out what is theirs",
+)
+
 signing_keys = Table(
     "signing_keys",
     metadata,

@@ -1,0 +1,42 @@
+"""`controltower privacy export|erase`: what is held about a person, and its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controltower.commands.customers import Customer
+from controltower.commands.options import By
+from controltower.commands.showing import show
+
+app = typer.Typer(no_args_is_help=True, help="What is held about a person, and its end.")
+
+
+@app.command()
+def export(
+    customer: Customer,
+    out: Annotated[Path, typer.Option("--out", help="a .json file, or a folder: a file a table")],
+) -> None:
+    """Write all that is held about a customer, in every table and every version."""
+    from controltower.jobs.privacy import export_person
+
+    show(export_person(customer, out))
+
+
+@app.command()
+def erase(
+    customer: Customer,
+    by: By,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="also the lake's replaced files, now; jobs that read meanwhile may fail")
+    ] = False,
+) -> None:
+    """Erase a customer everywhere in this home, for good, and write a certificate."""
+    from controltower.jobs.privacy import erase_person
+
+    report = erase_person(customer, by, at_once=at_once)
+    show(report)
+    if report["files_until_the_grace_ends"]:
+        print("Replaced files of the lake are deleted by later loads, after an hour; --at-once deletes them now.")

@@ -1,0 +1,256 @@
+"""What the lake holds of a person, in every version of every table, and its end: the parts without their rows.
+
+Parts are immutable, so those that hold rows of the person are written anew and the manifest names the new ones. The old
+files stay for readers that began before, until a commit after the grace deletes them; `at_once` deletes them now.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from controltower.data import manifest as manifests
+from controltower.data import quarantine
+from controltower.data.contract import CONTRACT
+from controltower.data.erased import OWNER, PARENTS
+from controltower.data.lake import Lake
+from controltower.data.manifest import Manifest, Part
+from controltower.data.scratch import bounded, bounds, scratch
+from controltower.data.sql import listed, quoted
+
+_ROUNDS = 5  # a table may be published anew while its parts are written
+_LINKED = ("customer_id", "customer", "person_id", "person", "one", "other", "gone")  # columns of the identity tables
+_KINDS = ("customers", "visitors", "orders", "messages", "devices")
+
+
+@dataclass(frozen=True)
+class Traces:
+    """By what a person is found: ids, and the addresses (e-mail, telephone, push token) that were theirs, as given.
+
+    `visitors` and `devices` were theirs alone, or are theirs by now; `shared` are addresses that others have, too.
+    """
+
+    customers: frozenset[str]
+    visitors: frozenset[str] = frozenset()
+    orders: frozenset[str] = frozenset()
+    messages: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset()
+    emails: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()  # telephones and push tokens
+
+    @property
+    def tokens(self) -> frozenset[str]:
+        """Values that name them in a text of somebody else's."""
+        return self.customers | self.visitors | self.devices | self.emails | self.others
+
+
+class Persons:
+    """Finds and erases persons in a lake."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake, self._root = lake, lake.root
+
+    def find(self, customers: Collection[str]) -> Traces:
+        """All traces of these customers, also in files that no reader sees any more."""
+        with self._connected(Traces(frozenset(customers))) as con:
+            mine = "SELECT id FROM _customers"
+
+            def ids(table: str, query: str) -> frozenset[str]:
+                files = self._files(table)
+                if not files:
+                    return frozenset()
+                found = con.execute(query.format(rows=_scan(files))).fetchall()
+                return frozenset(str(row[0]) for row in found if row[0] is not None)
+
+            alone = (
+                "SELECT visitor_id FROM {rows} WHERE visitor_id IS NOT NULL GROUP BY visitor_id"
+                f" HAVING bool_and(customer_id IS NULL OR customer_id IN ({mine})) AND count(customer_id) > 0"
+            )
+            also = f"SELECT visitor_id FROM {{rows}} WHERE customer_id IS NOT NULL AND customer_id NOT IN ({mine})"
+            visitors = {table: ids(table, alone) for table in ("events", "identities")}
+            visitors["events"] -= ids("identities", also)
+            visitors["identities"] -= ids("events", also)
+            theirs = f"FROM {{rows}} WHERE customer_id IN ({mine})"
+            emails = ids("customers", f"SELECT DISTINCT email {theirs}")
+            same = ", ".join("?" for _ in emails) or "NULL"
+            shared = frozenset[str]()
+            if emails and (files := self._files("customers")):
+                query = f"SELECT DISTINCT lower(trim(email)) FROM {_scan(files)} WHERE customer_id NOT IN ({mine})"
+                low = sorted(email.strip().lower() for email in emails)
+                rows = con.execute(f"{query} AND lower(trim(email)) IN ({same})", low).fetchall()
+                taken = {str(row[0]) for row in rows}
+                shared = frozenset(email for email in emails if email.strip().lower() in taken)
+            devices = ids(
+                "devices",
+                f"SELECT device_id FROM {{rows}} GROUP BY device_id"
+                f" HAVING arg_max(customer_id, updated_at) IN ({mine})",
+            )
+            return Traces(
+                customers=frozenset(customers),
+                visitors=frozenset().union(*visitors.values()),
+                orders=ids("orders", f"SELECT DISTINCT order_id {theirs}"),
+                messages=ids("messages_history", f"SELECT DISTINCT message_id {theirs}"),
+                devices=devices,
+                emails=emails,
+                shared=shared,
+                others=ids("customers", f"SELECT DISTINCT phone {theirs}")
+                | ids("devices", f"SELECT DISTINCT push_token {theirs}"),
+            )
+
+    def rows(self, traces: Traces) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device."""
+        manifest = manifests.read(self._root)
+        with self._connected(traces) as con:
+            for table in sorted(manifest.tables):
+                files = [self._root / part.file for part in manifest.parts(table) if part.rows]
+                if files and (whose := self._whose(table, files)):
+                    whose += " AND customer_id IN (SELECT id FROM _customers)" if table == "devices" else ""
+                    found = con.sql(f"SELECT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
+                    if found:
+                        yield table, found
+
+    def erase(self, traces: Traces) -> Counter[str]:
+        """Rewrite the parts with rows of theirs, all in one commit. Returns how many rows went, by table."""
+        gone: Counter[str] = Counter()
+        for _ in range(_ROUNDS):
+            manifest = manifests.read(self._root)
+            with self._connected(traces) as con:
+                holding = self._holding(con, manifest)
+                swaps = {
+                    part.file: self._without(con, table, part, rows)
+                    for table, parts in holding.items()
+                    for part, rows in parts
+                }
+            if not swaps:
+                break
+            swapped = manifests.swap(self._root, swaps, self._lake.grace)
+            gone.update({t: sum(n for part, n in parts if part.file in swapped) for t, parts in holding.items()})
+        return +gone
+
+    def left_over(self, traces: Traces, *, delete: bool) -> int:
+        """Files with rows of theirs that no reader sees any more; `delete`: now. Returns how many there are still."""
+        manifest, left = manifests.read(self._root), 0
+        with self._connected(traces) as con:
+            for table in manifest.tables:
+                for file in self._unnamed(table, manifest):
+                    whose = self._whose(table, [file])
+                    if whose and con.execute(f"SELECT 1 FROM {_scan([file])} WHERE {whose} LIMIT 1").fetchall():
+                        left += not delete
+                        if delete:
+                            file.unlink(missing_ok=True)
+        return left
+
+    def _holding(self, con: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, list[tuple[Part, int]]]:
+        """The parts with rows of theirs, and how many, by table."""
+        found: dict[str, list[tuple[Part, int]]] = defaultdict(list)
+        for table in manifest.tables:
+            parts = {str(self._root / part.file): part for part in manifest.parts(table) if part.rows}
+            whose = self._whose(table, list(map(Path, parts))) if parts else None
+            if whose:
+                files = list(map(Path, parts))
+                query = f"SELECT filename, count(*) FROM {_scan(files, named=True)} WHERE {whose} GROUP BY filename"
+                found[table] = [(parts[file], rows) for file, rows in con.execute(query).fetchall()]
+        return {table: parts for table, parts in found.items() if parts}
+
+    def _without(self, con: duckdb.DuckDBPyConnection, table: str, part: Part, rows: int) -> Part:
+        """The part without their rows, which nobody sees yet; its others are in their order."""
+        file = self._root / part.file
+        schema = pq.read_schema(file)
+        kept = con.sql(
+            f"SELECT {', '.join(map(quoted, schema.names))} FROM {_scan([file], numbered=True)}"
+            f" WHERE NOT coalesce({self._whose(table, [file])}, false) ORDER BY file_row_number"
+        ).to_arrow_reader(250_000)
+        fresh = f"{table}/part-{uuid.uuid4().hex}.parquet"
+        with (self._root / fresh).open("xb") as sink:
+            with pq.ParquetWriter(sink, schema) as writer:
+                for batch in kept:
+                    writer.write_table(pa.table(batch).cast(schema))
+            sink.flush()
+            os.fsync(sink.fileno())
+        (self._root / fresh).chmod(file.stat().st_mode)
+        return Part(fresh, part.date, part.rows - rows)
+
+    def _files(self, table: str) -> list[Path]:
+        manifest = manifests.read(self._root)
+        named = [self._root / part.file for part in manifest.parts(table) if part.rows]
+        return named + self._unnamed(table, manifest)
+
+    def _unnamed(self, table: str, manifest: Manifest) -> list[Path]:
+        """Whole files of a table that no manifest names: replaced ones, and those that are yet to be published."""
+        named, found = manifest.files(), []
+        for file in sorted((self._root / table).glob("*.parquet")):
+            if f"{table}/{file.name}" not in named:
+                try:
+                    found += [file] if pq.read_metadata(file).num_rows else []
+                except (OSError, pa.ArrowException):
+                    continue  # still being written
+        return found
+
+    def _whose(self, table: str, files: Sequence[Path]) -> str | None:
+        """SQL of whether a row is theirs; None: the table names no persons."""
+        names = {name for file in files for name in pq.read_schema(file).names}
+        if table == quarantine.TABLE:
+            return _quarantined(names)
+        owners: tuple[str, ...] = ("customer_id",)
+        if table in OWNER:
+            owners = (OWNER[table],)
+        elif table.startswith("identity"):
+            owners = _LINKED
+        told = [f"{name} IN (SELECT id FROM _customers)" for name in owners if name in names]
+        if table in CONTRACT and {"visitor_id", "customer_id"} <= names:
+            told.append("(customer_id IS NULL AND visitor_id IN (SELECT id FROM _visitors))")
+        if table in PARENTS:
+            parent, key = PARENTS[table]
+            told.append(f"{key} IN (SELECT id FROM _{'orders' if parent == 'orders' else 'messages'})")
+        if table == "devices":
+            told.append("device_id IN (SELECT id FROM _devices)")
+        return f"({' OR '.join(told)})" if told else None
+
+    @contextmanager
+    def _connected(self, traces: Traces) -> Iterator[duckdb.DuckDBPyConnection]:
+        settings = self._lake.settings
+        with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
+            con.execute("SET TimeZone = 'UTC'")
+            con.execute("SET enable_progress_bar = false")
+            for kind in _KINDS:
+                con.execute(
+                    f"CREATE TEMP TABLE _{kind} AS SELECT unnest($1::VARCHAR[]) AS id", [sorted(getattr(traces, kind))]
+                )
+            yield con
+
+
+_KEYED: Mapping[str, str] = {
+    "customers": "customers", "consents": "customers", "devices": "devices", "orders": "orders",
+    "order_lines": "orders", "messages_history": "messages",
+}  # fmt: skip
+
+
+def _quarantined(names: Collection[str]) -> str:
+    """A bad row is theirs by its key, or by what it gave where that is kept."""
+    told = [
+        f"(\"table\" = '{table}' AND (key IN (SELECT id FROM _{kind})"
+        f" OR EXISTS (SELECT 1 FROM _{kind} WHERE starts_with(key, id || ' '))))"
+        for table, kind in _KEYED.items()
+    ]
+    if "row" in names:
+        given = (("customer_id", "customers"), ("issued_to", "customers"), ("order_id", "orders"),
+                 ("message_id", "messages"), ("device_id", "devices"), ("visitor_id", "visitors"))  # fmt: skip
+        told += [f"json_extract_string(row, '$.{column}') IN (SELECT id FROM _{kind})" for column, kind in given]
+    return f"({' OR '.join(told)})"
+
+
+def _scan(files: Sequence[Path], *, named: bool = False, numbered: bool = False) -> str:
+    options = "union_by_name = true" + (", filename = true" if named else "")
+    options += ", file_row_number = true" if numbered else ""
+    return f"read_parquet({listed([str(file) for file in files])}, {options})"
