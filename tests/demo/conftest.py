@@ -53,7 +53,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     try:
         made = Demo.start("simulated", homes, "--days", "2", **environment)
         with (made.home / "shop.yaml").open("a") as shop:
-            shop.write("stale_after_hours: 10000\n")  # the tests plan on later days, which nothing was loaded for
+            # the tests plan on later days, which nothing was loaded for
+            shop.write("stale_after_hours: 10000\ndata_stale_hours: {}\n")
         yield made
         if made.process.poll() is None:
             made.process.send_signal(signal.SIGINT)
