@@ -1,13 +1,16 @@
-"""Validated ingest of a million events into the lake, beside the same checks in plain pandas.
+"""Validated ingest of 1 and 10 million events into the lake, beside the same checks in plain pandas.
 
 Both read the files, find what is required and missing, parse and bound times, make keys of floats, refuse negative
 values and bad names, drop repeated event ids, put bad rows aside with their rule, and write Parquet by date. The rate
-is per second of CPU of this process, DuckDB's threads included.
+is per second of CPU of a process of its own, DuckDB's threads included; its peak memory is its own, too. The aims are
+250,000 rows per second from Parquet and 150,000 from CSV, within 2 GB.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,26 +32,24 @@ NAMES = np.array(["view_item", "view_item", "view_item", "add_to_cart", "search"
 
 
 def run() -> list[dict[str, Any]]:
-    """Rows per CPU-second, for Parquet and CSV."""
+    """Rows per CPU-second and peak memory, for Parquet and CSV."""
     results = []
-    with tempfile.TemporaryDirectory(prefix="ingest-bench-") as name:
-        rows = _events()
-        few = _shop(rows.head(100), name, "parquet", "warm-up")
+    rows = _events()
+    for times in (1, 10):
         for kind in ("parquet", "csv"):
-            _our_way(few, Path(name, f"home-{kind}"))  # imports, and the home's ledger
-            shop = _shop(rows, name, kind, f"shop-{kind}")
-            found, ours = _timed(_our_way, shop, Path(name, f"home-{kind}"))
-            expected, naive = _timed(_naive_way, shop / f"events.{kind}", Path(name, f"naive-{kind}"))
+            with tempfile.TemporaryDirectory(prefix="ingest-bench-") as name:
+                _shop(rows.head(100), name, kind, "few")
+                shop = _shop(rows, name, kind, "shop", times)
+                size = f"ingest of {times * ROWS:,} events, {kind}"
+                found, ours, peak = _apart(_our_way, shop, Path(name, "home"))
+                expected, naive, naive_peak = _apart(_naive_way, shop, Path(name, "naive"))
             if found != expected:
                 raise AssertionError(f"the two ways differ: {found} and {expected} (loaded, duplicates, bad)")
-            results.append(
-                {
-                    "name": f"ingest of a million events, {kind}, per CPU",
-                    "value": round(ROWS / ours),
-                    "unit": "rows/s",
-                    "naive": round(ROWS / naive),
-                }
-            )
+            rates = {"value": round(times * ROWS / ours), "naive": round(times * ROWS / naive)}
+            results += [
+                {"name": f"{size}, per CPU", "unit": "rows/s", **rates},
+                {"name": f"{size}: peak", "unit": "MB", "value": peak, "naive": naive_peak},
+            ]
     return results
 
 
@@ -79,19 +80,37 @@ def _events() -> pd.DataFrame:
     return rows
 
 
-def _shop(rows: pd.DataFrame, folder: str, kind: str, name: str) -> Path:
+def _shop(rows: pd.DataFrame, folder: str, kind: str, name: str, times: int = 1) -> Path:
+    """A shop of these events so many times over, with ids of their own but for the repeated ones."""
     shop = Path(folder, name)
     shop.mkdir()
-    if kind == "parquet":
-        rows.to_parquet(shop / "events.parquet", index=False)
-    else:
-        rows.to_csv(shop / "events.csv", index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+    writer = None
+    for copy in range(times):
+        chunk = rows.assign(event_id=f"{copy:02}" + rows["event_id"])
+        if kind == "csv":
+            chunk.to_csv(
+                shop / "events.csv", index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ", mode="a", header=not copy
+            )
+            continue
+        table = pa.Table.from_pandas(chunk, preserve_index=False)
+        writer = writer or pa.parquet.ParquetWriter(shop / "events.parquet", table.schema)
+        writer.write_table(table)
+    if writer:
+        writer.close()
     return shop
 
 
-def _timed(work: Callable[[Path, Path], Counts], given: Path, home: Path) -> tuple[Counts, float]:
+def _apart(work: Callable[[Path, Path], Counts], shop: Path, home: Path) -> tuple[Counts, float, float]:
+    """Counts, CPU-seconds and peak MB of the work in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (work, shop, home))
+
+
+def _measured(work: Callable[[Path, Path], Counts], shop: Path, home: Path) -> tuple[Counts, float, float]:
+    work(shop.with_name("few"), home.with_name(f"{home.name}-few"))  # imports, and what is loaded at first use
     began = time.process_time()
-    return work(given, home), time.process_time() - began
+    counts = work(shop, home)
+    return counts, time.process_time() - began, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def _our_way(shop: Path, home: Path) -> Counts:
@@ -100,7 +119,8 @@ def _our_way(shop: Path, home: Path) -> Counts:
     return report["loaded"], report["duplicates"], report["quarantined"]
 
 
-def _naive_way(file: Path, home: Path) -> Counts:
+def _naive_way(shop: Path, home: Path) -> Counts:
+    file = next(shop.glob("events.*"))
     raw = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, dtype=str)
     raw["line"] = np.arange(2, len(raw) + 2)
     rows = pd.DataFrame({"line": raw["line"]})
