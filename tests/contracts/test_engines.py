@@ -99,27 +99,28 @@ def test_postgresql(
 
 @pytest.fixture
 def spark(tmp_path: Path) -> Iterator[Any]:
+    """Spark in a server of its own, reached through Spark Connect as a cluster is."""
     if not shutil.which("java"):
         pytest.skip("Spark needs Java, and there is none here")
     from pyspark.sql import SparkSession
 
+    builder: Any = SparkSession.builder
     session = (
-        SparkSession.builder.master("local[1]")
+        builder.remote("local[1]")
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "1")
         .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.sql.warehouse.dir", str(tmp_path / "warehouse"))
         .config("spark.driver.extraJavaOptions", f"-Dderby.system.home={tmp_path}")
         .getOrCreate()
     )
-    session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
 
 
+@pytest.mark.filterwarnings("ignore:Failed to set spark")  # they are the server's, who has them
 @pytest.mark.slow
 def test_spark(
     spark: Any, tmp_path: Path, tables: dict[str, pa.Table], wanted: tuple[pd.DataFrame, list[list[str]]]
