@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from controltower.data import manifest as manifests
 from controltower.data.lake import Lake
 from controltower.settings import Settings
 from support.patience import PATIENCE
@@ -62,5 +61,5 @@ def test_readers_never_see_half_a_version(tmp_path: Path) -> None:
     assert sum(result["wrong"] for result in results) == 0, results
     last = {f"writer{r['role']}": r["role"] * 1_000_000 + r["looks"] for r in results if r["role"]}
     for writer, number in last.items():  # neither undid the other's interval
-        (part,) = manifests.read(lake.root).loads("mine")[writer].parts
+        (part,) = lake.manifest().loads("mine")[writer].parts
         assert pa.parquet.read_table(lake.root / part.file)["number"].to_pylist() == [number] * 300
