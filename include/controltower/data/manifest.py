@@ -2,8 +2,8 @@
 
 Each publication is a numbered entry, `versions/0000000042.json`, which only one process can create: it says what
 changed, of all its tables together. `manifest.json` is what the entries up to some number came to; whoever reads
-applies those that follow. So a reader sees one version of all tables, and a load of several is seen whole or not at all, also
-when its process is killed halfway, in a folder and in an object store alike.
+applies those that follow. So a reader sees one version of all tables, and a load of several is seen whole or not at
+all, also when its process is killed halfway, in a folder and in an object store alike.
 
 Entries tell what was there before, too: going back over them gives an earlier version. Files are never changed. A
 replaced one stays as long as a version that names it, and a grace longer, for readers that began before. Only `swap`
@@ -25,6 +25,7 @@ from controltower.errors import BadSettings, BadSource
 
 NAME = "manifest.json"
 LOG = "versions"
+_TRIES = 1000  # somebody else got the next number each time
 ABANDONED = 86_400.0  # seconds after which a file that was never published is of a writer that died
 
 
@@ -205,11 +206,13 @@ def swap(store: Store, keeping: Keeping, published: datetime, parts: Mapping[str
 
 def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Version]) -> Manifest:
     """Add an entry to those there are, whoever else does meanwhile, and remove what was kept long enough."""
-    while True:
+    for _ in range(_TRIES):
         old = read(store)
         version = change(old)
         if store.create(_entry(version.number), _as_json(_raw_version(version))):
             break
+    else:
+        raise BadSource("Other processes publish to the lake without a pause.", "Run the job again.")
     now = store.written(_entry(version.number))
     new = _after(old, version, now)
     due = {

@@ -55,6 +55,17 @@ def changed(about: dict[str, Any]) -> datetime:
     return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
+def is_taken(error: Exception) -> bool:
+    """Whether a conditional write failed because somebody else has the name, or is just writing it.
+
+    gcsfs has its own exception; s3fs hands on botocore's, with the code of the answer (412 and 409).
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    """
+    answer = getattr(error.__cause__, "response", None) or {}
+    codes = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in codes
+
+
 def unreachable(url: str, error: Exception) -> BadSource:
     """The type of error only: its text may hold a signed address."""
     return BadSource(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from controltower import clock
-from controltower.data.objects import changed, in_bytes, opened, unreachable
+from controltower.data.objects import changed, in_bytes, is_taken, opened, unreachable
 from controltower.errors import BadSettings, BadSource, ControlTowerError
 from controltower.settings import Settings
 
@@ -247,11 +247,12 @@ class Bucket:
         with self._reached():
             try:
                 self._objects.pipe_file(self._key(name), data, mode="create")
-            except Exception:  # each store says in its own way that the name is taken
-                there = self.get(name)
-                if there is None:
+            except Exception as e:
+                if self.get(name) == data:  # an earlier try came through, whose answer was lost
+                    return True
+                if not is_taken(e):
                     raise
-                return there == data  # an earlier try may have come through whose answer was lost
+                return False
         return True
 
     def _try_out(self) -> None:
