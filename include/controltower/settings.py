@@ -91,6 +91,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no size such as 512MB or 1GB")
         return value
 
+    @field_validator("lake")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"(s3|gs)://[^/]+/.+", value):
+            raise ValueError(f"{value!r} is no place such as s3://bucket/prefix or gs://bucket/prefix")
+        return value
+
     @field_validator("events_api_keys")
     @classmethod
     def _long(cls, value: SecretStr | None) -> SecretStr | None:

@@ -131,7 +131,7 @@ def test_a_named_source_may_lie_at_a_prefix(store: Store, conf: Settings) -> Non
     ("url", "said"),
     [
         ("memory://nowhere", "There is nothing at memory://nowhere"),
-        ("s3://bucket/x", r"s3:// needs a package that isn't there. pip install 'controltower\[s3\]'"),
+        ("gs://bucket/x", r"gs:// needs a package that isn't there. pip install 'controltower\[gs\]'"),
         ("gopher://x", "gopher://x can't be read"),
     ],
 )

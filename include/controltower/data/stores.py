@@ -155,7 +155,7 @@ class Bucket:
     def get(self, name: str) -> bytes | None:
         with self._reached():
             try:
-                data: bytes = self._objects.cat_file(self._key(name))
+                data: bytes = self._objects.cat_file(self._key(name), start=0)  # else its size is asked for, too
             except FileNotFoundError:
                 return None
             return data
@@ -163,7 +163,7 @@ class Bucket:
     def get_all(self, names: Iterable[str]) -> dict[str, bytes]:
         keys = {self._key(name): name for name in names}
         with self._reached():
-            found = self._objects.cat(list(keys), on_error="return") if keys else {}
+            found = self._objects.cat(list(keys), on_error="return", start=0) if keys else {}
             for e in found.values():
                 if isinstance(e, Exception) and not isinstance(e, FileNotFoundError):
                     raise e
@@ -209,13 +209,9 @@ class Bucket:
             with self._reached():
                 if fresh:
                     self._objects.get([self._key(name) for name in fresh], [str(path) for path in fresh.values()])
-            for name, path in fresh.items():
-                path.chmod(0o600)
-                path.replace(paths[name])
-        except FileNotFoundError:
-            raise BadSource(
-                f"A file of {self._url} was replaced meanwhile, and removed.", "Run it again: it read for too long."
-            ) from None
+                for name, path in fresh.items():
+                    path.chmod(0o600)
+                    path.replace(paths[name])
         finally:
             for path in fresh.values():
                 path.unlink(missing_ok=True)
@@ -226,7 +222,7 @@ class Bucket:
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
             keys.append(self._key(name))
-        with self._reached(), suppress(FileNotFoundError):
+        with self._reached(), suppress(FileNotFoundError):  # others may remove the same
             if keys:
                 self._objects.rm(keys)
 
@@ -272,8 +268,13 @@ class Bucket:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, ControlTowerError):
+        except ControlTowerError:
             raise
+        except FileNotFoundError:
+            raise BadSource(
+                f"A file of {self._url} isn't there.",
+                "If it was replaced meanwhile, run it again: it read for too long. Else check the bucket's name.",
+            ) from None
         except Exception as e:  # each store has errors of its own
             raise unreachable(self._url, e) from None
 
