@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -160,22 +159,6 @@ def test_a_reading_keeps_its_version_while_others_publish(lake: Lake) -> None:
     with lake.read() as reading:
         lake.publish("customers", "a", customers(("1", DAY, "new"), ("2", DAY, "new")))
         assert reading.arrow(reading.table("customers"))["first_name"].to_pylist() == ["old"]
-
-
-def test_replaced_files_go_after_their_grace_and_by_a_later_publish(conf: Settings) -> None:
-    lake = Lake(conf)
-    lake.publish("customers", "a", customers(("1", DAY, "old")))
-    lake.publish("customers", "a", customers(("1", DAY, "new")))
-    files = sorted((lake.root / "customers").iterdir())
-    assert len(files) == 2
-    (named,) = lake.manifest().files()
-    (replaced,) = (f for f in files if f.name not in named)
-    hours_ago = replaced.stat().st_mtime - 3601
-    os.utime(replaced, (hours_ago, hours_ago))
-    os.utime(lake.root / named, (hours_ago, hours_ago))
-    lake.publish("customers", "b", customers(("2", DAY, "x")))
-    assert not replaced.exists()
-    assert names(lake) == {"1": "new", "2": "x"}
 
 
 def test_several_tables_change_in_one_step(lake: Lake) -> None:

@@ -186,5 +186,5 @@ def test_a_store_that_is_away_or_a_place_that_is_none(bucket: Settings, monkeypa
         with pytest.raises(BadSettings, match=r"CONTROLTOWER_LAKE can't be used.*s3://bucket/prefix"):
             settings.load()
     monkeypatch.setenv("CONTROLTOWER_LAKE", "s3://no-such-bucket/lake")
-    with pytest.raises(BadSource, match="no-such-bucket/lake.*check the bucket"):
+    with pytest.raises(BadSource, match=r"no-such-bucket/lake.*check the bucket"):
         Lake(settings.load()).publish("x", "a", pa.table({"a": [1]}))
