@@ -17,6 +17,7 @@ from controltower.commands import (
     data,
     home,
     identity,
+    lake,
     privacy,
     providers,
     quarantine,
@@ -60,6 +61,7 @@ campaigns.app.command()(reports.report)
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(customers.app, name="customer")
 app.add_typer(identity.app, name="identity")
+app.add_typer(lake.app, name="lake")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(providers.app, name="provider")
 app.add_typer(data.app, name="data")

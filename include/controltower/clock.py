@@ -43,7 +43,7 @@ def now(settings: Settings) -> datetime:
 
 
 def wall() -> float:
-    """Epoch seconds of the machine's own clock, whatever the home's shows: for the age of signatures only."""
+    """Epoch seconds of the machine's own clock, whatever the home's shows: for the age of signatures and files only."""
     return time.time()
 
 

@@ -79,12 +79,23 @@ class Settings(BaseSettings):
     memory: str = Field(default="1GB", description="DuckDB's memory limit")
     spill: str = Field(default="20GB", description="how much disk DuckDB may use beyond its memory")
     threads: int = Field(default=2, ge=1, description="DuckDB's threads")
+    lake: str | None = Field(default=None, description="where the lake is, if not in the home: s3://bucket/prefix")
+    lake_connection: str | None = Field(default=None, description="Airflow's connection of the lake's object store")
+    lake_copies: str = Field(default="20GB", description="how much disk the copies of an object store's lake may take")
+    lake_days: int = Field(default=3, ge=0, description="how many days earlier versions of the lake are kept")
 
-    @field_validator("memory", "spill")
+    @field_validator("memory", "spill", "lake_copies")
     @classmethod
     def _size(cls, value: str) -> str:
         if not re.fullmatch(r"\d+(\.\d+)?\s*([KMGT]I?)?B", value, re.IGNORECASE):
             raise ValueError(f"{value!r} is no size such as 512MB or 1GB")
+        return value
+
+    @field_validator("lake")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"(s3|gs)://[^/]+/.+", value):
+            raise ValueError(f"{value!r} is no place such as s3://bucket/prefix or gs://bucket/prefix")
         return value
 
     @field_validator("events_api_keys")

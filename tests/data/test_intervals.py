@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controltower.data import manifest as manifests
 from controltower.data import quarantine
 from controltower.data.lake import Lake
 from controltower.errors import BadSettings, BadSource, ControlTowerError
@@ -162,7 +161,7 @@ def test_consents_go_to_the_ledger_and_late_ones_are_never_lost(lake: Lake, conf
 
 def test_too_many_bad_rows_stop_the_whole_load(lake: Lake, ingest: Ingest, conf: Any) -> None:
     ingest(HISTORY, end="2025-06-01")
-    before, parts = contents(lake), manifests.read(lake.root).parts("orders")
+    before, parts = contents(lake), lake.manifest().parts("orders")
     bad = good_customers(18) + "c1,,nowhere,,,\nc2,,nobody,,,\n"
     new = HISTORY | {"customers.csv": CUSTOMERS + bad, "orders.csv": ORDERS + "o9,2025-05-01,GBP,c,,\n"}
     with pytest.raises(BadSource) as error:
@@ -173,7 +172,7 @@ def test_too_many_bad_rows_stop_the_whole_load(lake: Lake, ingest: Ingest, conf:
     assert "bad_rows_limit" in text
     assert "nowhere" not in text
     assert contents(lake) == before
-    assert manifests.read(lake.root).parts("orders") == parts
+    assert lake.manifest().parts("orders") == parts
     assert {row["rule"] for row in quarantine.read(lake).to_pylist()} == {"email"}
     ingest(new | {"source.yaml": "bad_rows_limit: 0.1"}, end="2025-12-01")
     assert len(rows(lake, "customers")) == 18

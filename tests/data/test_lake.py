@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -105,7 +104,7 @@ def test_events_are_cut_by_when_they_were_received_and_kept_all(lake: Lake) -> N
 def test_rows_are_split_by_utc_date_and_every_file_tells_its_schema(lake: Lake) -> None:
     times = [DAY + timedelta(hours=h) for h in (30, 0, 23, 24)]
     lake.publish("events", "a", table_of("events", event_id=list("1234"), occurred_at=times, received_at=times))
-    parts = manifests.read(lake.root).parts("events")
+    parts = lake.manifest().parts("events")
     assert [(p.date, p.rows) for p in parts] == [("2025-06-01", 2), ("2025-06-02", 2)]
     for part in parts:
         metadata = pq.read_schema(lake.root / part.file).metadata
@@ -115,7 +114,7 @@ def test_rows_are_split_by_utc_date_and_every_file_tells_its_schema(lake: Lake) 
 
 def test_a_newer_schema_is_one_clear_error(lake: Lake) -> None:
     lake.publish("customers", "a", customers(("1", DAY, "x")))
-    file = lake.root / manifests.read(lake.root).parts("customers")[0].file
+    file = lake.root / lake.manifest().parts("customers")[0].file
     whole = pq.read_table(file)
     pq.write_table(whole.replace_schema_metadata({"controltower.schema": "99"}), file)
     with lake.read() as reading, pytest.raises(BadSource, match="schema version 99"):
@@ -160,22 +159,6 @@ def test_a_reading_keeps_its_version_while_others_publish(lake: Lake) -> None:
     with lake.read() as reading:
         lake.publish("customers", "a", customers(("1", DAY, "new"), ("2", DAY, "new")))
         assert reading.arrow(reading.table("customers"))["first_name"].to_pylist() == ["old"]
-
-
-def test_replaced_files_go_after_their_grace_and_by_a_later_publish(conf: Settings) -> None:
-    lake = Lake(conf)
-    lake.publish("customers", "a", customers(("1", DAY, "old")))
-    lake.publish("customers", "a", customers(("1", DAY, "new")))
-    files = sorted((lake.root / "customers").iterdir())
-    assert len(files) == 2
-    (named,) = manifests.read(lake.root).files()
-    (replaced,) = (f for f in files if f.name not in named)
-    hours_ago = replaced.stat().st_mtime - 3601
-    os.utime(replaced, (hours_ago, hours_ago))
-    os.utime(lake.root / named, (hours_ago, hours_ago))
-    lake.publish("customers", "b", customers(("2", DAY, "x")))
-    assert not replaced.exists()
-    assert names(lake) == {"1": "new", "2": "x"}
 
 
 def test_several_tables_change_in_one_step(lake: Lake) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from controltower.data import manifest as manifests
 from controltower.data import quarantine
 from controltower.data.lake import Lake
 from controltower.jobs.quarantine import replay_quarantine
@@ -28,7 +27,7 @@ def files(lake: Lake) -> dict[str, tuple[int, int]]:
 
 
 def named(lake: Lake, table: str = "events") -> dict[str, str | None]:
-    return {part.file: part.date for part in manifests.read(lake.root).parts(table)}
+    return {part.file: part.date for part in lake.manifest().parts(table)}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from controltower.data import objects
 from controltower.data.lake import Lake
 from controltower.data.sources import remote
 from controltower.errors import BadSource
@@ -130,7 +131,7 @@ def test_a_named_source_may_lie_at_a_prefix(store: Store, conf: Settings) -> Non
     ("url", "said"),
     [
         ("memory://nowhere", "There is nothing at memory://nowhere"),
-        ("s3://bucket/x", r"s3:// needs a package that isn't there. pip install 'controltower\[s3\]'"),
+        ("gs://bucket/x", r"gs:// needs a package that isn't there. pip install 'controltower\[gs\]'"),
         ("gopher://x", "gopher://x can't be read"),
     ],
 )
@@ -145,12 +146,12 @@ def test_credentials_of_an_airflow_connection() -> None:
         "password": "secret",
         "extra": {"endpoint_url": "https://s3.example", "key_path": "k.json"},
     }
-    assert remote._options("s3", given) == {
+    assert objects.options("s3", given) == {
         "key": "key", "secret": "secret", "client_kwargs": {"endpoint_url": "https://s3.example"}
     }  # fmt: skip
-    assert remote._options("gs", given) == {"token": "k.json"}
+    assert objects.options("gs", given) == {"token": "k.json"}
 
 
 @pytest.mark.parametrize(("size", "expected"), [("20GB", 20_000_000_000), ("1.5 GiB", 1_610_612_736), ("7b", 7)])
 def test_sizes(size: str, expected: int) -> None:
-    assert remote._bytes(size) == expected
+    assert objects.in_bytes(size) == expected

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controltower.data import manifest as manifests
 from controltower.data import quarantine
 from controltower.data.lake import Lake
 from controltower.errors import BadSource, NoData
@@ -70,10 +69,10 @@ def test_a_mended_row_is_loaded_once_into_its_interval(lake: Lake, ingest: Inges
     ]
     assert rows(lake, "events", as_of="2025-06-01T10:01")[1]["event_id"] == "e2"
     assert (list_quarantine()["waiting"], list_quarantine()["replayed"]) == (0, 1)
-    before = manifests.read(lake.root)
+    before = lake.manifest()
     again = replay_quarantine("events", ingest_file(lake))
     assert (again["before"], again["replayed"], again["loaded"]) == (1, 0, 0)
-    assert manifests.read(lake.root) == before
+    assert lake.manifest() == before
     ingest(files, "2025-06-01", "2025-06-02")  # loading the interval again keeps what was mended
     assert [row["event_id"] for row in rows(lake, "events")] == ["e1", "e2"]
     assert list_quarantine()["waiting"] == 0
@@ -140,7 +139,7 @@ def test_raw_rows_are_for_their_owner_and_for_a_while(
         export_quarantine("customers", tmp_path / "out.csv")
     finally:
         os.umask(before)
-    (part,) = manifests.read(lake.root).parts(quarantine.TABLE)
+    (part,) = lake.manifest().parts(quarantine.TABLE)
     assert (lake.root / part.file).stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "out.csv").stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("CONTROLTOWER_NOW", "2026-03-31T23:00:00+00:00")

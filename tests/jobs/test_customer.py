@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from controltower import cli, clock
-from controltower.data import manifest
 from controltower.data.lake import Lake, interval_key
 from controltower.ledger import consents, events, plans, suppressions, tables
 from controltower.ledger.database import begin, reading
@@ -144,7 +143,7 @@ def test_it_writes_nothing(command: Command, shop: Settings, form: str) -> None:
         with reading(shop) as ledger:
             counts = [ledger.execute(sa.select(sa.func.count()).select_from(t)).scalar_one()
                       for t in tables.metadata.sorted_tables]  # fmt: skip
-        return manifest.read(shop.home / "lake").version, counts
+        return Lake(shop).manifest().version, counts
 
     before = state()
     assert command("c0", form)[0] == 0

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from controltower import cli, clock
-from controltower.data import manifest
 from controltower.data.lake import Lake, interval_key
 from controltower.jobs.ingest import ingest_data
 from controltower.jobs.privacy import erase_person, export_person
@@ -215,9 +214,9 @@ def test_killed_halfway_it_is_run_again(shop: Settings, step: str) -> None:
         erase_person(WHO, "Ann", at_once=True)
     erase_person(WHO, "Ann", at_once=True)
     assert left_of_them(shop) == []
-    version = manifest.read(shop.home / "lake").version
+    version = Lake(shop).manifest().version
     third = erase_person(WHO, "Ann", at_once=True)
-    assert third["rows"] == {"ledger": {}, "lake": {}} and manifest.read(shop.home / "lake").version == version
+    assert third["rows"] == {"ledger": {}, "lake": {}} and Lake(shop).manifest().version == version
 
 
 def test_an_address_that_others_have_is_not_suppressed(shop: Settings, folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -22,6 +21,7 @@ from controltower.data.manifest import Manifest, Part
 from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, odd_keys, read, rules
 from controltower.data.sql import listed, literal, quoted, raw
 from controltower.data.staging import Group
+from controltower.data.stores import Store
 
 SKEW = timedelta(minutes=5)  # how far clocks may be apart
 LATE_WINDOW = timedelta(days=7)  # events are unique by event_id within the interval and this long around it
@@ -72,13 +72,13 @@ class Gate:
     def __init__(
         self,
         con: duckdb.DuckDBPyConnection,
-        lake: Path,
+        store: Store,
         manifest: Manifest,
         interval: Interval,
         erased: Erased,
     ) -> None:
         self.con, self.interval, self._erased = con, interval, erased
-        self._lake, self._manifest = lake, manifest
+        self._store, self._manifest = store, manifest
         self._checked: set[str] = set()
         con.execute("SET TimeZone = 'UTC'")
         con.execute("SET enable_progress_bar = false")
@@ -272,7 +272,7 @@ class Gate:
         parts = [p for p in self._manifest.parts(table, without=replaced) if p.rows]
         if CONTRACT[table].kind == "event":
             parts = self._late(CONTRACT[table], parts)
-        return f"read_parquet({listed([f'{self._lake}/{p.file}' for p in parts])})" if parts else ""
+        return f"read_parquet({listed(self._store.local(p.file for p in parts))})" if parts else ""
 
     def _late(self, contract: Table, parts: list[Part]) -> list[Part]:
         happened = quoted(str(contract.happened))

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from controltower.data import manifest as manifests
 from controltower.data import quarantine, withdrawals
 from controltower.data.anomalies import Load
 from controltower.data.contract import CONTRACT
@@ -49,7 +48,7 @@ def load(
     """
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.root, manifests.read(lake.root), interval, erased)
+        gate = Gate(con, lake.store, lake.manifest(), interval, erased)
         checked = _check_all(source, gate, folder)
         found = (quarantine.refusal(con, result, source.bad_rows_limit) for result in checked.values())
         refused = next((error for error in found if error), None)

@@ -1,35 +1,48 @@
-"""The lake's manifest: which immutable files make up each table, interval by interval.
+"""The lake's manifest: which immutable files make up each table, interval by interval, and which did before.
 
-One file for the whole lake, `manifest.json`, replaced atomically. A reader reads it once and sees one version of all
-tables together; a load of several tables is seen whole or not at all, also when its process is killed halfway.
-Files are never changed. One that is no longer named stays for a grace period, for readers that still hold an older
-manifest, and is deleted by a later commit.
+Each publication is a numbered entry, `versions/0000000042.json`, which only one process can create: it says what
+changed, of all its tables together. `manifest.json` is what the entries up to some number came to; whoever reads
+applies those that follow. So a reader sees one version of all tables, and a load of several is seen whole or not at
+all, also when its process is killed halfway, in a folder and in an object store alike.
+
+Entries tell what was there before, too: going back over them gives an earlier version. Files are never changed. A
+replaced one stays as long as a version that names it, and a grace longer, for readers that began before. Only `swap`
+reaches into the past: it lets other files take the place of some in every version, and those go after the grace.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import uuid
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
 
 from controltower.data.contract import SCHEMA_VERSION
-from controltower.errors import BadSource
+from controltower.data.stores import Store
+from controltower.errors import BadSettings, BadSource
 
 NAME = "manifest.json"
+LOG = "versions"
+_TRIES = 1000  # somebody else got the next number each time
+ABANDONED = 86_400.0  # seconds after which a file that was never published is of a writer that died
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One immutable Parquet file: its path below the lake, the UTC date of its rows where they have one, its rows."""
 
     file: str
     date: str | None
     rows: int
+
+
+class Replaced(NamedTuple):
+    """A part that isn't of the newest version any more, since when (epoch seconds), and whether of none at all."""
+
+    part: Part
+    at: float
+    swapped: bool
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,16 @@ class Load:
     parts: tuple[Part, ...]
 
 
+Tables = Mapping[str, Mapping[str, Load]]
+_Changes = Mapping[str, Mapping[str, Load | None]]  # None: no such interval
+_T = TypeVar("_T")
+
+
 @dataclass(frozen=True)
 class Manifest:
     version: int = 0
-    tables: Mapping[str, Mapping[str, Load]] = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
+    replaced: tuple[Replaced, ...] = ()  # files that are there still
 
     def loads(self, table: str) -> Mapping[str, Load]:
         return self.tables.get(table, {})
@@ -53,25 +72,47 @@ class Manifest:
         loads = [load for interval, load in self.loads(table).items() if interval != without]
         return [part for load in sorted(loads, key=lambda load: load.number) for part in load.parts]
 
+    def earlier_parts(self, table: str) -> list[Part]:
+        """Those that only earlier versions have."""
+        return [r.part for r in self.replaced if not r.swapped and r.part.file.startswith(f"{table}/")]
+
     def files(self) -> set[str]:
-        return {part.file for loads in self.tables.values() for load in loads.values() for part in load.parts}
+        return _files(self.tables)
+
+    def kept_files(self) -> set[str]:
+        """The same of all versions that are kept."""
+        return self.files() | {r.part.file for r in self.replaced if not r.swapped}
 
 
-def read(root: Path) -> Manifest:
+@dataclass(frozen=True)
+class Version:
+    """An entry: what was published when, by the home's clock; what its tables' intervals hold now, and did before."""
+
+    number: int
+    published: datetime
+    interval: str | None  # None: parts were swapped
+    now: _Changes = field(default_factory=dict)
+    was: _Changes = field(default_factory=dict)
+    swapped: Mapping[str, Part] = field(default_factory=dict)  # by the file that it takes the place of
+
+
+class Keeping(NamedTuple):
+    """Seconds that replaced files are kept: for readers, and beyond these for those who read earlier versions."""
+
+    grace: float
+    versions: float = 0.0
+
+
+def read(store: Store) -> Manifest:
     """The manifest as it is now; an empty one where the lake doesn't exist yet."""
-    path = root / NAME
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        check_schema(raw["schema"], str(path))
-        return Manifest(
-            raw["version"], {t: {i: _load(x) for i, x in loads.items()} for t, loads in raw["tables"].items()}
-        )
-    except FileNotFoundError:
-        return Manifest()
-    except (ValueError, KeyError, TypeError):
-        raise BadSource(
-            f"{path} is damaged.", "Restore it from a backup, or remove the lake and ingest again."
-        ) from None
+    raw = store.get(NAME)
+    found = _read(raw, NAME, _manifest) if raw is not None else Manifest()
+    while (raw := store.get(_entry(found.version + 1))) is not None:
+        name = _entry(found.version + 1)
+        found = _after(found, _read(raw, name, _version), store.written(name))
+    if not found.version and store.others(LOG, ()):
+        raise _damaged(NAME)
+    return found
 
 
 def check_schema(version: int, name: str) -> None:
@@ -83,79 +124,211 @@ def check_schema(version: int, name: str) -> None:
         )
 
 
+def history(store: Store) -> list[tuple[Version, Manifest]]:
+    """The versions that are kept, newest first: what each published, and the lake as it was then."""
+    manifest = read(store)
+    entries = {name: _read(raw, name, _version) for name, raw in store.get_all(store.others(LOG, ())).items()}
+    files, swapped, found = manifest.kept_files(), dict[str, Part](), []
+    while entry := entries.get(_entry(manifest.version)):
+        found.append((entry, manifest))
+        swapped = {**entry.swapped, **swapped}
+        back = {t: {i: load and _swapped(load, swapped) for i, load in some.items()} for t, some in entry.was.items()}
+        if not _files(back) <= files:
+            break
+        manifest = Manifest(entry.number - 1, _changed(manifest.tables, back))
+    return found
+
+
+def at(store: Store, version: int | datetime) -> Manifest:
+    """The lake as it was at a version, or at a moment. BadSettings where that isn't kept."""
+    newest = read(store)
+    if version == newest.version:
+        return newest
+    found = history(store)
+    for entry, manifest in found:
+        if entry.number == version or (isinstance(version, datetime) and entry.published <= version):
+            return manifest
+    kept = f"The earliest that is kept is {found[-1][0].number}." if found else "None is kept yet."
+    raise BadSettings(f"There is no version {version} of the lake. {kept}", "`controltower lake versions` lists them.")
+
+
 def commit(
-    root: Path, interval: str, tables: Mapping[str, tuple[Part, ...]], grace: float, instead_of: Collection[str] = ()
-) -> Manifest:
+    store: Store, keeping: Keeping, published: datetime, interval: str, tables: Mapping[str, tuple[Part, ...]],
+    instead_of: Tables | None = None,
+) -> Manifest:  # fmt: skip
     """Let `interval` of each table consist of these parts, all tables in one step. Safe among processes.
 
-    `grace`: seconds that a file which is no longer named is kept. `instead_of`: intervals that these tables then lack.
+    `instead_of`: what these tables then lack; BadSource where it isn't there any more.
     """
-    with (root / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        old = read(root)
-        missing = [p.file for parts in tables.values() for p in parts if not (root / p.file).is_file()]
-        if missing:
-            raise BadSource(f"{missing[0]} vanished from the lake before it was published.", "Run the job again.")
-        number = old.version + 1
-        kept = {t: {i: load for i, load in old.loads(t).items() if i not in instead_of} for t in tables}
-        changed = {t: {**kept[t], interval: Load(number, parts)} for t, parts in tables.items()}
-        new = Manifest(number, {**old.tables, **changed})
-        for file in old.files() - new.files():
-            os.utime(root / file)  # its grace starts now, before a reader can miss it
-        now = _replace(root, new)
-        _sweep(root, tables, new.files(), now - grace)
-    return new
+    instead_of = instead_of or {}
+
+    def change(old: Manifest) -> Version:
+        if any(old.loads(t).get(i) != load for t, loads in instead_of.items() for i, load in loads.items()):
+            raise BadSource(f"What was to become {interval} was published anew meanwhile.", "Run the job again.")
+        load = {t: Load(old.version + 1, parts) for t, parts in tables.items()}
+        now = {t: {**dict.fromkeys(instead_of.get(t, ())), interval: load[t]} for t in tables}
+        return _instead(old, published, interval, now)
+
+    lacking = store.lacking([part.file for parts in tables.values() for part in parts])
+    if lacking:
+        raise BadSource(f"{lacking[0]} vanished from the lake before it was published.", "Run the job again.")
+    return _publish(store, keeping, change)
 
 
-def swap(root: Path, parts: Mapping[str, Part], grace: float) -> set[str]:
-    """Let other parts take the place of these files where they are still named, in one step. Returns which were."""
-    with (root / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        old = read(root)
+def restore(store: Store, keeping: Keeping, published: datetime, interval: str, tables: Tables) -> Manifest:
+    """Let an interval hold what it held in an earlier version: `tables` are that version's."""
+
+    def change(old: Manifest) -> Version:
+        now = {t: {interval: loads.get(interval)} for t, loads in tables.items()}
+        if not _files(now) <= old.kept_files():
+            raise BadSource("What is to be restored was replaced meanwhile.", "Run it again.")
+        return _instead(old, published, interval, now)
+
+    return _publish(store, keeping, change)
+
+
+def swap(store: Store, keeping: Keeping, published: datetime, parts: Mapping[str, Part]) -> set[str]:
+    """Let other parts take the place of these files wherever a kept version names them, in one step.
+
+    Returns which files the newest version had. Those that nothing named any more change nothing.
+    """
+    named: set[str] = set()
+
+    def change(old: Manifest) -> Version:
+        nonlocal named
         named = old.files() & parts.keys()
-        tables = {
-            table: {
-                interval: Load(load.number, tuple(parts.get(part.file, part) for part in load.parts))
-                for interval, load in loads.items()
-            }
-            for table, loads in old.tables.items()
-        }
-        for file in named:
-            os.utime(root / file)
-        new = Manifest(old.version + 1, tables)
-        now = _replace(root, new)
-        _sweep(root, {file.partition("/")[0]: None for file in parts}, new.files(), now - grace)
+        there = old.kept_files() & parts.keys()
+        return Version(old.version + 1, published, None, swapped={f: p for f, p in parts.items() if f in there})
+
+    _publish(store, keeping, change)
     return named
 
 
-def _replace(root: Path, manifest: Manifest) -> float:
-    """Write the manifest and put it in place. Returns the time by the file system's clock, which dates the parts."""
-    raw = {
-        "schema": SCHEMA_VERSION,
-        "version": manifest.version,
-        "tables": {
-            t: {i: {"number": x.number, "parts": [[p.file, p.date, p.rows] for p in x.parts]} for i, x in loads.items()}
-            for t, loads in manifest.tables.items()
-        },
+def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Version]) -> Manifest:
+    """Add an entry to those there are, whoever else does meanwhile, and remove what was kept long enough."""
+    for _ in range(_TRIES):
+        old = read(store)
+        version = change(old)
+        if store.create(_entry(version.number), _as_json(_raw_version(version))):
+            break
+    else:
+        raise BadSource("Other processes publish to the lake without a pause.", "Run the job again.")
+    now = store.written(_entry(version.number))
+    new = _after(old, version, now)
+    due = {
+        r.part.file for r in new.replaced
+        if r.at < now - keeping.grace - (0.0 if r.swapped else keeping.versions)
+    }  # fmt: skip
+    store.remove(due)
+    new = replace(new, replaced=tuple(r for r in new.replaced if r.part.file not in due))
+    store.put(NAME, _as_json(_raw_manifest(new)))
+    # an entry stays for a day at least: a process that was held up may put an old manifest in place
+    store.remove(store.others(LOG, (), before=now - max(keeping.versions, ABANDONED)))
+    known = new.files() | {r.part.file for r in new.replaced}
+    for table in version.now:
+        store.remove(store.others(table, known, before=now - ABANDONED))
+    return new
+
+
+def _instead(old: Manifest, published: datetime, interval: str, now: _Changes) -> Version:
+    was = {t: {i: old.loads(t).get(i) for i in some} for t, some in now.items()}
+    return Version(old.version + 1, published, interval, now, was)
+
+
+def _after(old: Manifest, version: Version, at: float) -> Manifest:
+    """The manifest once an entry, written at a time, holds."""
+    tables = _changed(old.tables, version.now)
+    replaced = list(old.replaced)
+    if version.swapped:
+        tables = {t: {i: _swapped(x, version.swapped) for i, x in loads.items()} for t, loads in tables.items()}
+        replaced = [r._replace(part=version.swapped.get(r.part.file, r.part)) for r in replaced]
+        replaced += [Replaced(p._replace(file=file), at, swapped=True) for file, p in version.swapped.items()]
+    after = _files(version.now)
+    replaced = [r for r in replaced if r.part.file not in after]
+    replaced += [Replaced(part, at, swapped=False) for part in _parts(version.was) if part.file not in after]
+    return Manifest(version.number, tables, tuple(replaced))
+
+
+def _parts(tables: _Changes) -> list[Part]:
+    return [part for loads in tables.values() for load in loads.values() if load for part in load.parts]
+
+
+def _files(tables: _Changes) -> set[str]:
+    return {part.file for part in _parts(tables)}
+
+
+def _changed(tables: Tables, by: _Changes) -> Tables:
+    changed = {
+        t: {i: load for i, load in {**tables.get(t, {}), **some}.items() if load is not None} for t, some in by.items()
     }
-    fresh = root / f".{NAME}-{uuid.uuid4().hex}"
-    with fresh.open("w", encoding="utf-8") as f:
-        json.dump(raw, f)
-        f.flush()
-        os.fsync(f.fileno())
-    now = fresh.stat().st_mtime
-    fresh.replace(root / NAME)
-    return now
+    return {**tables, **changed}
 
 
-def _sweep(root: Path, tables: Mapping[str, Any], named: set[str], before: float) -> None:
-    """Delete files of these tables that no manifest names: replaced ones, and those of a writer that died."""
-    for table in tables:
-        with os.scandir(root / table) as entries:
-            old = [e.name for e in entries if f"{table}/{e.name}" not in named and e.stat().st_mtime < before]
-        for name in old:
-            (root / table / name).unlink(missing_ok=True)
+def _swapped(load: Load, parts: Mapping[str, Part]) -> Load:
+    def last(part: Part) -> Part:
+        while part.file in parts:
+            part = parts[part.file]
+        return part
+
+    return Load(load.number, tuple(last(part) for part in load.parts))
 
 
-def _load(raw: Mapping[str, Any]) -> Load:
+def _entry(number: int) -> str:
+    return f"{LOG}/{number:010d}.json"
+
+
+def _read(raw: bytes, name: str, parsed: Callable[[dict[str, Any]], _T]) -> _T:
+    try:
+        found = json.loads(raw)
+        check_schema(found["schema"], name)
+        return parsed(found)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(name) from None
+
+
+def _damaged(name: str) -> BadSource:
+    return BadSource(f"The lake's {name} is damaged.", "Restore it from a backup, or remove the lake and ingest again.")
+
+
+def _as_json(raw: Mapping[str, Any]) -> bytes:
+    return json.dumps({"schema": SCHEMA_VERSION, **raw}).encode()
+
+
+def _raw_manifest(manifest: Manifest) -> dict[str, Any]:
+    return {"version": manifest.version, "tables": _raw_tables(manifest.tables), "replaced": manifest.replaced}
+
+
+def _manifest(raw: Mapping[str, Any]) -> Manifest:
+    replaced = tuple(Replaced(Part(*part), at, swapped) for part, at, swapped in raw.get("replaced", ()))
+    tables = {t: {i: _whole(x) for i, x in loads.items()} for t, loads in raw["tables"].items()}
+    return Manifest(raw["version"], tables, replaced)
+
+
+def _raw_version(version: Version) -> dict[str, Any]:
+    return {
+        "id": uuid.uuid4().hex,  # no two entries are the same: see Bucket._create
+        "version": version.number, "published": version.published.isoformat(), "interval": version.interval,
+        "now": _raw_tables(version.now), "was": _raw_tables(version.was), "swapped": version.swapped,
+    }  # fmt: skip
+
+
+def _version(raw: Mapping[str, Any]) -> Version:
+    now, was = ({t: {i: _load(x) for i, x in some.items()} for t, some in raw[n].items()} for n in ("now", "was"))
+    published = datetime.fromisoformat(raw["published"])
+    swapped = {file: Part(*part) for file, part in raw["swapped"].items()}
+    return Version(raw["version"], published, raw["interval"], now, was, swapped)
+
+
+def _raw_tables(tables: _Changes) -> dict[str, Any]:
+    return {
+        t: {i: {"number": x.number, "parts": x.parts} if x else None for i, x in loads.items()}
+        for t, loads in tables.items()
+    }
+
+
+def _load(raw: Mapping[str, Any] | None) -> Load | None:
+    return None if raw is None else _whole(raw)
+
+
+def _whole(raw: Mapping[str, Any]) -> Load:
     return Load(raw["number"], tuple(Part(*part) for part in raw["parts"]))

@@ -1,32 +1,31 @@
 """What the lake holds of a person, in every version of every table, and its end: the parts without their rows.
 
-Parts are immutable, so those that hold rows of the person are written anew and the manifest names the new ones. The old
-files stay for readers that began before, until a commit after the grace deletes them; `at_once` deletes them now.
+Parts are immutable, so those that hold rows of the person are written anew, and every version that is kept names the
+new ones. The old files stay for readers that began before, until a commit after the grace deletes them; `at_once`
+deletes them now.
 """
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from controltower.data import manifest as manifests
 from controltower.data import quarantine
 from controltower.data.contract import CONTRACT
 from controltower.data.erased import OWNER, PARENTS
 from controltower.data.lake import Lake
 from controltower.data.manifest import Manifest, Part
+from controltower.data.parts import begun, finished
 from controltower.data.scratch import bounded, bounds, scratch
 from controltower.data.sql import listed, quoted
+from controltower.errors import BadSource
 
 _ROUNDS = 5  # a table may be published anew while its parts are written
 _LINKED = ("customer_id", "customer", "person_id", "person", "one", "other", "gone")  # columns of the identity tables
@@ -59,7 +58,7 @@ class Persons:
     """Finds and erases persons in a lake."""
 
     def __init__(self, lake: Lake) -> None:
-        self._lake, self._root = lake, lake.root
+        self._lake, self._store = lake, lake.store
 
     def find(self, customers: Collection[str]) -> Traces:
         """All traces of these customers, also in files that no reader sees any more."""
@@ -110,10 +109,10 @@ class Persons:
 
     def rows(self, traces: Traces) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device."""
-        manifest = manifests.read(self._root)
+        manifest = self._lake.manifest()
         with self._connected(traces) as con:
             for table in sorted(manifest.tables):
-                files = [self._root / part.file for part in manifest.parts(table) if part.rows]
+                files = self._local(manifest.parts(table))
                 if files and (whose := self._whose(table, files)):
                     whose += " AND customer_id IN (SELECT id FROM _customers)" if table == "devices" else ""
                     found = con.sql(f"SELECT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
@@ -124,7 +123,7 @@ class Persons:
         """Rewrite the parts with rows of theirs, all in one commit. Returns how many rows went, by table."""
         gone: Counter[str] = Counter()
         for _ in range(_ROUNDS):
-            manifest = manifests.read(self._root)
+            manifest = self._lake.manifest()
             with self._connected(traces) as con:
                 holding = self._holding(con, manifest)
                 swaps = {
@@ -134,70 +133,73 @@ class Persons:
                 }
             if not swaps:
                 break
-            swapped = manifests.swap(self._root, swaps, self._lake.grace)
+            swapped = self._lake.swap(swaps)
             gone.update({t: sum(n for part, n in parts if part.file in swapped) for t, parts in holding.items()})
         return +gone
 
     def left_over(self, traces: Traces, *, delete: bool) -> int:
         """Files with rows of theirs that no reader sees any more; `delete`: now. Returns how many there are still."""
-        manifest, left = manifests.read(self._root), 0
+        manifest, left = self._lake.manifest(), 0
         with self._connected(traces) as con:
             for table in manifest.tables:
-                for file in self._unnamed(table, manifest):
+                for name, file in self._unnamed(table, manifest):
                     whose = self._whose(table, [file])
                     if whose and con.execute(f"SELECT 1 FROM {_scan([file])} WHERE {whose} LIMIT 1").fetchall():
                         left += not delete
                         if delete:
-                            file.unlink(missing_ok=True)
+                            self._store.remove([name])
         return left
 
     def _holding(self, con: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, list[tuple[Part, int]]]:
-        """The parts with rows of theirs, and how many, by table."""
+        """The parts with rows of theirs, and how many, by table: of all versions that are kept."""
         found: dict[str, list[tuple[Part, int]]] = defaultdict(list)
         for table in manifest.tables:
-            parts = {str(self._root / part.file): part for part in manifest.parts(table) if part.rows}
-            whose = self._whose(table, list(map(Path, parts))) if parts else None
+            some = [part for part in manifest.parts(table) + manifest.earlier_parts(table) if part.rows]
+            files = self._local(some)
+            parts = dict(zip(files, some, strict=True))
+            whose = self._whose(table, files) if files else None
             if whose:
-                files = list(map(Path, parts))
                 query = f"SELECT filename, count(*) FROM {_scan(files, named=True)} WHERE {whose} GROUP BY filename"
                 found[table] = [(parts[file], rows) for file, rows in con.execute(query).fetchall()]
         return {table: parts for table, parts in found.items() if parts}
 
     def _without(self, con: duckdb.DuckDBPyConnection, table: str, part: Part, rows: int) -> Part:
         """The part without their rows, which nobody sees yet; its others are in their order."""
-        file = self._root / part.file
+        (file,) = self._local([part])
         schema = pq.read_schema(file)
         kept = con.sql(
             f"SELECT {', '.join(map(quoted, schema.names))} FROM {_scan([file], numbered=True)}"
             f" WHERE NOT coalesce({self._whose(table, [file])}, false) ORDER BY file_row_number"
         ).to_arrow_reader(250_000)
-        fresh = f"{table}/part-{uuid.uuid4().hex}.parquet"
-        with (self._root / fresh).open("xb") as sink:
-            with pq.ParquetWriter(sink, schema) as writer:
-                for batch in kept:
-                    writer.write_table(pa.table(batch).cast(schema))
-            sink.flush()
-            os.fsync(sink.fileno())
-        (self._root / fresh).chmod(file.stat().st_mode)
+        fresh, sink = begun(self._store, table)
+        with pq.ParquetWriter(sink, schema) as writer:
+            for batch in kept:
+                writer.write_table(pa.table(batch).cast(schema))
+        finished(self._store, fresh, sink)
         return Part(fresh, part.date, part.rows - rows)
 
-    def _files(self, table: str) -> list[Path]:
-        manifest = manifests.read(self._root)
-        named = [self._root / part.file for part in manifest.parts(table) if part.rows]
-        return named + self._unnamed(table, manifest)
+    def _files(self, table: str) -> list[str]:
+        manifest = self._lake.manifest()
+        named = self._local(manifest.parts(table) + manifest.earlier_parts(table))
+        return named + [file for _, file in self._unnamed(table, manifest)]
 
-    def _unnamed(self, table: str, manifest: Manifest) -> list[Path]:
-        """Whole files of a table that no manifest names: replaced ones, and those that are yet to be published."""
-        named, found = manifest.files(), []
-        for file in sorted((self._root / table).glob("*.parquet")):
-            if f"{table}/{file.name}" not in named:
-                try:
-                    found += [file] if pq.read_metadata(file).num_rows else []
-                except (OSError, pa.ArrowException):
-                    continue  # still being written
+    def _local(self, parts: Iterable[Part]) -> list[str]:
+        return self._store.local(part.file for part in parts if part.rows)
+
+    def _unnamed(self, table: str, manifest: Manifest) -> list[tuple[str, str]]:
+        """Whole files of a table that no kept version names, and their paths: replaced ones, and those that are yet to
+        be published.
+        """
+        found = []
+        for name in self._store.others(table, manifest.kept_files()):
+            try:
+                (file,) = self._store.local([name])
+                found += [(name, file)] if pq.read_metadata(file).num_rows else []
+            except (OSError, pa.ArrowException, BadSource):
+                continue  # still being written, or removed meanwhile
         return found
 
-    def _whose(self, table: str, files: Sequence[Path]) -> str | None:
+    def _whose(self, table: str, files: Sequence[str]) -> str | None:
         """SQL of whether a row is theirs; None: the table names no persons."""
         names = {name for file in files for name in pq.read_schema(file).names}
         if table == quarantine.TABLE:
@@ -250,7 +252,7 @@ def _quarantined(names: Collection[str]) -> str:
     return f"({' OR '.join(told)})"
 
 
-def _scan(files: Sequence[Path], *, named: bool = False, numbered: bool = False) -> str:
+def _scan(files: Sequence[str], *, named: bool = False, numbered: bool = False) -> str:
     options = "union_by_name = true" + (", filename = true" if named else "")
     options += ", file_row_number = true" if numbered else ""
-    return f"read_parquet({listed([str(file) for file in files])}, {options})"
+    return f"read_parquet({listed(list(files))}, {options})"

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from controltower.data import manifest as manifests
 from controltower.data.contract import PERSONAL
 from controltower.data.gate import Checked, Interval
 from controltower.data.lake import Lake
@@ -47,7 +46,7 @@ def write(
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
-        parts = manifests.read(lake.root).loads(TABLE).get(interval.key)
+        parts = lake.manifest().loads(TABLE).get(interval.key)
         before = _read(lake, parts.parts if parts else ())
         yield from before.filter(
             pc.invert(pc.is_in(before["table"], pa.array(list(checked), pa.string())))
@@ -57,10 +56,7 @@ def write(
             for batch in _rows(con, result, interval, keep_rows).to_arrow_reader(_BATCH):
                 yield from pa.table(batch).cast(SCHEMA).to_batches()
 
-    written = lake.write(TABLE, pa.RecordBatchReader.from_batches(SCHEMA, batches()))
-    for part in written:
-        (lake.root / part.file).chmod(0o600)
-    return written
+    return lake.write(TABLE, pa.RecordBatchReader.from_batches(SCHEMA, batches()))
 
 
 def rows(con: duckdb.DuckDBPyConnection, checked: Checked, interval: Interval) -> pa.Table:
@@ -71,7 +67,7 @@ def rows(con: duckdb.DuckDBPyConnection, checked: Checked, interval: Interval) -
 
 def read(lake: Lake) -> pa.Table:
     """All quarantined rows of a home, oldest load first."""
-    return _read(lake, manifests.read(lake.root).parts(TABLE))
+    return _read(lake, lake.manifest().parts(TABLE))
 
 
 def refusal(con: duckdb.DuckDBPyConnection, checked: Checked, limit: float) -> BadSource | None:
@@ -92,14 +88,14 @@ def refusal(con: duckdb.DuckDBPyConnection, checked: Checked, limit: float) -> B
 
 def drop_before(lake: Lake, before: datetime) -> None:
     """Forget the bad rows of loads that were made before a moment: they may be personal data."""
-    for interval, load in manifests.read(lake.root).loads(TABLE).items():
+    for interval, load in lake.manifest().loads(TABLE).items():
         found = _read(lake, load.parts)
         if found.num_rows and pc.max(found["loaded_at"]).as_py() < before:
             lake.commit(interval, {TABLE: ()})
 
 
 def _read(lake: Lake, parts: Iterable[Part]) -> pa.Table:
-    tables = [pq.read_table(lake.root / part.file, schema=SCHEMA) for part in parts]
+    tables = [pq.read_table(file, schema=SCHEMA) for file in lake.store.local(part.file for part in parts)]
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from controltower.data import manifest as manifests
 from controltower.data import quarantine, withdrawals
 from controltower.data.contract import CONTRACT
 from controltower.data.csv_file import read_header, stage_csv
@@ -56,8 +55,8 @@ class Replayed(NamedTuple):
 
 def done(lake: Lake) -> set[str]:
     """The ids of the rows that were replayed."""
-    parts = manifests.read(lake.root).parts(TABLE)
-    return {i for part in parts for i in pq.read_table(lake.root / part.file, columns=["id"])["id"].to_pylist()}
+    files = lake.store.local(part.file for part in lake.manifest().parts(TABLE))
+    return {i for file in files for i in pq.read_table(file, columns=["id"])["id"].to_pylist()}
 
 
 def waiting(lake: Lake, table: str) -> pa.Table:
@@ -160,7 +159,7 @@ def _through_gate(
 ) -> Replayed:
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.root, manifests.read(lake.root), interval, erased)
+        gate = Gate(con, lake.store, lake.manifest(), interval, erased)
         checked = gate.check(table, [_group(table, rows, folder / "rows.parquet")])
         found = con.execute(f"SELECT _line, _rule FROM checked_{table} ORDER BY _line").fetchall()
         good = [line for line, rule in found if rule == 0]

@@ -23,7 +23,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from controltower.data import manifest as manifests
 from controltower.data.identity.claims import told
 from controltower.data.identity.resolver import (
     MERGED,
@@ -117,7 +116,7 @@ def undone(lake: Lake) -> list[_Undone]:
 
 
 def _update(lake: Lake, shop: Shop, undone_ones: Sequence[tuple[Any, ...]], touched: Iterable[str] = ()) -> Changed:
-    manifest = manifests.read(lake.root)
+    manifest = lake.manifest()
     rules = f"{_VERSION} {shop.identity.customers_per_key} {shop.identity.customers_per_person} {shop.country}"
     limits = Limits(shop.identity.customers_per_key, shop.identity.customers_per_person)
     files = {table: [p.file for p in manifest.parts(table) if p.rows] for table in SOURCES}
@@ -127,11 +126,7 @@ def _update(lake: Lake, shop: Shop, undone_ones: Sequence[tuple[Any, ...]], touc
     if now == before and not seeds:
         return Changed(0, 0, 0)
     came_or_went = {r.file for r in now ^ before}
-    whole = (
-        not before
-        or any(r.rules != rules for r in before)
-        or not all((lake.root / file).is_file() for file in came_or_went)
-    )
+    whole = not before or any(r.rules != rules for r in before) or lake.store.lacking(came_or_went)
     with scratch(lake.settings) as folder, duckdb.connect(config=bounds(lake.settings, folder)) as con, bounded():
         con.execute("SET TimeZone = 'UTC'")
         con.execute("SET enable_progress_bar = false")
@@ -186,15 +181,12 @@ class _Evidence:
         self, con: duckdb.DuckDBPyConnection, lake: Lake, files: Mapping[str, Sequence[str]], country: str
     ) -> None:
         self._con, self._lake, self._country = con, lake, country
-        self._files = {table: self._paths(some) for table, some in files.items()}
+        self._files = {table: lake.store.local(some) for table, some in files.items()}
         self._told = told(self._files["customers"], self._files["identities"], country)
-
-    def _paths(self, files: Iterable[str]) -> list[str]:
-        return [str(self._lake.root / file) for file in files]
 
     def touch(self, files: Mapping[str, Sequence[str]]) -> set[str]:
         """Note the keys in these files as touched. Returns their customers."""
-        some = {table: self._paths(sorted(found)) for table, found in files.items()}
+        some = {table: self._lake.store.local(sorted(found)) for table, found in files.items()}
         query = told(some["customers"], some["identities"], self._country)
         self._con.execute(f"CREATE TEMP TABLE touched AS SELECT DISTINCT kind, key FROM ({query})")
         found: set[str] = set()
@@ -272,8 +264,8 @@ def _tuples(rows: pa.Table) -> Iterable[tuple[Any, ...]]:
 
 
 def _rows(lake: Lake, table: str) -> list[tuple[Any, ...]]:
-    parts = manifests.read(lake.root).parts(table)
-    return [row for part in parts for row in _tuples(pq.read_table(lake.root / part.file, schema=_schema(table)))]
+    files = lake.store.local(part.file for part in lake.manifest().parts(table))
+    return [row for file in files for row in _tuples(pq.read_table(file, schema=_schema(table)))]
 
 
 def _schema(table: str) -> pa.Schema:

@@ -8,7 +8,6 @@ from typing import Any
 
 import duckdb
 
-from controltower.data import manifest as manifests
 from controltower.data import quarantine
 from controltower.data.contract import CONTRACT, PERSONAL
 from controltower.data.erased import NOBODY
@@ -38,7 +37,7 @@ def check(
     """
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.root, manifests.read(lake.root), interval, NOBODY)
+        gate = Gate(con, lake.store, lake.manifest(), interval, NOBODY)
         made, staged = folder / "source", folder / "staged"
         made.mkdir()
         staged.mkdir()

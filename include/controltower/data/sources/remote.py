@@ -12,26 +12,23 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import fsspec
 import yaml
 
 from controltower.data.contract import CONTRACT
+from controltower.data.objects import changed, in_bytes, opened, unreachable
 from controltower.data.sources.base import Input, Wanted
 from controltower.data.sources.folder import CONFIG, FolderSource
 from controltower.data.sources.mapping import SourceFile, validated
 from controltower.data.staging import FORMATS
 from controltower.errors import BadSource, yaml_mistake
-from controltower.settings import INCLUDE, Settings, airflow_connection
+from controltower.settings import INCLUDE, Settings
 
 _BLOCK = 1 << 22  # bytes
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload")
-_UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +48,7 @@ class RemoteFolder:
         shop_file: Path | None = None,
     ) -> None:  # fmt: skip
         self._settings, self._url = settings, url.rstrip("/")
-        self._store, self._root = _opened(self._url, config.connection if config else None)
+        self._store, self._root = opened(self._url, config.connection if config else None)
         config = config or self._config_there()
         self.name = name or self._root.rsplit("/", 1)[-1]
         self.shop_file = shop_file or INCLUDE / "shops" / "folder.yaml"
@@ -104,7 +101,7 @@ class RemoteFolder:
         try:
             found = self._store.find(self._root, detail=True)
         except Exception as e:  # each store has errors of its own
-            raise _unreachable(self._url, e) from None
+            raise unreachable(self._url, e) from None
         if not found:
             raise BadSource(f"There is nothing at {self._url}.", "Correct the prefix.")
         there = []
@@ -115,14 +112,14 @@ class RemoteFolder:
                 self._notes.append(f"{path} looks unfinished or hidden, and was not read")
             elif path.suffix in FORMATS and not hidden and ".." not in path.parts:
                 if about["size"]:
-                    there.append(_Object(key, path, int(about["size"]), _changed(about)))
+                    there.append(_Object(key, path, int(about["size"]), changed(about)))
                 else:
                     self._notes.append(f"{path} is empty, perhaps still being written, and was not read")
         return there
 
     def _fetch(self, needed: list[_Object], mirror: Path) -> None:
         """Copy the objects over their place-holders, each with its time."""
-        total, most = sum(found.size for found in needed), _bytes(self._settings.spill)
+        total, most = sum(found.size for found in needed), in_bytes(self._settings.spill)
         if total > most:
             raise BadSource(
                 f"{self._url} holds {total / 1e9:,.1f} GB for this load, more than the {self._settings.spill} that may"
@@ -141,9 +138,9 @@ class RemoteFolder:
                 self._store.invalidate_cache()
                 now = self._store.info(found.key)
             except Exception as e:
-                raise _unreachable(f"{self._url}/{found.path}", e) from None
+                raise unreachable(f"{self._url}/{found.path}", e) from None
             size = int(now["size"])
-            if not found.size == size == target.stat().st_size or _changed(now) != found.changed:
+            if not found.size == size == target.stat().st_size or changed(now) != found.changed:
                 raise BadSource(
                     f"{self._url}/{found.path} changed while it was read ({found.size:,} bytes, then {size:,}).",
                     "Load again once it is whole; let the export write under another name first (x.csv.tmp).",
@@ -157,7 +154,7 @@ class RemoteFolder:
         try:
             text = self._store.cat_file(key) if self._store.exists(key) else b""
         except Exception as e:
-            raise _unreachable(self._url, e) from None
+            raise unreachable(self._url, e) from None
         try:
             config = validated(yaml.safe_load(text.decode()) or {}, f"{self._url}/{CONFIG}")
         except (yaml.YAMLError, UnicodeDecodeError) as e:
@@ -165,56 +162,3 @@ class RemoteFolder:
         if config.kind != "folder" or config.location:
             raise BadSource(f"{self._url}/{CONFIG} describes another place.", "Keep it in HOME/sources, and name it.")
         return config
-
-
-def _opened(url: str, connection: str | None) -> tuple[Any, str]:
-    scheme = url.split("://", 1)[0]
-    given = airflow_connection(connection) if connection else None
-    try:
-        store, root = fsspec.core.url_to_fs(url, **(_options(scheme, given) if given else {}))
-    except ImportError:
-        extra = _EXTRAS.get(scheme, "")
-        raise BadSource(
-            f"{scheme}:// needs a package that isn't there.", f"pip install 'controltower[{extra}]'."
-        ) from None
-    except ValueError as e:
-        raise BadSource(
-            f"{url} can't be read: {e}.", "Write s3://bucket/prefix, gs://bucket/prefix or file:///x."
-        ) from None
-    return store, str(root).rstrip("/")
-
-
-def _options(scheme: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Airflow's connection of an object store in fsspec's words."""
-    extra = given["extra"]
-    if _EXTRAS.get(scheme) == "s3":
-        client = {name: extra[name] for name in ("endpoint_url", "region_name") if extra.get(name)}
-        return {"key": given["login"] or None, "secret": given["password"] or None, "client_kwargs": client}
-    if _EXTRAS.get(scheme) == "gs":
-        return {"token": extra.get("keyfile_dict") or extra.get("key_path")}
-    return {}
-
-
-def _changed(about: dict[str, Any]) -> datetime:
-    """When an object was written last, as the stores name it."""
-    value = next(
-        (about[n] for n in ("LastModified", "last_modified", "updated", "mtime", "created") if about.get(n)), 0
-    )
-    if isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
-    at = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _unreachable(url: str, error: Exception) -> BadSource:
-    """The type of error only: its text may hold a signed address."""
-    return BadSource(
-        f"{url} can't be read: {type(error).__name__}.",
-        "Check the prefix, and the credentials of its connection or of the environment.",
-    )
-
-
-def _bytes(size: str) -> int:
-    """A setting such as 20GB or 1.5 GiB."""
-    number, unit, binary = re.fullmatch(r"([\d.]+)\s*([KMGT]?)(i?)B", size, re.IGNORECASE).groups()  # type: ignore[union-attr]
-    return int(float(number) * (1024 if binary else 1000) ** _UNITS.get(unit.upper(), 0))

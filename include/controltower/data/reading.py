@@ -1,0 +1,235 @@
+"""Reading the lake with Ibis on DuckDB: one version of all tables, as of a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from controltower.data import manifest as manifests
+from controltower.data.contract import CONTRACT, Table
+from controltower.data.identity import people
+from controltower.data.manifest import Manifest, Part
+from controltower.data.scratch import bounded
+from controltower.data.sql import listed, quoted
+from controltower.data.stores import Store
+from controltower.errors import NoData
+from controltower.settings import Settings, load_shop
+
+if TYPE_CHECKING:
+    import ibis
+    import ibis.expr.types as ir
+    import pandas as pd
+
+BATCH = 100_000  # rows that are read at a time
+
+_DUCKDB = {
+    pa.string(): "VARCHAR", pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ", pa.date32(): "DATE", pa.bool_(): "BOOLEAN",
+    pa.decimal128(18, 4): "DECIMAL(18,4)", pa.float64(): "DOUBLE", pa.int64(): "BIGINT",
+}  # fmt: skip
+
+_MADE_BY = {"features": "features", "scores": "score", "recommendations": "score"}
+
+
+def interval_key(moment: datetime) -> str:
+    """The key of a derived table's interval: its as_of moment, as 2026-06-15T00:00:00Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Reading:
+    """A look at one version of the lake. Its expressions live as long as the `with` block that made it."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, settings: Settings, store: Store, manifest: Manifest,
+        as_of: datetime | None,
+    ) -> None:  # fmt: skip
+        if as_of is not None and as_of.tzinfo is None:
+            raise ValueError("as_of needs a time zone")
+        self.as_of = as_of
+        self._connection = connection
+        self._settings = settings
+        self._store = store
+        self._manifest = manifest
+        self._views: set[str] = set()
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")  # no variable of ours is a table
+        connection.execute("SET parquet_metadata_cache = true")  # the files never change
+        connection.execute("SET enable_progress_bar = false")  # it would be drawn into whatever we print
+
+    @cached_property
+    def _backend(self) -> ibis.backends.duckdb.Backend:
+        """The same connection for expressions. Ibis takes half a second to import: not everybody needs it."""
+        import ibis
+
+        return ibis.duckdb.from_connection(self._connection)
+
+    def has(self, table: str) -> bool:
+        """Whether the table has a row as of this reading's moment."""
+        if table not in CONTRACT:
+            newest = self._newest(table)
+            return newest is not None and any(p.rows for p in self._manifest.loads(table)[newest].parts)
+        parts = [p for p in self._manifest.parts(table) if p.rows]
+        query = f"SELECT 1 FROM {self._scan(parts)} WHERE {self._known(CONTRACT[table])} LIMIT 1" if parts else ""
+        return bool(parts) and bool(self._rows(query))
+
+    def table(self, table: str) -> ir.Table:
+        """A contract table as of this reading's moment: typed, and empty where the shop has none.
+
+        Of a version table, the last version of each key: at the same moment the later load wins, then the later row.
+        Customers are persons: rows of merged customer ids have the id of the person (`customers` has one row of each),
+        and a visitor's anonymous events that of the person who they belong to.
+        """
+        contract = CONTRACT[table]
+        if table not in self._views:
+            query = self._contract_query(contract)
+            if table == "events" and self._has_spans:
+                query = people.with_history(query)
+            elif self._has_persons:
+                query = people.by_person(contract, query)
+            self._create_view(table, query)
+        return self._backend.table(table)
+
+    def as_given(self, table: str) -> ir.Table:
+        """The same, with the customer ids as the shop gave them."""
+        view = f"given_{table}"
+        if view not in self._views:
+            self._create_view(view, self._contract_query(CONTRACT[table]))
+        return self._backend.table(view)
+
+    def derived(self, table: str) -> ir.Table:
+        """Features, scores, recommendations: the rows of the newest interval that is not later than this moment.
+
+        Raises NoData, naming the stage to run, where there is none.
+        """
+        if table not in self._views:
+            newest = self._newest(table)
+            if newest is None:
+                until = f" as of {interval_key(self.as_of)}" if self.as_of else ""
+                stage = _MADE_BY.get(table)
+                raise NoData(f"There are no {table} yet{until}.", f"Run `controltower {stage}` first." if stage else "")
+            parts = list(self._manifest.loads(table)[newest].parts)
+            self._create_view(table, f"SELECT * FROM {self._scan(parts)}")
+        return self._backend.table(table)
+
+    def of(self, table: str, column: str, values: Collection[str], columns: Sequence[str]) -> pa.Table:
+        """The rows of a version table whose `column` is one of these values, as of this reading's moment.
+
+        The same as filtering `table(table)`, only that it looks for the last versions of these keys alone, and that
+        any id of a person finds the person's rows: they come with the id that was asked for.
+        """
+        contract = CONTRACT[table]
+        key = quoted(contract.key[0])
+        self._connection.execute(
+            "CREATE OR REPLACE TEMP TABLE _wanted AS SELECT DISTINCT unnest($1::VARCHAR[]) AS value", [list(values)]
+        )
+        persons = column == "customer_id" and self._has_persons
+        if persons:
+            self._connection.execute(people.WANTED)
+        ids = "_ids" if persons else "_wanted"
+        wanted = f"{quoted(column)} IN (SELECT value FROM {ids})"
+        theirs = wanted if column == contract.key[0] else f"{key} IN (SELECT {key} FROM ({{rows}}) WHERE {wanted})"
+        query = f"SELECT * FROM ({self._contract_query(contract, theirs)}) WHERE {wanted}"
+        if persons:
+            query = people.as_asked(people.by_person(contract, query))
+        with bounded():
+            chosen = ", ".join(map(quoted, columns))
+            found: pa.Table = self._connection.sql(f"SELECT {chosen} FROM ({query})").to_arrow_table()
+        return found
+
+    def rows_of(self, table: str, intervals: Collection[str], happened: str | None) -> pa.RecordBatchReader:
+        """All rows of some intervals, by the date of the column `happened` and in the order of their keys."""
+        loads = self._manifest.loads(table)
+        parts = [part for interval in sorted(intervals) if interval in loads for part in loads[interval].parts]
+        day = f"CAST({quoted(happened)} AS DATE), " if happened else ""
+        query = f"SELECT * FROM {self._scan(parts)} ORDER BY {day}file_index, file_row_number"
+        return self._connection.sql(query).to_arrow_reader(250_000)
+
+    @cached_property
+    def _has_persons(self) -> bool:
+        """Whether a customer id belongs to another person as of this moment; makes `_persons`."""
+        parts = [p for p in self._manifest.parts("identity") if p.rows]
+        rows = f"SELECT * FROM {self._scan(parts)} WHERE {people.then(self.as_of)}" if parts else people.NOBODY
+        with bounded():
+            self._connection.execute(f"CREATE TEMP TABLE _persons AS SELECT customer_id, person_id FROM ({rows})")
+        return bool(self._rows("SELECT 1 FROM _persons LIMIT 1"))
+
+    @cached_property
+    def _has_spans(self) -> bool:
+        """Whether anonymous events belong to somebody; makes `_spans`."""
+        queries = {t: people.of_visitors(self._contract_query(CONTRACT[t])) for t in ("events", "identities")}
+        anonymous = f"SELECT 1 FROM ({queries['events']}) WHERE customer_id IS NULL LIMIT 1"
+        if not self._has_persons and not self._rows(anonymous):
+            return False
+        shop = load_shop(self._settings)
+        keys = None
+        if self._rows(f"SELECT 1 FROM ({people.keyed(queries['identities'])}) LIMIT 1"):
+            files = [self._store.local(p.file for p in self._manifest.parts(t)) for t in ("customers", "identities")]
+            keys = people.keys_as_of(files[0], files[1], shop.country, self.as_of)
+        with bounded():
+            self._connection.execute(
+                people.spans(queries["events"], queries["identities"], keys, shop.identity.visitor_days)
+            )
+        return self._has_persons or bool(self._rows("SELECT 1 FROM _spans LIMIT 1"))
+
+    def arrow(self, expr: ir.Table) -> pa.Table:
+        """The expression's rows."""
+        with bounded():
+            return self._backend.to_pyarrow(expr)
+
+    def batches(self, expr: ir.Table) -> Iterator[pa.RecordBatch]:
+        """The expression's rows, some at a time: for results that are larger than what is computed."""
+        with bounded():
+            self._backend.create_view("_batches", expr, overwrite=True)
+            yield from self._connection.sql("SELECT * FROM _batches").to_arrow_reader(BATCH)
+
+    def frame(self, expr: ir.Table) -> pd.DataFrame:
+        """The expression's rows as a data frame; money comes as Decimal objects, so cast it in the expression."""
+        with bounded():
+            return self._backend.to_pandas(expr)
+
+    def _contract_query(self, contract: Table, among: str = "true") -> str:
+        """The last version of each key; `among` limits the keys, and may ask for all their `{rows}`."""
+        columns = ", ".join(quoted(c.name) for c in contract.columns)
+        parts = [p for p in self._manifest.parts(contract.name) if p.rows]
+        if not parts:
+            typed = (f"CAST(NULL AS {_DUCKDB[f.type]}) AS {quoted(f.name)}" for f in contract.schema)
+            return f"SELECT {', '.join(typed)} WHERE false"
+        rows = f"FROM {self._scan(parts)} WHERE {self._known(contract)}"
+        query = f"SELECT {columns} {rows} AND {among.format(rows=f'SELECT * {rows}')}"
+        if contract.kind == "version":
+            # parts come in the order of their loads, so the file's place in the list is the load's age
+            query += (
+                f" QUALIFY row_number() OVER (PARTITION BY {', '.join(map(quoted, contract.key))}"
+                f" ORDER BY {quoted(contract.known)} DESC, file_index DESC, file_row_number DESC) = 1"
+            )
+        return query
+
+    def _known(self, contract: Table) -> str:
+        if self.as_of is None:
+            return "true"
+        return f"{quoted(contract.known)} <= TIMESTAMPTZ '{self.as_of.astimezone(UTC).isoformat()}'"
+
+    def _scan(self, parts: list[Part]) -> str:
+        files = self._store.local(p.file for p in parts)
+        # the files of one load are of one schema version, so the newest file tells whether we can read them
+        metadata = pq.read_schema(files[-1]).metadata or {}
+        manifests.check_schema(int(metadata.get(b"controltower.schema", b"0")), parts[-1].file)
+        return f"read_parquet({listed(files)})"
+
+    def _newest(self, table: str) -> str | None:
+        limit = interval_key(self.as_of) if self.as_of else "~"
+        return max((i for i in self._manifest.loads(table) if i <= limit), default=None)
+
+    def _create_view(self, name: str, query: str) -> None:
+        with bounded():
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {query}")
+        self._views.add(name)
+
+    def _rows(self, query: str) -> list[tuple[object, ...]]:
+        with bounded():
+            return self._connection.execute(query).fetchall()

@@ -1,0 +1,135 @@
+"""The lake for people and other programs: its versions, its files, a table in Delta's form."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controltower import clock, settings
+from controltower.errors import BadSettings, ControlTowerError, NoData
+from controltower.jobs.ingest import alone
+from controltower.settings import Settings
+
+if TYPE_CHECKING:
+    from controltower.data.manifest import Manifest, Part
+
+_DELTA_LOG = "_delta_log"
+
+
+def list_versions(table: str | None = None) -> dict[str, Any]:
+    """The versions of the lake that can be read, newest first: {versions: [...]}.
+
+    Each with version, published (in UTC), interval (none: erased people's rows went), and tables: the rows that the
+    interval has since. Of `table` only those that changed it, with the table's rows altogether.
+    """
+    from controltower.data.lake import Lake
+
+    found = []
+    for version, manifest in Lake(settings.load()).versions():
+        swapped = {part.file.partition("/")[0] for part in version.swapped.values()}
+        if table is None:
+            tables = {t: _rows(manifest.loads(t).get(str(version.interval))) for t in version.now}
+            tables |= {t: _rows(*manifest.loads(t).values()) for t in sorted(swapped)}
+        elif table in version.now or table in swapped:
+            tables = {table: _rows(*manifest.loads(table).values())}
+        else:
+            continue
+        found.append(
+            {
+                "version": version.number,
+                "published": version.published.isoformat(timespec="seconds"),
+                "interval": version.interval,
+                "rows": tables,
+            }
+        )
+    return {"versions": found}
+
+
+def list_files(table: str, version: str | None = None) -> list[str]:
+    """The Parquet files of a table, the oldest load first: paths, or the object store's URLs. NoData where none is."""
+    from controltower.data.lake import Lake
+
+    conf = settings.load()
+    lake = Lake(conf)
+    return [lake.store.address(part.file) for part in _parts(lake.manifest(_version(version, conf)), table)]
+
+
+def restore_interval(version: int, interval: str) -> dict[str, Any]:
+    """Let a load's interval hold again what it held in an earlier version. Returns {version, interval, tables}: the
+    rows before and after of each table that changed. BadSettings where it isn't kept any more.
+    """
+    from controltower.data.lake import Lake
+
+    conf = settings.load()
+    with alone(conf):
+        changed = Lake(conf).restore(interval, version)
+    tables = {table: {"before": before, "after": after} for table, (before, after) in changed.items()}
+    return {"version": version, "interval": interval, "tables": tables}
+
+
+def export_delta(table: str, folder: Path, as_of: str | None = None, version: str | None = None) -> dict[str, Any]:
+    """Write a table as of a moment as a Delta table, in place of an earlier export: never with what that held.
+
+    Of a contract table the last version of each row, by person; of features, scores and recommendations the newest.
+    Returns {table, rows, folder}. NoData where the table has none; BadSettings without the package `deltalake`.
+    """
+    try:
+        import deltalake
+    except ImportError:
+        raise BadSettings("Delta needs a package that isn't there.", "pip install 'controltower[delta]'.") from None
+    import pyarrow as pa
+
+    from controltower.data.contract import CONTRACT
+    from controltower.data.lake import Lake
+
+    conf = settings.load()
+    if not (folder / _DELTA_LOG).is_dir() and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise ControlTowerError(f"{folder} holds something else.", "Name a new folder, or that of an earlier export.")
+    moment = clock.parse(as_of, settings.load_shop(conf)) if as_of else None
+    fresh = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    with Lake(conf).read(moment, _version(version, conf)) as reading:
+        if not reading.has(table):
+            raise NoData(f"There are no {table} to export.", "`controltower doctor` tells what the lake has.")
+        rows = reading.table(table) if table in CONTRACT else reading.derived(table)
+        counted = 0
+
+        def batches() -> Iterable[pa.RecordBatch]:
+            nonlocal counted
+            for batch in reading.batches(rows):
+                counted += batch.num_rows
+                yield batch
+
+        fresh.mkdir(parents=True, mode=0o700)
+        try:
+            reader = pa.RecordBatchReader.from_batches(rows.schema().to_pyarrow(), batches())
+            deltalake.write_deltalake(fresh, reader)
+            if folder.exists():
+                folder.rename(before := fresh.with_name(f"{fresh.name}-before"))
+                fresh.rename(folder)
+                shutil.rmtree(before)
+            else:
+                fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return {"table": table, "rows": counted, "folder": str(folder)}
+
+
+def _parts(manifest: Manifest, table: str) -> list[Part]:
+    if table not in manifest.tables:
+        raise NoData(f"The lake has no table {table}.", f"It has {', '.join(sorted(manifest.tables)) or 'none yet'}.")
+    return [part for part in manifest.parts(table) if part.rows]
+
+
+def _version(text: str | None, conf: Settings) -> int | datetime | None:
+    """A version's number, or a moment."""
+    if text is None or text.isdecimal():
+        return int(text) if text else None
+    return clock.parse(text, settings.load_shop(conf))
+
+
+def _rows(*loads: Any) -> int:
+    return sum(part.rows for load in loads if load for part in load.parts)
