@@ -1,4 +1,4 @@
-"""train_models: recommenders, propensities and the send hour, each against its baseline."""
+"""train_models: recommenders, propensities, the send hour, gender and age, each against its baseline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.inference import train_traits
 from controltower.jobs.profiles import moment
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
         log.info("training is %s", note)
         return report | {"note": note}
     with threadpool_limits(limits=1):
-        for outcome in _outcomes(lake, at, shop):
+        for outcome in [*_outcomes(lake, at, shop), *train_traits(config, lake, at, shop)]:
             card = registry.store(
                 outcome.model,
                 Card(
@@ -86,8 +87,11 @@ def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
     from controltower.errors import NoData
     from controltower.models import propensity, timing
     from controltower.models.recommend import choose
+    from controltower.models.traits import training
 
-    names = [choose.REPEAT, choose.NEW, timing.NAME, *(f"propensity_{h}d" for h in propensity.HORIZONS)]
+    names = [
+        choose.REPEAT, choose.NEW, timing.NAME, *(f"propensity_{h}d" for h in propensity.HORIZONS), *training.NAMES
+    ]  # fmt: skip
     try:
         return min(registry.card(name, at).as_of for name in names)
     except NoData:
