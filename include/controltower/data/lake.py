@@ -179,7 +179,7 @@ class Reading:
         return self._backend.table(view)
 
     def derived(self, table: str) -> ir.Table:
-        """Features, scores, recommendations, profiles: the rows of the newest interval that is not later than this moment.
+        """Features, scores, lists, profiles: the rows of the newest interval that is not later than this moment.
 
         Raises NoData, naming the stage to run, where there is none.
         """

@@ -67,7 +67,7 @@ def show_customer(
             "consents": consents,
             **_suppressions(conf, ledger, lake, shop, ids, moment),
             "timeline": {"shown": entries, "more": counted},
-            "profile": profile_of(conf, shop, lake, ids, moment),
+            "profile": profile_of(conf, lake, ids, moment),
             **_derived(lake, ids),
             "messages": [_told(row) for row in decided],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -97,16 +98,13 @@ def usable(conf: Settings, lake: Reading, as_of: datetime, customers: Collection
     return told_or_inferred(rows, ibis.memtable(pa.table({"customer_id": who})))
 
 
-def profile_of(conf: Settings, shop: Shop, lake: Reading, ids: Sequence[str], as_of: datetime) -> dict[str, Any]:
+def profile_of(conf: Settings, lake: Reading, ids: Sequence[str], as_of: datetime) -> dict[str, Any]:
     """Of one person: `journey` and `journey_minutes` as of the very moment, and the newest profile made by then, with
     `profile_as_of` and, where something is inferred of the age, `inferred_age_years`: {year: probability}.
 
     What isn't known is left out.
     """
     from controltower.errors import NoData
-    from controltower.models.registry import Registry
-    from controltower.models.traits import ages, said, training
-    from controltower.models.traits.model import KINDS
     from controltower.profiles.journey import journeys
 
     def theirs(table: str) -> ir.Table:
@@ -114,18 +112,25 @@ def profile_of(conf: Settings, shop: Shop, lake: Reading, ids: Sequence[str], as
         return rows.filter(rows.customer_id.isin(ids))
 
     rows = lake.arrow(journeys(theirs, as_of)).to_pylist()
-    try:
+    with suppress(NoData):
         rows += lake.arrow(usable(conf, lake, as_of, ids)).to_pylist()
-    except NoData:
-        pass
-    found = {name: value for row in rows for name, value in row.items() if value is not None and name != "customer_id"}
+    found = {name: value for row in rows for name, value in row.items() if value is not None}
+    found = {name: value for name, value in found.items() if not name.startswith(("customer_id", "told_or_inferred_"))}
     if "as_of" in found:
         made = found.pop("as_of")
         found["profile_as_of"] = made.isoformat()
-        if f"inferred_age_{ages.BANDS[0]}_probability" in found:
-            model, _ = Registry(conf.home / "models").load(training.AGE_BAND, made, KINDS)
-            found["inferred_age_years"] = said.by_year(model, found)
+        if "inferred_by" in found and "told_age" not in found:
+            found["inferred_age_years"] = _by_year(conf, found, made)
     return found
+
+
+def _by_year(conf: Settings, profile: dict[str, Any], made: datetime) -> dict[int, float]:
+    from controltower.models.registry import Registry
+    from controltower.models.traits import said, training
+    from controltower.models.traits.model import KINDS
+
+    model, _ = Registry(conf.home / "models").load(training.AGE_BAND, made, KINDS)
+    return said.by_year(model, profile)
 
 
 def profiles(as_of: str | None = None) -> pa.Table:

@@ -27,7 +27,13 @@ def journeys(tables: Tables, as_of: datetime) -> ir.Table:
     """customer_id, journey (one of AREAS), journey_minutes (whole ones since the last event or purchase)."""
     events = tables("events")
     events = events.filter(events.customer_id.notnull(), events.occurred_at <= as_of).select(
-        "customer_id", "event_name", "product_id", "order_id", "channel", "occurred_at", second=seconds(events.occurred_at)
+        "customer_id",
+        "event_name",
+        "product_id",
+        "order_id",
+        "channel",
+        "occurred_at",
+        second=seconds(events.occurred_at),
     )
     purchases = _purchases(events, tables("orders"), as_of)
     visits = _last_visits(events.filter(events.channel.fill_null("web") != "store"))
@@ -47,7 +53,7 @@ def journeys(tables: Tables, as_of: datetime) -> ir.Table:
 
 
 def _purchases(events: ir.Table, orders: ir.Table, as_of: datetime) -> ir.Table:
-    """customer_id, bought: the last purchase that the shop's orders or a `purchase` event tell and that still stands."""
+    """customer_id, bought: the last purchase, by orders and `purchase` events, that was not cancelled."""
     known = orders.filter(orders.customer_id.notnull(), orders.ordered_at <= as_of)
     gone = known.status.fill_null("placed") == "cancelled"
     cancelled = known.filter(gone).select(gone_id=known.order_id).distinct()

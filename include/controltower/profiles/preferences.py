@@ -55,7 +55,9 @@ def _lately(age: ir.IntegerValue) -> ir.IntegerValue:
 
 def _points(facts: Facts) -> ir.Table:
     """customer_id, product_id, points."""
-    looked = facts.events.filter(facts.events.event_name.isin(["view_item", "add_to_cart"]), facts.events.product_id.notnull())
+    looked = facts.events.filter(
+        facts.events.event_name.isin(["view_item", "add_to_cart"]), facts.events.product_id.notnull()
+    )
     done = ibis.ifelse(looked.event_name == "view_item", DONE["view_item"], DONE["add_to_cart"])
     bought = facts.lines.filter(facts.lines.bought)
     every = ibis.union(
@@ -82,9 +84,7 @@ def _words(facts: Facts, points: ir.Table, products: ir.Table) -> ir.Table:
     of_titles = [(row["product_id"], word) for row in titles for word in title_words(row["title"], row["brand"])]
     events = facts.events.filter(facts.events.event_name == "search", facts.events["query"].notnull())
     searched = events.filter(events.results_count.fill_null(1) > 0)
-    searched = searched.select(
-        "customer_id", text=searched["query"], points=_lately(searched.age) * DONE["search"]
-    )
+    searched = searched.select("customer_id", text=searched["query"], points=_lately(searched.age) * DONE["search"])
     searched = searched.filter(searched.points > 0)
     texts = searched.select("text").distinct().to_pyarrow()["text"].to_pylist()
     of_texts = [(text, word) for text in sorted(texts) for word in sorted(set(words_of(text)))]
@@ -105,8 +105,10 @@ def _first(rows: ir.Table, what: str) -> ir.Table:
     order = [summed.points.desc(), summed.value]
     ranked = summed.mutate(place=ibis.row_number().over(group_by="customer_id", order_by=order))
     names = [c for c in COLUMNS if c.startswith(f"preferred_{what}")]
-    return ranked.filter(ranked.place < len(names)).group_by("customer_id").aggregate(
-        **{name: ranked.value.max(where=ranked.place == n) for n, name in enumerate(names)}
+    return (
+        ranked.filter(ranked.place < len(names))
+        .group_by("customer_id")
+        .aggregate(**{name: ranked.value.max(where=ranked.place == n) for n, name in enumerate(names)})
     )
 
 
@@ -117,5 +119,7 @@ def _price_bands(named: ir.Table) -> ir.Table:
         products=told.count(), points=told.points.sum(), weighed=(told.points * told.price_band).sum()
     )
     low, mid, high = PRICE_BANDS
-    band = ibis.cases((summed.weighed * 3 < summed.points * 2, low), (summed.weighed * 3 > summed.points * 4, high), else_=mid)
+    band = ibis.cases(
+        (summed.weighed * 3 < summed.points * 2, low), (summed.weighed * 3 > summed.points * 4, high), else_=mid
+    )
     return summed.filter(summed.products >= FEWEST_PRICES).select("customer_id", preferred_price_band=band)

@@ -16,7 +16,7 @@ COLUMNS = (*(f"rfm_{part}" for part in PARTS), "rfm_cell")
 
 
 def cells(features: ir.Table) -> ir.Table:
-    """customer_id, rfm_recency, rfm_frequency, rfm_money (1 to 5), rfm_cell (111 to 555) of each customer who bought."""
+    """customer_id, rfm_recency, rfm_frequency, rfm_money (1 to 5), rfm_cell (111 to 555) of who bought."""
     buyers = features.filter(features.days_since_last_order.notnull(), *(features[c].notnull() for c in PARTS.values()))
     everybody = buyers.count().over(ibis.window())
     fifths = {}

@@ -20,7 +20,7 @@ YOUNGEST, OLDEST = 14, 89  # birth dates that say otherwise are taken for mistak
 
 
 def told(customers: ir.Table, today: date) -> ir.Table:
-    """customer_id, told_gender (female, male, or another as it was told), told_age (full years); null where not told."""
+    """customer_id, told_gender (female, male, or another as told), told_age (full years), each null where not told."""
     given = customers.gender.strip().lower().nullif("")
     gender = ibis.cases(*((given.isin(words), name) for name, words in GENDERS.items()), else_=given)
     born = customers.birth_date

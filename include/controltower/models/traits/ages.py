@@ -19,7 +19,7 @@ def band_of(years: np.ndarray) -> np.ndarray:
 
 
 def within(told: np.ndarray) -> np.ndarray:
-    """(len(YEARS),) the share of each year in its band, of the ages that customers told, smoothed; sums to 1 by band."""
+    """(len(YEARS),) the share of each year in its band, of the ages that customers told, smoothed."""
     counted = np.bincount(told - YOUNGEST, minlength=len(YEARS)).astype(float)
     shares = np.convolve(np.pad(counted, 2, mode="edge"), _SMOOTH, mode="valid") + 1 / len(YEARS)
     band = band_of(YEARS)

@@ -27,9 +27,9 @@ LOOKED_AT = ("view_item", "add_to_cart")
 class Histories:
     """Items by customer. An item is a product that a customer looked at or bought, or a text searched for: once each.
 
-    `customer` and `item` are positions, sorted by customer and by when the item first came; `place` counts a customer's
-    items from 0. `words` (items x len(vocabulary)) is 1 where an item has a word: a product's id, its category and those
-    above it, brand and title, a search's text.
+    `customer` and `item` are positions, sorted by customer and by when the item first came; `place` counts a
+    customer's items from 0. `words` (items x len(vocabulary)) is 1 where an item has a word: a product's id, its
+    category and those above it, brand and title, a search's text.
     """
 
     customer_ids: np.ndarray

@@ -2,8 +2,8 @@
 
 What the logistic regression says is pooled with the prior in logarithms: log p = log prior + w (log raw - log prior),
 with a weight w by the number of items. w is 0 where there is no item. It is learned from customers who were held out,
-each looked at as of when they had few items, too, and it is not the w of the least log loss, but the one whose gain over
-the prior is surest: the mean gain less SURELY standard errors of it. Where nothing is gained for sure, w is 0.
+each looked at as of when they had few items, too, and it is not the w of the least log loss, but the one whose gain
+over the prior is surest: the mean gain less SURELY standard errors of it. Where nothing is gained for sure, w is 0.
 """
 
 from __future__ import annotations

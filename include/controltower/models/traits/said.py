@@ -1,4 +1,4 @@
-"""What is said of those who didn't: gender and age with probabilities, and where too little is known to say one."""
+"""What is inferred: gender and age with probabilities, and where too little is known to say one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def says_gender(p: np.ndarray) -> np.ndarray:
 
 
 def says_age(p: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Which rows of probabilities (n, ages.BANDS) are sure enough to say; `shares` are those of years in their bands."""
+    """Which rows of probabilities (n, ages.BANDS) are sure enough to say; `shares`: see `ages.within`."""
     _, low, high = ages.summary(ages.by_year(p, shares))
     return np.asarray(high - low <= WIDEST)
 
 
 def gender(model: Trait, histories: Histories) -> dict[str, pa.Array]:
-    """`inferred_` columns by customer. Of whom the items tell nothing, the prior is all there is, and nothing is said."""
+    """`inferred_` columns by customer. Of whom the items tell nothing, the prior is all there is: none is said."""
     p = model.predict(histories)
     said = says_gender(p) & model.tells(histories)
     return {
@@ -40,7 +40,7 @@ def gender(model: Trait, histories: Histories) -> dict[str, pa.Array]:
 
 
 def age(model: Trait, histories: Histories) -> dict[str, pa.Array]:
-    """`inferred_` columns by customer: the likeliest band and the median age with its range, and each band's probability."""
+    """`inferred_` columns by customer: the likeliest band, the median age with its range, each band's probability."""
     p = model.predict(histories)
     middle, low, high = ages.summary(ages.by_year(p, model.shares))
     said = says_age(p, model.shares) & model.tells(histories)

@@ -1,8 +1,8 @@
 """Training a trait: the weights are learned from customers who were held out, and judged on yet others.
 
-The customers are split into FOLDS. Each fold is looked at by a model of the others, with all of a customer's items and as
-of when there were only so many. The weights that are judged on a fold come from the other folds; those that serve come
-from all of them.
+The customers are split into FOLDS. Each fold is looked at by a model of the others, with all of a customer's items and
+as of when there were only so many. The weights that are judged on a fold come from the other folds; those that serve
+come from all of them.
 """
 
 from __future__ import annotations
