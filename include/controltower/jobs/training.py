@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from controltower.data.lake import Lake
     from controltower.models.base import Outcome
-    from controltower.models.registry import Registry
+    from controltower.models.registry import Card, Registry
     from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
@@ -32,7 +32,7 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
     from controltower.data.lake import Lake
     from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
     from controltower.models.recommend import choose  # noqa: F401
-    from controltower.models.registry import Card, Registry
+    from controltower.models.registry import Registry
 
     config = settings.load()
     shop = settings.load_shop(config)
@@ -46,26 +46,7 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
         return report | {"note": note}
     with threadpool_limits(limits=1):
         for outcome in [*_outcomes(lake, at, shop), *train_traits(config, lake, at, shop)]:
-            card = registry.store(
-                outcome.model,
-                Card(
-                    name=outcome.name,
-                    as_of=at,
-                    trained_at=clock.now(config),
-                    window=outcome.window,
-                    challenger=outcome.challenger,
-                    serves=outcome.model.name,
-                    published=outcome.published,
-                    why=outcome.why,
-                    metric=outcome.metric,
-                    metrics=outcome.metrics,
-                    baseline=outcome.baseline,
-                    baseline_metrics=outcome.baseline_metrics,
-                    rows=outcome.rows,
-                    seed=outcome.model.config.seed,
-                    details=outcome.details,
-                ),
-            )
+            card = store(registry, outcome, at, clock.now(config))
             log.info("%s: %s serves. %s", card.name, card.serves, card.why)
             report["models"][card.name] = {
                 "version": card.version,
@@ -80,6 +61,30 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
                 "why": card.why,
             }
     return report
+
+
+def store(registry: Registry, outcome: Outcome, as_of: datetime, now: datetime) -> Card:
+    """Keep the model that serves, with its card."""
+    from controltower.models.registry import Card
+
+    card = Card(
+        name=outcome.name,
+        as_of=as_of,
+        trained_at=now,
+        window=outcome.window,
+        challenger=outcome.challenger,
+        serves=outcome.model.name,
+        published=outcome.published,
+        why=outcome.why,
+        metric=outcome.metric,
+        metrics=outcome.metrics,
+        baseline=outcome.baseline,
+        baseline_metrics=outcome.baseline_metrics,
+        rows=outcome.rows,
+        seed=outcome.model.config.seed,
+        details=outcome.details,
+    )
+    return registry.store(outcome.model, card)
 
 
 def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:

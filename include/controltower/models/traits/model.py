@@ -2,8 +2,8 @@
 
 What the logistic regression says is pooled with the prior in logarithms: log p = log prior + w (log raw - log prior),
 with a weight w by the number of items. w is 0 where there is no item. It is learned from customers who were held out,
-each looked at as of when they had few items, too, and it is not the w of the least log loss, but the one whose gain
-over the prior is surest: the mean gain less SURELY standard errors of it. Where nothing is gained for sure, w is 0.
+each looked at as of when they had few items, too: the w of the least log loss among those that gain over the prior for
+sure, by SURELY standard errors of the mean gain. Where none does, w is 0.
 """
 
 from __future__ import annotations
@@ -145,19 +145,17 @@ def pooled(prior: np.ndarray, raw: np.ndarray, weight: np.ndarray) -> np.ndarray
     return np.asarray(np.exp(logs - _log_sum(logs)))
 
 
-def surest(prior: np.ndarray, raw: np.ndarray, label: np.ndarray) -> float:
-    """The weight whose gain of log loss over the prior is surest, of rows (n, classes) that weren't learned from."""
+def best(prior: np.ndarray, raw: np.ndarray, label: np.ndarray) -> float:
+    """The weight that gains most log loss over the prior, of rows (n, classes) that weren't learned from, among those
+    that gain for sure."""
     rows = np.arange(len(label))
-    if len(rows) < 2:
-        return 0.0
-    best, most = 0.0, 0.0
-    for weight in WEIGHTS[1:]:
+    found, most = 0.0, 0.0
+    for weight in WEIGHTS[1:] if len(rows) > 1 else ():
         p = pooled(prior, raw, np.full(len(rows), weight))[rows, label]
         gain = np.log(p) - np.log(prior[rows, label])
-        sure = gain.mean() - SURELY * gain.std(ddof=1) / np.sqrt(len(rows))
-        if sure > most:
-            best, most = float(weight), float(sure)
-    return best
+        if gain.mean() > max(most, SURELY * gain.std(ddof=1) / np.sqrt(len(rows))):
+            found, most = float(weight), float(gain.mean())
+    return found
 
 
 def _log_sum(z: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from controltower.models.base import Outcome
 from controltower.models.traits import ages, said
 from controltower.models.traits.items import HISTORY, Histories
-from controltower.models.traits.model import LENGTHS, ItemsLogistic, Prior, Trait, length_of, pooled, surest
+from controltower.models.traits.model import LENGTHS, ItemsLogistic, Prior, Trait, best, length_of, pooled
 
 GENDER, AGE_BAND = NAMES = ("gender", "age_band")
 FEWEST = 50  # customers who told; with fewer nothing is learned
@@ -110,7 +110,7 @@ def _weights(held: Held, among: np.ndarray) -> np.ndarray:
     found = np.zeros(len(LENGTHS))
     for length in range(1, len(LENGTHS)):
         rows = among & (held.length == length)
-        found[length] = surest(held.prior[rows], held.raw[rows], held.label[rows])
+        found[length] = best(held.prior[rows], held.raw[rows], held.label[rows])
     return found
 
 
