@@ -85,11 +85,14 @@ def _with_profiles(conf: Settings, lake: Reading, known: ir.Table, asked: set[st
     from controltower.jobs.inference import usable
     from controltower.profiles import journey
 
+    parts = []
     if asked - set(known.columns) - set(journey.COLUMNS) and lake.has("profiles"):
-        profiles = usable(conf, lake, as_of).drop("as_of")
-        known = known.left_join(profiles, "customer_id").drop("customer_id_right")
+        parts.append(usable(conf, lake, as_of).drop("as_of"))
     if asked & set(journey.COLUMNS):
-        known = known.left_join(journey.journeys(lake.table, as_of), "customer_id").drop("customer_id_right")
+        parts.append(journey.journeys(lake.table, as_of))
+    for part in parts:
+        theirs = part.rename(whose="customer_id")
+        known = known.left_join(theirs, known.customer_id == theirs.whose).drop("whose")
     return known
 
 

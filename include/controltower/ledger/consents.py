@@ -84,7 +84,8 @@ def agreed(
     unexpired = sa.or_(last.c.expires_at.is_(None), last.c.expires_at > as_of)
     (yes,) = columns(connection, said.where(last.c.granted, unexpired))
     (no,) = columns(connection, said.where(~last.c.granted))
-    return families.with_others(yes) - families.with_others(no)
+    found = families.with_others(yes) - families.with_others(no)
+    return found if customers is None else found.intersection(customers)
 
 
 class Standing(NamedTuple):

@@ -50,7 +50,7 @@ def preferences(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
 
 
 def _lately(age: ir.IntegerValue) -> ir.IntegerValue:
-    return ibis.cases(*((age < days * DAY, factor) for days, factor in LATELY), else_=0).cast("int64")
+    return ibis.cases(*((age < days * DAY, ibis.literal(factor, "int64")) for days, factor in LATELY), else_=0)
 
 
 def _points(facts: Facts) -> ir.Table:
