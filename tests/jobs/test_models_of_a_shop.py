@@ -26,7 +26,15 @@ from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders, p
 from typer.testing import CliRunner
 
 AS_OF = T.isoformat()
-MODELS = {"recommend_repeat", "recommend_new", "send_hour", "propensity_7d", "propensity_28d"}
+MODELS = {
+    "recommend_repeat",
+    "recommend_new",
+    "send_hour",
+    "propensity_7d",
+    "propensity_28d",
+    "gender",
+    "age_band",
+}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from controltower.models.traits import ages, items, said, training
 from controltower.models.traits.items import Histories
@@ -26,9 +27,9 @@ def planted(customers: int, seed: int, own: float) -> tuple[Histories, np.ndarra
     products = [f"p:{n:02}" for n in (theirs * 20 + rng.integers(0, 20, len(who))).tolist()]
     once = sorted({(int(w), p): n for n, (w, p) in enumerate(zip(who, products, strict=True))}.items())
     ids = np.array([f"c{n:05}" for n in range(customers)])
-    customer, item = (np.array(column) for column in zip(*((f"c{w:05}", p) for (w, p), _ in once), strict=True))
+    customer, item = (pa.array(column) for column in zip(*((f"c{w:05}", p) for (w, p), _ in once), strict=True))
     ids, order = np.array([f"c{n:05}" for n in range(customers)]), np.array([n for _, n in once])
-    return items.from_arrays(ids, customer, item.tolist(), order, GOODS), gender
+    return items.from_arrays(ids, customer, item, order, GOODS), gender
 
 
 def trained(customers: int, seed: int, own: float) -> Trait:
@@ -92,24 +93,26 @@ def test_a_model_comes_back_as_it_was_kept(tmp_path: Path) -> None:
     model.save(tmp_path)
     kept = next(kind for kind in KINDS if kind.name == model.name).load(tmp_path)
     assert np.array_equal(kept.predict(histories), model.predict(histories))
-    rare = items.from_arrays(
-        np.array(["x"]), np.array(["x"] * 3), ["p:00", "q:mine alone", "p:new"], np.arange(3), GOODS
+    some = pa.array(["p:00", "q:mine alone", "p:new"])
+    rare, known = (
+        items.from_arrays(np.array(["x"]), pa.array(["x"] * n), some[:n], np.arange(n), GOODS) for n in (3, 1)
     )
-    known = items.from_arrays(np.array(["x"]), np.array(["x"]), ["p:00"], np.arange(1), GOODS)
     assert np.array_equal(kept.raw(rare), kept.raw(known)), "what nobody else had tells nothing"
 
 
 def test_words_that_few_have_are_not_kept() -> None:
     histories, gender = planted(60, 1, own=0.5)
-    own = [f"q:secret{n}" for n in range(60)]
     ids = histories.customer_ids
-    shared = items.from_arrays(np.sort(ids), np.r_[ids, ids[:4]], [*own, *["q:of four"] * 4], np.arange(64), {})
-    assert not len(ItemsLogistic().fit(shared, gender, said.GENDERS).vocabulary)
+    own = [f"q:secret {'abcdefgh'[n // 8]}{'ijklmnop'[n % 8]}" for n in range(60)]  # everybody's, and their own
+    keys = pa.array([*own, *["q:four"] * 4, *["q:five"] * 5])
+    shared = items.from_arrays(ids, pa.array(np.r_[ids, ids[:4], ids[:5]]), keys, np.arange(69), {})
+    assert len(shared.vocabulary) == 63
+    assert ItemsLogistic().fit(shared, gender, said.GENDERS).vocabulary.tolist() == ["w:five", "w:secret"]
 
 
 def test_histories_are_cut_where_they_were_then() -> None:
     found = items.from_arrays(
-        np.array(["a", "b"]), np.array(["a", "a", "b", "a"]), ["p:01", "p:02", "p:01", "q:tea"],
+        np.array(["a", "b"]), pa.array(["a", "a", "b", "a"]), pa.array(["p:01", "p:02", "p:01", "q:tea"]),
         np.array([5, 3, 4, 9]), GOODS,
     )  # fmt: skip
     words = {w: n for n, w in enumerate(found.vocabulary.tolist())}

@@ -24,37 +24,51 @@ KEPT = {"category": 3, "brand": 3, "keyword": 5}
 PRICE_BANDS = ("low", "mid", "high")  # thirds of a category's products by price
 FEWEST_PRICES = 3  # products, of a category as of a customer, for a price band
 
-COLUMNS = (
-    *(f"preferred_{what}{f'_{n}' if n > 1 else ''}" for what, most in KEPT.items() for n in range(1, most + 1)),
-    "preferred_price_band",
-)
+PRICE = "price_band"
+
+_NAMES = {(what, n): f"preferred_{what}{f'_{n + 1}' if n else ''}" for what, most in KEPT.items() for n in range(most)}
+COLUMNS = (*_NAMES.values(), "preferred_price_band")
 
 
 def preferences(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
-    """customer_id and COLUMNS, as of a moment; null where too little is known. A category is its whole path."""
+    """customer_id and COLUMNS, as of a moment, of who did something; null where too little is known.
+
+    A category is its whole path.
+    """
     facts = gather(tables, as_of, shop)
-    products = tables("products")
-    points = _points(facts)
-    named = points.inner_join(_priced(products), "product_id")
-    words = _words(facts, points, products)
-    parts = [
-        _first(named.select("customer_id", "points", value=named.category), "category"),
-        _first(named.select("customer_id", "points", value=named.brand), "brand"),
-        _first(words, "keyword"),
-        _price_bands(named),
-    ]
-    found = facts.customers.select("customer_id")
-    for part in parts:
-        found = found.left_join(part, "customer_id").drop("customer_id_right")
-    return found.select("customer_id", *COLUMNS)
+    every = ibis.union(_of_products(facts, tables("products")), _of_searches(facts))
+    summed = every.group_by("customer_id", "what", "value").aggregate(points=every.points.sum(), number=every.count())
+    place = ibis.row_number().over(group_by=["customer_id", "what"], order_by=[summed.points.desc(), summed["value"]])
+    ranked = summed.mutate(place=place)
+
+    def kept(what: str, n: int) -> ir.StringValue:
+        return ranked["value"].max(where=(ranked.what == what) & (ranked.place == n))
+
+    def priced(column: ir.IntegerValue, *bands: str) -> ir.IntegerValue:
+        return column.sum(where=(ranked.what == PRICE) & ranked["value"].isin(bands)).fill_null(0)
+
+    found = ranked.group_by("customer_id").aggregate(
+        **{name: kept(what, n) for (what, n), name in _NAMES.items()},
+        products=priced(ranked.number, *PRICE_BANDS),
+        points=priced(ranked.points, *PRICE_BANDS),
+        weighed=priced(ranked.points, "mid") + priced(ranked.points, "high") * 2,
+    )
+    low, mid, high = PRICE_BANDS
+    band = ibis.cases(
+        (found.products < FEWEST_PRICES, ibis.null("string")),
+        (found.weighed * 3 < found.points * 2, low),
+        (found.weighed * 3 > found.points * 4, high),
+        else_=mid,
+    )
+    return found.mutate(preferred_price_band=band).select("customer_id", *COLUMNS)
 
 
 def _lately(age: ir.IntegerValue) -> ir.IntegerValue:
     return ibis.cases(*((age < days * DAY, ibis.literal(factor, "int64")) for days, factor in LATELY), else_=0)
 
 
-def _points(facts: Facts) -> ir.Table:
-    """customer_id, product_id, points."""
+def _of_products(facts: Facts, products: ir.Table) -> ir.Table:
+    """customer_id, what, value, points: one row a product that somebody had to do with, and what is told of it."""
     looked = facts.events.filter(
         facts.events.event_name.isin(["view_item", "add_to_cart"]), facts.events.product_id.notnull()
     )
@@ -65,61 +79,41 @@ def _points(facts: Facts) -> ir.Table:
         bought.select("customer_id", "product_id", points=_lately(bought.age) * DONE["bought"]),
     )
     every = every.filter(every.points > 0)
-    return every.group_by("customer_id", "product_id").aggregate(points=every.points.sum())
+    points = every.group_by("customer_id", "product_id").aggregate(points=every.points.sum())
+    rows = products.select("product_id", "title", "brand").to_pyarrow().to_pylist()
+    words = _words([(row["product_id"], title_words(row["title"], row["brand"])) for row in rows], "product_id")
+    told = [
+        products.select("product_id", what=ibis.literal(what), value=products[what]) for what in ("category", "brand")
+    ]
+    named = ibis.union(*told, _priced(products), words)
+    return points.inner_join(named.filter(named["value"].notnull()), "product_id").select(
+        "customer_id", "what", "value", "points"
+    )
+
+
+def _of_searches(facts: Facts) -> ir.Table:
+    """The same of searches that found something."""
+    events = facts.events.filter(facts.events.event_name == "search", facts.events["query"].notnull())
+    events = events.filter(events.results_count.fill_null(1) > 0, events.age < LATELY[-1][0] * DAY)
+    searched = events.select("customer_id", text=events["query"], points=_lately(events.age) * DONE["search"])
+    texts = sorted(searched.select("text").distinct().to_pyarrow()["text"].to_pylist())
+    words = _words([(text, sorted(set(words_of(text)))) for text in texts], "text")
+    return searched.inner_join(words, "text").select("customer_id", "what", "value", "points")
 
 
 def _priced(products: ir.Table) -> ir.Table:
-    """product_id, category, brand, price_band (0 to 2, null where the category has too few prices)."""
-    known = products.select("product_id", "category", "brand", "currency", "price")
+    """product_id, what, value: one of PRICE_BANDS, null where the category has too few prices."""
+    known = products.filter(products.category.notnull(), products.price.notnull())
     kin = ["category", "currency"]
-    below, number = ibis.rank().over(group_by=kin, order_by=known.price), known.price.count().over(group_by=kin)
-    told = known.category.notnull() & known.price.notnull() & (number >= FEWEST_PRICES)
-    band = ibis.ifelse(told, whole(below * len(PRICE_BANDS), number), ibis.null("int64"))
-    return known.select("product_id", "category", "brand", price_band=band)
+    below, number = ibis.rank().over(group_by=kin, order_by=known.price), known.count().over(group_by=kin)
+    third = whole(below * len(PRICE_BANDS), number)
+    band = ibis.cases(*((third == n, name) for n, name in enumerate(PRICE_BANDS)))
+    value = ibis.ifelse(number >= FEWEST_PRICES, band, ibis.null("string"))
+    return known.select("product_id", what=ibis.literal(PRICE), value=value)
 
 
-def _words(facts: Facts, points: ir.Table, products: ir.Table) -> ir.Table:
-    """customer_id, points, value: the words of titles and of searches."""
-    titles = products.select("product_id", "title", "brand").to_pyarrow().to_pylist()
-    of_titles = [(row["product_id"], word) for row in titles for word in title_words(row["title"], row["brand"])]
-    events = facts.events.filter(facts.events.event_name == "search", facts.events["query"].notnull())
-    searched = events.filter(events.results_count.fill_null(1) > 0)
-    searched = searched.select("customer_id", text=searched["query"], points=_lately(searched.age) * DONE["search"])
-    searched = searched.filter(searched.points > 0)
-    texts = searched.select("text").distinct().to_pyarrow()["text"].to_pylist()
-    of_texts = [(text, word) for text in sorted(texts) for word in sorted(set(words_of(text)))]
-    titled = points.inner_join(_pairs(of_titles, "product_id"), "product_id")
-    asked = searched.inner_join(_pairs(of_texts, "text"), "text")
-    return ibis.union(*(rows.select("customer_id", "points", value=rows.word) for rows in (titled, asked)))
-
-
-def _pairs(rows: list[tuple[str, str]], name: str) -> ir.Table:
-    columns = list(zip(*rows, strict=True)) or [(), ()]
-    return ibis.memtable(pa.table([pa.array(c, pa.string()) for c in columns], names=[name, "word"]))
-
-
-def _first(rows: ir.Table, what: str) -> ir.Table:
-    """customer_id and the values with the most points, in columns."""
-    told = rows.filter(rows.value.notnull())
-    summed = told.group_by("customer_id", "value").aggregate(points=told.points.sum())
-    order = [summed.points.desc(), summed.value]
-    ranked = summed.mutate(place=ibis.row_number().over(group_by="customer_id", order_by=order))
-    names = [c for c in COLUMNS if c.startswith(f"preferred_{what}")]
-    return (
-        ranked.filter(ranked.place < len(names))
-        .group_by("customer_id")
-        .aggregate(**{name: ranked.value.max(where=ranked.place == n) for n, name in enumerate(names)})
-    )
-
-
-def _price_bands(named: ir.Table) -> ir.Table:
-    """customer_id, preferred_price_band: the mean third of the products, by points."""
-    told = named.filter(named.price_band.notnull())
-    summed = told.group_by("customer_id").aggregate(
-        products=told.count(), points=told.points.sum(), weighed=(told.points * told.price_band).sum()
-    )
-    low, mid, high = PRICE_BANDS
-    band = ibis.cases(
-        (summed.weighed * 3 < summed.points * 2, low), (summed.weighed * 3 > summed.points * 4, high), else_=mid
-    )
-    return summed.filter(summed.products >= FEWEST_PRICES).select("customer_id", preferred_price_band=band)
+def _words(told: list[tuple[str, list[str]]], name: str) -> ir.Table:
+    """Words by a key of that name: name, what, value."""
+    rows = [(key, "keyword", word) for key, words in told for word in words]
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    return ibis.memtable(pa.table([pa.array(c, pa.string()) for c in columns], names=[name, "what", "value"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -10,9 +10,9 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from controltower.models.recommend.interactions import positions
 from controltower.profiles.facts import gather
 from controltower.profiles.facts.tables import Tables
 from controltower.profiles.portable import DAY
@@ -80,29 +80,36 @@ def read(tables: Tables, as_of: datetime, shop: Shop, customers: Collection[str]
     bought = facts.lines.filter(facts.lines.bought, facts.lines.age < HISTORY).semi_join(wanted, "customer_id")
     searched = events.filter(events.event_name == "search", events["query"].notnull())
     rows: ir.Table = ibis.union(
-        looked.select("customer_id", "second", kind=ibis.literal("p"), value=looked.product_id),
-        bought.select("customer_id", "second", kind=ibis.literal("p"), value=bought.product_id),
-        searched.select("customer_id", "second", kind=ibis.literal("q"), value=searched["query"].lower()),
+        looked.select("customer_id", "second", key=ibis.literal("p:") + looked.product_id),
+        bought.select("customer_id", "second", key=ibis.literal("p:") + bought.product_id),
+        searched.select("customer_id", "second", key=ibis.literal("q:") + searched["query"].lower()),
     )
-    once = rows.group_by("customer_id", "kind", "value").aggregate(second=rows.second.min()).to_pyarrow()
+    once = rows.group_by("customer_id", "key").aggregate(second=rows.second.min()).to_pyarrow()
     products = tables("products").select("product_id", "category", "brand", "title").to_pyarrow().to_pylist()
     told = {f"p:{row['product_id']}": words_of_product(row) for row in products}
-    values = [f"{kind}:{value}" for kind, value in zip(*(once[c].to_pylist() for c in ("kind", "value")), strict=True)]
-    return from_arrays(ids, np.array(once["customer_id"].to_pylist(), np.str_), values, once["second"].to_numpy(), told)
+    whose, keys = (once[name].combine_chunks() for name in ("customer_id", "key"))
+    return from_arrays(ids, whose, keys, once["second"].to_numpy(), told)
 
 
 def from_arrays(
-    ids: np.ndarray, customers: np.ndarray, values: list[str], second: np.ndarray, told: dict[str, list[str]]
+    ids: np.ndarray, customers: pa.Array, keys: pa.Array, second: np.ndarray, told: Mapping[str, list[str]]
 ) -> Histories:
-    """Histories of the customers `ids` (sorted) from aligned columns; `told` has the words of products (`p:ID`)."""
-    items, item = np.unique(np.array(values, dtype=np.str_), return_inverse=True)
-    words = [told.get(v, [v]) if v[0] == "p" else [f"w:{w}" for w in words_of(v[2:])] for v in items.tolist()]
+    """Histories of the customers `ids` (sorted) from aligned columns: no other customer stands in them.
+
+    A key is `p:` with a product's id, or `q:` with a search's text; `told` has the words of products.
+    """
+    encoded = keys.dictionary_encode()
+    names = np.array(encoded.dictionary.to_pylist(), dtype=np.str_)
+    rank = np.argsort(names)
+    item = np.argsort(rank)[encoded.indices.to_numpy()]
+    items = names[rank].tolist()
+    words = [told.get(v, [v]) if v[0] == "p" else [f"w:{w}" for w in words_of(v[2:])] for v in items]
     vocabulary, column = np.unique(np.array([w for some in words for w in some], np.str_), return_inverse=True)
     row = np.repeat(np.arange(len(items)), [len(some) for some in words])
     shape = len(items), len(vocabulary)
     has = sp.csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape)
     has.data[:] = 1.0  # a word may come twice
-    customer = positions(ids, customers)
+    customer = pc.index_in(customers, pa.array(ids, pa.string())).to_numpy()
     order = np.lexsort((item, second, customer))
     customer = customer[order]
     place = np.arange(len(order)) - np.searchsorted(customer, customer)
