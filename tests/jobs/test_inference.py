@@ -216,4 +216,4 @@ def test_who_withdrew_or_was_erased_is_neither_learned_from_nor_inferred(
         rows = reading.arrow(inference.usable(left.conf, reading, AS_OF, ["parent", "newcomer", erased])).to_pylist()
     assert {r["customer_id"]: bool(inferred(r)) for r in rows} == {"parent": False, "newcomer": True}, "at once"
     assert trained(left.conf, left.lake)["gender"].rows["customers"] == made.models["gender"].rows["customers"] - 2
-    assert not inferred(profiles(left)["parent"]), "and where the past is made again"
+    assert not inference.agreed(left.conf, AS_OF) & {"parent", withdrew, erased}, "the past too, from now on"
