@@ -1,4 +1,4 @@
-"""Scores every customer and writes their recommendations; campaigns that follow the scores start when it is done.
+"""Scores every customer, writes recommendations and profiles; campaigns that follow the scores start when it is done.
 
 Running it again for the same moment replaces that moment's scores.
 

@@ -1,4 +1,4 @@
-"""Trains the models once a week, as of the newest features: recommendations, propensity, send hour.
+"""Trains the models once a week, as of the newest features: recommendations, propensity, send hour, gender and age.
 
 It runs when build_profiles is done. Where the models are 6 days old or younger as of that moment, it trains nothing,
 says so, and hands the moment on to score_customers; a run by hand always trains. A model that doesn't beat its baseline

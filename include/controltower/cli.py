@@ -50,10 +50,10 @@ def _home(
 
 
 for _command in (
-    stages.ingest, stages.ingest_events, stages.features, stages.train, stages.score, stages.recommend, stages.dispatch,
-    stages.feedback, stages.reconcile, reports.measure, home.summary, home.doctor, home.migrate, home.new_key,
-    serve.serve, serve.customer_token, sandbox.sandbox, sandbox.sandbox_credentials, simulation.simulate,
-    simulation.simulate_answers,
+    stages.ingest, stages.ingest_events, stages.features, stages.train, stages.score, stages.profiles, stages.recommend,
+    stages.dispatch, stages.feedback, stages.reconcile, reports.measure, home.summary, home.doctor, home.migrate,
+    home.new_key, serve.serve, serve.customer_token, sandbox.sandbox, sandbox.sandbox_credentials,
+    simulation.simulate, simulation.simulate_answers,
 ):  # fmt: skip
     app.command()(_command)
 app.command("clock")(home.set_clock)

@@ -26,7 +26,15 @@ from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders, p
 from typer.testing import CliRunner
 
 AS_OF = T.isoformat()
-MODELS = {"recommend_repeat", "recommend_new", "send_hour", "propensity_7d", "propensity_28d"}
+MODELS = {
+    "recommend_repeat",
+    "recommend_new",
+    "send_hour",
+    "propensity_7d",
+    "propensity_28d",
+    "gender",
+    "age_band",
+}
 
 
 @pytest.fixture
@@ -82,6 +90,8 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
         "customer_id", "as_of", "propensity_7d", "propensity_28d", "send_hour", "send_hour_weight", "model_version",
         "scored_at",
     ]  # fmt: skip
+    profiles = derived(shop, "profiles")
+    assert profiles["customer_id"].equals(scores["customer_id"]) and profiles["rfm_cell"].null_count < 65
     values = scores.to_pydict()
     assert all(0 <= p <= 1 for name in ("propensity_7d", "propensity_28d") for p in values[name])
     assert all(hour in range(24) for hour in values["send_hour"])
@@ -121,7 +131,7 @@ def _half_published_scores_are_none(lake: Lake) -> None:
     with pytest.raises(FileExistsError):
         score_customers(AS_OF)
     in_the_way.unlink()
-    assert lake.intervals("scores") == lake.intervals("recommendations") == []
+    assert lake.intervals("scores") == lake.intervals("recommendations") == lake.intervals("profiles") == []
 
 
 def _check_lists(lists: pa.Table) -> None:

@@ -14,7 +14,9 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    column: str = Field(description="a feature or score, as `controltower features` and `score` list them")
+    column: str = Field(
+        description="a feature, score or profile, as `controltower features`, `score` and `profiles` list them"
+    )
     at_least: Number | None = None
     at_most: Number | None = None
     is_in: list[str] | None = Field(default=None, min_length=1)

@@ -28,7 +28,7 @@ def show(
     unmasked: Annotated[bool, typer.Option("--unmasked", help="with addresses, telephones and push tokens")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
 ) -> None:
-    """Who they are, consents, timeline, features, scores, and every message with why it was or wasn't sent."""
+    """Who they are, consents, timeline, profile, features, scores, and every message with why it was or wasn't sent."""
     from controltower.jobs.customer import show_customer
 
     report = show_customer(customer, as_of, shown=most, unmasked=unmasked)
@@ -54,6 +54,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines += _section(title, rows)
     if report["timeline"]["more"]:
         lines.append(f"  and earlier: {plain(report['timeline']['more'])}")
+    lines += ["", "profile:", *(f"  {name} {plain(value)}" for name, value in report["profile"].items())]
     lines += ["", f"features, as of {report['features_as_of']}:" if report["features"] else "features: none"]
     lines += [f"  {row['name']} {plain(row['value'])}" + (f"  ({row['means']})" if row["means"] else "")
               for row in report["features"]]  # fmt: skip

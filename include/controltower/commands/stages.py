@@ -1,4 +1,4 @@
-"""`controltower ingest|features|train|score|recommend|dispatch|feedback`: the stages of a day."""
+"""`controltower ingest|features|train|score|profiles|recommend|dispatch|feedback`: the stages of a day."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from controltower.commands.options import AsOfDay, Out
+from controltower.commands.options import AsOf, AsOfDay, Out
 from controltower.commands.showing import show, write_table
 
 
@@ -47,6 +47,17 @@ def score(as_of: AsOfDay = None, out: Out = None) -> None:
     report = score_customers(as_of)
     show(report)
     _write_derived("scores", report["as_of"], out)
+
+
+def profiles(as_of: AsOf = None, out: Out = None) -> None:
+    """What customers told, what is inferred of those who agree to it, and what they prefer, as last scored."""
+    from controltower.jobs.inference import profiles as newest
+
+    table = newest(as_of)
+    counted = ("told_gender", "inferred_gender", "told_age", "inferred_age", "preferred_category", "rfm_cell")
+    show({"customers": table.num_rows} | {name: table.num_rows - table[name].null_count for name in counted})
+    if out:
+        write_table(table, out)
 
 
 def recommend(

@@ -33,7 +33,7 @@ _DUCKDB = {
     pa.decimal128(18, 4): "DECIMAL(18,4)", pa.float64(): "DOUBLE", pa.int64(): "BIGINT",
 }  # fmt: skip
 
-_MADE_BY = {"features": "features", "scores": "score", "recommendations": "score"}
+_MADE_BY = {"features": "features", "scores": "score", "recommendations": "score", "profiles": "score"}
 
 
 def interval_key(moment: datetime) -> str:
@@ -102,7 +102,7 @@ class Reading:
         return self._backend.table(view)
 
     def derived(self, table: str) -> ir.Table:
-        """Features, scores, recommendations: the rows of the newest interval that is not later than this moment.
+        """Features, scores, lists, profiles: the rows of the newest interval that is not later than this moment.
 
         Raises NoData, naming the stage to run, where there is none.
         """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controltower import clock, settings
 from controltower.errors import ControlTowerError, NoData
+from controltower.jobs.inference import profile_of
 from controltower.jobs.privacy import check_not_erased
 from controltower.settings import Settings
 from controltower.shop import Shop
@@ -35,7 +36,8 @@ def show_customer(
     """What was known of a customer as of a moment (now): nothing that was received later.
 
     Returns {customer, as_of, identity {ids, visitors, attributes, devices}, consents, suppressions, lifted, timeline
-    {shown, more {kind: number}}, features [{name, value, means}], features_as_of, scores, recommendations, messages}.
+    {shown, more {kind: number}}, profile (see `inference.profile_of`), features [{name, value, means}], features_as_of,
+    scores, recommendations, messages}.
     Addresses are masked unless `unmasked`. What no stage has made by then is empty. Raises ControlTowerError for an id
     that nobody had by then.
     """
@@ -65,6 +67,7 @@ def show_customer(
             "consents": consents,
             **_suppressions(conf, ledger, lake, shop, ids, moment),
             "timeline": {"shown": entries, "more": counted},
+            "profile": profile_of(conf, lake, ids, moment),
             **_derived(lake, ids),
             "messages": [_told(row) for row in decided],
         }

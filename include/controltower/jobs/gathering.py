@@ -51,6 +51,8 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
         features, scores = lake.derived("features"), lake.derived("scores")
         made = {"features": _made(lake, features), "scores": _made(lake, scores)}
         known = features.drop("as_of").join(scores.drop("as_of"), "customer_id", how="left")
+        asked = {spec.audience.order_by, *(rule.column for rule in spec.audience.rules)}
+        known = _with_profiles(conf, lake, known, asked, as_of)
         audience = select(known, spec.audience.rules)
         if spec.audience.order_by not in audience.columns:
             raise BadSettings(f"{spec.name}: order_by names no feature or score: {spec.audience.order_by!r}.")
@@ -76,6 +78,22 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
         "made": {name: at.isoformat() if at else None for name, at in made.items()},
     }
     return Gathered(pa.table(columns), devices, policy)
+
+
+def _with_profiles(conf: Settings, lake: Reading, known: ir.Table, asked: set[str], as_of: datetime) -> ir.Table:
+    """The columns of profiles and of the journey beside features and scores, where they are asked for."""
+    from controltower.jobs.inference import usable
+    from controltower.profiles import journey
+
+    parts = []
+    if asked - set(known.columns) - set(journey.COLUMNS) and lake.has("profiles"):
+        parts.append(usable(conf, lake, as_of).drop("as_of"))
+    if asked & set(journey.COLUMNS):
+        parts.append(journey.journeys(lake.table, as_of))
+    for part in parts:
+        theirs = part.rename(whose="customer_id")
+        known = known.left_join(theirs, known.customer_id == theirs.whose).drop("whose")
+    return known
 
 
 def _made(lake: Reading, derived: ir.Table) -> datetime | None:

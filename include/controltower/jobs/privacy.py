@@ -39,7 +39,7 @@ NOT_REACHED = (
     "the shop's own systems, from which the data came",
     "backups, and files that were exported before",
     "the provider's own records of mails and pushes",
-    "trained models: they hold products only, and learn without the person from the next training on",
+    "trained models: they hold products and what several wrote, and learn without the person from the next training on",
 )
 
 

@@ -1,4 +1,4 @@
-"""score_customers: what the models expect of every customer, and what they recommend."""
+"""score_customers: what the models expect of every customer, what they recommend, and the customers' profiles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.inference import profile_rows
 from controltower.jobs.profiles import moment, publish_features
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ K = 12  # recommendations stored a customer and placement
 
 
 def score_customers(as_of: str | None = None) -> dict[str, Any]:
-    """Publish `scores` and `recommendations` together as of a date, by the newest models trained not later.
+    """Publish `scores`, `recommendations` and `profiles` together as of a date, by the newest models not trained later.
 
     Features of that date are built first where they are missing. Raises NoData where no model was trained yet.
     """
@@ -45,13 +46,16 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         log.info("scores: %d customers", scores.num_rows)
         lists = _recommendations(lake, registry, at, shop, served)
         log.info("recommendations: %d rows", lists.num_rows)
-    tables = {"scores": scores, "recommendations": lists}  # in one step: nobody sees new scores with older lists
+        profiles, inferring = profile_rows(config, lake, registry, at, shop)
+        log.info("profiles: %d customers", profiles.num_rows)
+    # in one step: nobody sees new scores with older lists
+    tables = {"scores": scores, "recommendations": lists, "profiles": profiles}
     lake.commit(interval_key(at), {name: lake.write(name, rows) for name, rows in tables.items()})
     return {
         "as_of": at.isoformat(),
         "customers": scores.num_rows,
         "recommendations": lists.num_rows,
-        "served": served,
+        "served": served | inferring,
     }
 
 

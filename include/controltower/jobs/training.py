@@ -1,4 +1,4 @@
-"""train_models: recommenders, propensities and the send hour, each against its baseline."""
+"""train_models: recommenders, propensities, the send hour, gender and age, each against its baseline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.inference import train_traits
 from controltower.jobs.profiles import moment
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from controltower.data.lake import Lake
     from controltower.models.base import Outcome
-    from controltower.models.registry import Registry
+    from controltower.models.registry import Card, Registry
     from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
@@ -31,7 +32,7 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
     from controltower.data.lake import Lake
     from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
     from controltower.models.recommend import choose  # noqa: F401
-    from controltower.models.registry import Card, Registry
+    from controltower.models.registry import Registry
 
     config = settings.load()
     shop = settings.load_shop(config)
@@ -44,27 +45,8 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
         log.info("training is %s", note)
         return report | {"note": note}
     with threadpool_limits(limits=1):
-        for outcome in _outcomes(lake, at, shop):
-            card = registry.store(
-                outcome.model,
-                Card(
-                    name=outcome.name,
-                    as_of=at,
-                    trained_at=clock.now(config),
-                    window=outcome.window,
-                    challenger=outcome.challenger,
-                    serves=outcome.model.name,
-                    published=outcome.published,
-                    why=outcome.why,
-                    metric=outcome.metric,
-                    metrics=outcome.metrics,
-                    baseline=outcome.baseline,
-                    baseline_metrics=outcome.baseline_metrics,
-                    rows=outcome.rows,
-                    seed=outcome.model.config.seed,
-                    details=outcome.details,
-                ),
-            )
+        for outcome in [*_outcomes(lake, at, shop), *train_traits(config, lake, at, shop)]:
+            card = store(registry, outcome, at, clock.now(config))
             log.info("%s: %s serves. %s", card.name, card.serves, card.why)
             report["models"][card.name] = {
                 "version": card.version,
@@ -81,13 +63,40 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
     return report
 
 
+def store(registry: Registry, outcome: Outcome, as_of: datetime, now: datetime) -> Card:
+    """Keep the model that serves, with its card."""
+    from controltower.models.registry import Card
+
+    card = Card(
+        name=outcome.name,
+        as_of=as_of,
+        trained_at=now,
+        window=outcome.window,
+        challenger=outcome.challenger,
+        serves=outcome.model.name,
+        published=outcome.published,
+        why=outcome.why,
+        metric=outcome.metric,
+        metrics=outcome.metrics,
+        baseline=outcome.baseline,
+        baseline_metrics=outcome.baseline_metrics,
+        rows=outcome.rows,
+        seed=outcome.model.config.seed,
+        details=outcome.details,
+    )
+    return registry.store(outcome.model, card)
+
+
 def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
     """The date as of which the models that serve at a moment were trained: the oldest of them. None where one lacks."""
     from controltower.errors import NoData
     from controltower.models import propensity, timing
     from controltower.models.recommend import choose
+    from controltower.models.traits import training
 
-    names = [choose.REPEAT, choose.NEW, timing.NAME, *(f"propensity_{h}d" for h in propensity.HORIZONS)]
+    names = [
+        choose.REPEAT, choose.NEW, timing.NAME, *(f"propensity_{h}d" for h in propensity.HORIZONS), *training.NAMES
+    ]  # fmt: skip
     try:
         return min(registry.card(name, at).as_of for name in names)
     except NoData:

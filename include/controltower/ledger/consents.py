@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -61,6 +61,30 @@ def granted(
     merged = among(connection, last.c.customer_id, families.customers)
     refused = sa.select(last.c.customer_id).where(last.c.rank == 1, ~last.c.granted, merged)
     found = families.with_others(found) - families.with_others(connection.execute(refused).scalars())
+    return found if customers is None else found.intersection(customers)
+
+
+def agreed(
+    connection: sa.Connection, purpose: str, as_of: datetime, customers: Collection[str] | None = None
+) -> set[str]:
+    """The customers, of all or of those given, whose consent to a purpose holds at `as_of` on some channel, and whose
+    last word on none is a no: for what isn't done on a channel. Of merged customers, too, one's no is all of theirs.
+    """
+    c = consents.c
+    families = merges.families(connection, customers)
+    rank = sa.func.row_number().over(
+        partition_by=(c.customer_id, c.channel), order_by=(c.recorded_at.desc(), c.granted.asc())
+    )
+    rows = sa.select(c.customer_id, c.granted, c.expires_at, rank.label("rank"))
+    rows = rows.where(c.purpose == purpose, c.recorded_at <= as_of)
+    if customers is not None:
+        rows = rows.where(among(connection, c.customer_id, families.with_others(customers)))
+    last = rows.subquery()
+    said = sa.select(last.c.customer_id).where(last.c.rank == 1)
+    unexpired = sa.or_(last.c.expires_at.is_(None), last.c.expires_at > as_of)
+    (yes,) = columns(connection, said.where(last.c.granted, unexpired))
+    (no,) = columns(connection, said.where(~last.c.granted))
+    found = families.with_others(yes) - families.with_others(no)
     return found if customers is None else found.intersection(customers)
 
 

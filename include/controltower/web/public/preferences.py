@@ -37,7 +37,8 @@ Box = tuple[str, str]  # channel, purpose
 
 BOXES: Final[tuple[Box, ...]] = (("email", "marketing"), ("push", "marketing"), ("push", "night_marketing"))
 _IN_APP: Final = ("in_app", "marketing")  # on the page of those only who ever said yes or no to it
-# Not on the page: what a message shows doesn't depend on this consent yet, so a box would promise too much.
+# Not on the page: what a message shows doesn't depend on this consent, so a box would promise too much. An objection
+# withdraws it, and with it what is inferred of them.
 _PROFILING: Final[tuple[Box, ...]] = (("email", "profiling"), ("push", "profiling"))
 SOURCE: Final = "preference_page"
 OBJECTION: Final = "objection"

@@ -1,0 +1,157 @@
+"""Training a trait: the weights are learned from customers who were held out, and judged on yet others.
+
+The customers are split into FOLDS. Each fold is looked at by a model of the others, with all of a customer's items and
+as of when there were only so many. The weights that are judged on a fold come from the other folds; those that serve
+come from all of them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from controltower.models.base import Outcome
+from controltower.models.traits import ages, said
+from controltower.models.traits.items import HISTORY, Histories
+from controltower.models.traits.model import LENGTHS, ItemsLogistic, Prior, Trait, best, length_of, pooled
+
+GENDER, AGE_BAND = NAMES = ("gender", "age_band")
+FEWEST = 50  # customers who told; with fewer nothing is learned
+MOST = 40_000  # of more, a drawn sample
+FOLDS = 4
+
+
+class Held(NamedTuple):
+    """One row a customer who was held out and number of items that they were looked at with.
+
+    `customer` is a position, `length` one in LENGTHS; `raw` and `prior` are probabilities (rows, classes) in logarithms
+    and as they are; `whole` says that these were all of the customer's items.
+    """
+
+    customer: np.ndarray
+    length: np.ndarray
+    raw: np.ndarray
+    prior: np.ndarray
+    whole: np.ndarray
+    fold: np.ndarray
+    label: np.ndarray
+
+
+def train(name: str, histories: Histories, told: np.ndarray, as_of: datetime) -> Outcome:
+    """The model of GENDER or AGE_BAND. `told`: of each customer the position in said.GENDERS, or the age in years."""
+    if len(told) > MOST:
+        drawn = np.sort(np.random.default_rng(7).choice(len(told), MOST, replace=False))
+        histories, told = histories.of(drawn), told[drawn]
+    classes, label = (said.GENDERS, told) if name == GENDER else (ages.BANDS, ages.band_of(told))
+    prior, challenger = Prior().fit(histories, label, classes), ItemsLogistic().fit(histories, label, classes)
+    if name == AGE_BAND:
+        prior.shares = challenger.shares = ages.within(told)
+    common: dict[str, Any] = {
+        "name": name, "challenger": ItemsLogistic.name, "metric": "log_loss", "baseline": Prior.name,
+        "window": (as_of - timedelta(seconds=HISTORY), as_of), "rows": {"customers": len(told)},
+    }  # fmt: skip
+    if len(told) < FEWEST or len(np.unique(label)) < 2:
+        why = f"Of {len(told)} customers who agreed to profiling it was told: too few to learn from."
+        return Outcome(model=prior, published=False, why=why, metrics={}, baseline_metrics={}, **common)
+    held = _held_out(histories, label, classes)
+    challenger.weights = _weights(held, np.ones(len(held.label), dtype=bool))
+    by_items = _judged(held, challenger, told if name == AGE_BAND else None)
+    for length, items in enumerate(LENGTHS.tolist()):  # never worse than the prior
+        judged = by_items.get(str(items))
+        if judged and judged["log_loss"] >= judged["prior_log_loss"]:
+            challenger.weights[length] = 0.0
+    ours = by_items.pop("all")
+    theirs = {"log_loss": ours.pop("prior_log_loss")}
+    published = bool(challenger.weights.any()) and ours["log_loss"] < theirs["log_loss"]
+    why = (
+        f"It {'beat' if published else 'did not beat'} everybody's shares: log loss {ours['log_loss']:.3f} against"
+        f" {theirs['log_loss']:.3f} of {ours.pop('customers'):.0f} customers held out; said of {ours['said']:.0%}."
+    )
+    weights = dict(zip(map(str, LENGTHS.tolist()), challenger.weights.tolist(), strict=True))
+    return Outcome(
+        model=challenger if published else prior,
+        published=published,
+        why=why,
+        metrics=ours,
+        baseline_metrics=theirs,
+        details={"by_items": by_items, "weights": weights, "limits": LIMITS},
+        **common,
+    )
+
+
+LIMITS = "Judged on customers who told and agreed to profiling; who didn't may differ from them."
+
+
+def _held_out(histories: Histories, label: np.ndarray, classes: tuple[str, ...]) -> Held:
+    fold = np.random.default_rng(7).permutation(len(label)) % FOLDS
+    looks = []
+    for this in range(FOLDS):
+        others, rows = np.flatnonzero(fold != this), np.flatnonzero(fold == this)
+        model = ItemsLogistic().fit(histories.of(others), label[others], classes)
+        theirs = histories.of(rows)
+        own = length_of(theirs.lengths)
+        for length, items in enumerate(LENGTHS.tolist()):
+            for whole in (True, False):
+                there = np.flatnonzero(own == length if whole else own > length)
+                if len(there):
+                    seen = theirs.of(there) if whole else theirs.of(there).first(items)
+                    n = len(there)
+                    looks.append(
+                        Held(rows[there], np.full(n, length), model.raw(seen), np.tile(model.prior, (n, 1)),
+                             np.full(n, whole), np.full(n, this), label[rows[there]])
+                    )  # fmt: skip
+    return Held(*(np.concatenate(parts) for parts in zip(*looks, strict=True)))
+
+
+def _weights(held: Held, among: np.ndarray) -> np.ndarray:
+    """By LENGTHS, from the rows of a mask. Without items there is nothing to weigh."""
+    found = np.zeros(len(LENGTHS))
+    for length in range(1, len(LENGTHS)):
+        rows = among & (held.length == length)
+        found[length] = best(held.prior[rows], held.raw[rows], held.label[rows])
+    return found
+
+
+def _judged(held: Held, model: Trait, years: np.ndarray | None) -> dict[str, dict[str, float]]:
+    """By number of items, and of `all` customers with the items they have: log loss beside the prior's, how many are
+    said and of those how many rightly, and how far probabilities are from what was told."""
+    weight = np.zeros(len(held.label))
+    for this in range(FOLDS):
+        learned = _weights(held, held.fold != this)
+        weight = np.where(held.fold == this, learned[held.length], weight)
+    p = pooled(held.prior, held.raw, weight)
+    at = np.arange(len(p)), held.label
+    if years is None:
+        says, right = said.says_gender(p), p.argmax(axis=1) == held.label
+    else:
+        middle, low, high = ages.summary(ages.by_year(p, model.shares))
+        told = years[held.customer]
+        says, right = said.says_age(p, model.shares), (low <= told) & (told <= high)
+    says &= weight > 0
+    groups = {f"{items}": held.length == length for length, items in enumerate(LENGTHS.tolist())} | {"all": held.whole}
+    found: dict[str, dict[str, float]] = {}
+    for group, rows in groups.items():
+        if not rows.any():
+            continue
+        known = rows & says
+        found[group] = {
+            "customers": float(rows.sum()),
+            "log_loss": float(-np.log(p[at])[rows].mean()),
+            "prior_log_loss": float(-np.log(held.prior[at])[rows].mean()),
+            "said": float(says[rows].mean()),
+            "calibration_error": _calibration_error(p[rows], held.label[rows]),
+        }
+        if known.any():
+            found[group]["right_where_said"] = float(right[known].mean())
+            if years is not None:
+                found[group]["years_off_where_said"] = float(np.abs(middle - told)[known].mean())
+    return found
+
+
+def _calibration_error(p: np.ndarray, label: np.ndarray) -> float:
+    """How far the likeliest class's probability is from how often it is right, in ten groups of equal probability."""
+    top, right = p.max(axis=1), p.argmax(axis=1) == label
+    group = np.minimum((top * 10).astype(int), 9)
+    return float(sum(abs((top - right)[group == g].sum()) for g in np.unique(group)) / len(top))
