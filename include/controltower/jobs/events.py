@@ -48,8 +48,9 @@ def ingest_events() -> dict[str, Any]:
             posted = PostedEvents([(b.body, b.received_at) for b in bodies])
             found = load(conf, posted, interval, erased_people(conf), lambda _: None)
             anomalies.look_over_load(conf, _SOURCE, interval, found.brought, compared=False)
+            of_erased = found.reports["events"]["erased"] > 0  # their bodies aren't kept, either
             with begin(conf) as ledger:
-                event_bodies.close(ledger, bodies, now)
+                event_bodies.close(ledger, bodies, now, keep=not of_erased)
             counts["bodies"] += len(bodies)
             counts.update({name: found.reports["events"][name] for name in counts if name != "bodies"})
             log.info("%d bodies: %s", counts["bodies"], dict(counts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.data.erased import Erased
+    from controltower.data.lake import Lake
+    from controltower.data.manifest import Part
     from controltower.data.sources.base import Source
 
 
@@ -143,6 +145,17 @@ def erased_people(conf: Settings) -> Erased:
     with reading(conf) as ledger:
         customers, visitors = (erasures.recorded(ledger, kind) for kind in ("customer", "visitor"))
     return Erased(conf.signing_key() if customers else b"", frozenset(customers), visitors)
+
+
+def publish(lake: Lake, interval: str, tables: Mapping[str, tuple[Part, ...]]) -> None:
+    """Publish what a job made of the lake or the ledger: by persons, and without those who were erased meanwhile.
+
+    An erasure that begins now waits, and finds the rows.
+    """
+    from controltower.data.persons import Persons
+
+    with alone(lake.settings):
+        lake.commit(interval, Persons(lake).without_erased(tables, erased_people(lake.settings)))
 
 
 def _shop(conf: Settings, source: Source) -> tuple[Shop, bool]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.ingest import publish
 from controltower.jobs.profiles import moment, publish_features
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         lists = _recommendations(lake, registry, at, shop, served)
         log.info("recommendations: %d rows", lists.num_rows)
     tables = {"scores": scores, "recommendations": lists}  # in one step: nobody sees new scores with older lists
-    lake.commit(interval_key(at), {name: lake.write(name, rows) for name, rows in tables.items()})
+    publish(lake, interval_key(at), {name: lake.write(name, rows) for name, rows in tables.items()})
     return {
         "as_of": at.isoformat(),
         "customers": scores.num_rows,

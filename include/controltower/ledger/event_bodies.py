@@ -42,10 +42,10 @@ def waiting(connection: sa.Connection, most: int) -> list[Body]:
     return [Body(*row) for row in connection.execute(rows)]
 
 
-def close(connection: sa.Connection, bodies: Sequence[Body], now: datetime) -> None:
-    """Note that these are in the lake."""
-    ids = [body.body_id for body in bodies]
-    connection.execute(sa.update(event_bodies).where(_e.body_id.in_(ids)).values(ingested_at=now))
+def close(connection: sa.Connection, bodies: Sequence[Body], now: datetime, *, keep: bool = True) -> None:
+    """Note that these are in the lake. `keep`: the bodies for some time, too."""
+    closed = sa.update(event_bodies).where(_e.body_id.in_([body.body_id for body in bodies]))
+    connection.execute(closed.values({"ingested_at": now} if keep else {"ingested_at": now, "body": None}))
 
 
 def empty(connection: sa.Connection, ingested_before: datetime) -> int:
