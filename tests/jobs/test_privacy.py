@@ -285,7 +285,11 @@ def test_the_commands_say_no_address(command: Callable[..., tuple[int, str]], tm
     assert not [trace for _, text in said for trace in TRACES if trace in text]
 
 
-@pytest.mark.parametrize("arguments", [("export", "nobody", "--out", "n.json"), ("erase", "nobody", "--by", "Ann"), ("erase", "nobody", "--by", "Ann", "--yes")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("export", "nobody", "--out", "n.json"), ("erase", "nobody", "--by", "Ann"),
+     ("erase", "nobody", "--by", "Ann", "--yes")],
+)  # fmt: skip
 def test_an_unknown_id(command: Callable[..., tuple[int, str]], shop: Settings, arguments: tuple[str, ...]) -> None:
     code, said = command("privacy", *arguments)
     assert code == 1 and "Nothing is held about such a customer" in said

@@ -4,8 +4,8 @@ An erasure is five steps, each whole or not at all, and each finds nothing more 
 of who was erased, from then on no load brings them back; (2) the posted bodies that wait are read; (3) the ledger, with
 the raw bodies; (4) the lake; (5) the ledger's merges. What leads to their rows is in the last two.
 
-Others work meanwhile. Whoever plans or publishes asks the list at a moment when an erasure waits; a worker that is about
-to send loses its batch, and reads anew to whom it is.
+Others work meanwhile. Whoever plans or publishes asks the list at a moment when an erasure waits; a worker that is
+about to send loses its batch, and reads anew to whom it is.
 """
 
 from __future__ import annotations
