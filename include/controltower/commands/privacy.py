@@ -1,4 +1,4 @@
-"""`controltower privacy export|erase`: what is held about a person, and its end."""
+"""`controltower privacy export|erase|retention`: what is held about a person, and its end."""
 
 from __future__ import annotations
 
@@ -47,3 +47,13 @@ def erase(
     show(report)
     if report["files_until_the_grace_ends"]:
         print("Replaced files of the lake are deleted by later loads, after an hour; --at-once deletes them now.")
+
+
+@app.command()
+def retention(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only tell what would be removed")] = False,
+) -> None:
+    """Remove what is older than `retention_days` of the shop file. Airflow does so daily."""
+    from controltower.jobs.retention import keep_to_retention
+
+    show(keep_to_retention(dry_run=dry_run))

@@ -128,6 +128,26 @@ def swap(root: Path, parts: Mapping[str, Part], grace: float) -> set[str]:
     return named
 
 
+def drop(root: Path, gone: Mapping[str, Mapping[str, Collection[Part]]], grace: float) -> None:
+    """Let these parts (by table and interval) be named no longer, in one step; nor intervals of which none is left."""
+    with (root / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        old = read(root)
+        tables = {
+            table: {
+                interval: Load(load.number, tuple(p for p in load.parts if p not in gone[table].get(interval, ())))
+                for interval, load in old.loads(table).items()
+            }
+            for table in gone
+        }
+        kept = {t: {i: load for i, load in x.items() if load.parts or i not in gone[t]} for t, x in tables.items()}
+        new = Manifest(old.version + 1, {**old.tables, **kept})
+        for file in old.files() - new.files():
+            os.utime(root / file)
+        now = _replace(root, new)
+        _sweep(root, gone, new.files(), now - grace)
+
+
 def _replace(root: Path, manifest: Manifest) -> float:
     """Write the manifest and put it in place. Returns the time by the file system's clock, which dates the parts."""
     raw = {

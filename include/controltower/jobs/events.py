@@ -13,7 +13,6 @@ from controltower.jobs.ingest import alone, erased_people
 
 log = logging.getLogger(__name__)
 
-KEPT = timedelta(days=30)  # how long a body can be looked at once it is in the lake
 _BODIES = 500  # a load, each of up to a megabyte
 _LOADS = 50  # more than so many small loads become one
 _SOURCE = "posted events"
@@ -21,7 +20,7 @@ _KEY = "posted/"
 
 
 def ingest_events() -> dict[str, Any]:
-    """Load the posted bodies that wait, oldest first. Returns bodies, read, loaded, duplicates, quarantined, emptied.
+    """Load the posted bodies that wait, oldest first. Returns bodies, read, loaded, duplicates, quarantined.
 
     A run that was killed is simply run again: what was loaded already is a duplicate, and adds nothing.
     """
@@ -58,6 +57,4 @@ def ingest_events() -> dict[str, Any]:
         small = [key for key in lake.intervals("events") if key.startswith(_KEY)]
         if len(small) > _LOADS:
             lake.merge(("events", "quarantine"), small, f"{small[0].partition('-')[0]}-{small[-1].partition('-')[2]}")
-    with begin(conf) as ledger:
-        emptied = event_bodies.empty(ledger, clock.now(conf) - KEPT)
-    return {**counts, "emptied": emptied}
+    return dict(counts)

@@ -6,7 +6,7 @@ import fcntl
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
@@ -36,7 +36,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
     history with facts that are still to come). `anomalies` stop campaigns, see jobs/anomalies.py. Raises BadSource,
     and then nothing was loaded.
     """
-    from controltower.data import quarantine
+    from controltower.data import manifest as manifests
     from controltower.data.gate import Interval
     from controltower.data.lake import Lake
     from controltower.data.load import load
@@ -65,7 +65,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
             known_at=found.known_at or ("file" if since else "happened"),
             now=now,
         )
-        new_home = not Lake(conf).intervals("quarantine")
+        new_home = not manifests.read(Lake(conf).root).version
         recorded: list[int] = []
 
         def record(rows: pa.Table) -> None:
@@ -76,7 +76,6 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
             _keep_shop(conf, found)
         resolved = resolve_identity(conf, shop)
         odd = anomalies.look_over_load(conf, found.name, interval, brought)
-        quarantine.drop_before(Lake(conf), now - timedelta(days=shop.quarantine_days))
     notes = [*found.notes(), *made_before(conf, oldest)]
     if since and new_home:
         notes.append("this home holds no history before this interval: ingest once without a start")

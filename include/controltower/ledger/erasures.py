@@ -32,6 +32,7 @@ from controltower.ledger.tables import (
 )
 
 BODIES = {"webhook_bodies": webhook_bodies, "event_bodies": event_bodies}
+_READ = {"webhook_bodies": webhook_bodies.c.handled_at, "event_bodies": event_bodies.c.ingested_at}
 REASON = "erased"  # of the suppression that stays
 _NAMING = (decisions, messages, test_sends, consents, subjects)  # tables with a customer_id
 
@@ -90,8 +91,18 @@ def bodies(connection: sa.Connection, table: str) -> Iterator[tuple[int, bytes]]
 def empty(connection: sa.Connection, table: str, body_ids: Collection[int]) -> int:
     """Empty raw bodies that were read; their digests stay."""
     t = BODIES[table]
-    read = (t.c.handled_at if table == "webhook_bodies" else t.c.ingested_at).is_not(None)
-    return connection.execute(sa.update(t).where(t.c.body_id.in_(body_ids), read).values(body=None)).rowcount
+    named = sa.update(t).where(t.c.body_id.in_(body_ids), _READ[table].is_not(None))
+    return connection.execute(named.values(body=None)).rowcount
+
+
+def old_bodies(connection: sa.Connection, table: str, before: datetime, *, empty: bool) -> int:
+    """How many raw bodies were read before a moment; `empty` them, too: they may hold personal data."""
+    t = BODIES[table]
+    old = sa.and_(_READ[table] < before, t.c.body.is_not(None))
+    found: int = connection.execute(sa.select(sa.func.count()).where(old)).scalar_one()
+    if empty:
+        connection.execute(sa.update(t).where(old).values(body=None))
+    return found
 
 
 def call_back(connection: sa.Connection, customers: Collection[str]) -> bool:

@@ -46,9 +46,3 @@ def close(connection: sa.Connection, bodies: Sequence[Body], now: datetime, *, k
     """Note that these are in the lake. `keep`: the bodies for some time, too."""
     closed = sa.update(event_bodies).where(_e.body_id.in_([body.body_id for body in bodies]))
     connection.execute(closed.values({"ingested_at": now} if keep else {"ingested_at": now, "body": None}))
-
-
-def empty(connection: sa.Connection, ingested_before: datetime) -> int:
-    """Empty the bodies ingested before a moment: they may hold personal data. Their digests stay. Returns how many."""
-    old = sa.update(event_bodies).where(_e.ingested_at < ingested_before, _e.body.is_not(None))
-    return connection.execute(old.values(body=None)).rowcount
