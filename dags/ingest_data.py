@@ -8,11 +8,13 @@ go on with yesterday's data. Mend the source, then clear the task. Rows that bro
 quarantine, and the report counts them (`controltower quarantine list`). Nor does odd data (no rows, tenfold, a
 table that shrank by half): the report's `anomalies` tell it, and campaigns aren't planned until it is mended or
 accepted (`controltower data accept`).
+
+Beside it, `forget` removes what is older than the shop file's `retention_days`. If that fails, run it again.
 """
 
 from _defaults import DAG, FACTS, run, timed
 from airflow.sdk import Param, dag, task
-from controltower.jobs import ingest
+from controltower.jobs import ingest, retention
 
 TEXT = {"type": ["string", "null"]}
 FORM = {
@@ -33,7 +35,12 @@ def ingest_data() -> None:
         outlet_events[FACTS].extra = {"as_of": [report["as_of"]]}
         return report
 
+    @task(pool="lake")
+    def forget() -> dict:
+        return run(retention.keep_to_retention)
+
     load()
+    forget()
 
 
 ingest_data()

@@ -150,16 +150,21 @@ def test_only_the_clock_reads_the_wall_clock() -> None:
 
 
 def test_no_file_has_an_address_that_could_be_somebodys() -> None:
-    """Fixtures, docs and code alike: made-up addresses end in what nobody can own (RFC 2606), or are masked."""
+    """Fixtures, golden files, docs and code alike: made-up addresses end in what nobody can own (RFC 2606), telephones
+    are of ranges that nobody has, push tokens don't look like FCM's; or they are masked."""
     address = re.compile(r"[\w.%+-]+@((?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,})")
     nobodys = re.compile(r"(\.|^)(example|test|invalid|example\.(com|org|net))$|^x+\.x+$", re.IGNORECASE)
-    known = {"haru.kr"}  # tests/delivery/test_dispatch.py: a sender's domain
+    mobile = re.compile(r"(?<![\w.])(?:(?:\+|00)82[ -]?(?:\(0\)|0)?10|010)[ -]?([1-9]\d{3}[ -]?\d{4})(?!\d)")
+    token = re.compile(r"[\w-]{11,}:APA91b[\w-]{100,}")
+    known = {"haru.kr", "12345678"}  # a sender's domain in tests/delivery/test_dispatch.py; the number in every manual
     found = set()
     for folder in (*FOLDERS, "docs", "deploy"):
         for path in (p for p in (ROOT / folder).rglob("*") if p.is_file() and "node_modules" not in p.parts):
             try:
-                domains = set(address.findall(path.read_text(encoding="utf-8")))
+                text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
                 continue
-            found |= {f"{path.relative_to(ROOT)}: {d}" for d in domains - known if not nobodys.search(d)}
+            domains = {d for d in address.findall(text) if not nobodys.search(d)}
+            numbers = {re.sub(r"\D", "", n) for n in mobile.findall(text)}
+            found |= {f"{path.relative_to(ROOT)}: {d}" for d in {*domains, *numbers, *token.findall(text)} - known}
     assert not found

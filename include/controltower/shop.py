@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import date, time
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
@@ -142,6 +143,19 @@ class Identity(BaseModel):
     )
 
 
+# Days that what grows is kept, and the fewest: features look back a year, training some months more.
+KEPT_DAYS: Mapping[str, tuple[int, int]] = {
+    "events": (1095, 400), "messages_history": (1095, 400), "message_events": (1095, 400),
+    "features": (180, 30), "scores": (180, 30), "recommendations": (180, 30),
+    "quarantine": (90, 1), "webhook_bodies": (30, 1), "event_bodies": (30, 1), "exports": (30, 1),
+}  # fmt: skip
+
+
+def kept_days(chosen: Mapping[str, int | None]) -> dict[str, int | None]:
+    """For how many days each of these is kept, None: for good; as `chosen`, else by default."""
+    return {name: days for name, (days, _) in KEPT_DAYS.items()} | dict(chosen)
+
+
 class Shop(BaseModel):
     """The shop's own file, `shop.yaml` in the home."""
 
@@ -165,7 +179,9 @@ class Shop(BaseModel):
         default={"events": 48, "orders": 168},
         description="by table: campaigns aren't planned when its newest fact is older; another table, another key",
     )
-    quarantine_days: int = Field(default=90, ge=1, description="how long rows that broke a rule are kept to be mended")
+    retention_days: dict[str, int | None] = Field(
+        default={}, description="how long what grows is kept, by name (docs/privacy.md); null: for good"
+    )
     attribution_days: int = Field(default=7, ge=1, le=90, description="how long a message may have caused an order")
     recorded_orders: bool = Field(
         default=False, description="the orders are a recording of the past: no message of ours can have caused them"
@@ -199,6 +215,18 @@ class Shop(BaseModel):
     @classmethod
     def _each_channel(cls, value: dict[str, int]) -> dict[str, int]:
         return GRACE_HOURS | value
+
+    @field_validator("retention_days")
+    @classmethod
+    def _not_too_short(cls, value: dict[str, int | None]) -> dict[str, int | None]:
+        for name, days in value.items():
+            if name not in KEPT_DAYS:
+                raise ValueError(f"{name!r} isn't kept by days; what is: {', '.join(KEPT_DAYS)}")
+            if days is not None and days < KEPT_DAYS[name][1]:
+                raise ValueError(
+                    f"{name} must be kept for {KEPT_DAYS[name][1]} days at least: they are read for so long"
+                )
+        return value
 
     @field_validator("country", "currency")
     @classmethod

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from controltower import cli, clock
@@ -22,6 +21,7 @@ from controltower.ledger import event_bodies, events, plans, reports, suppressio
 from controltower.ledger.database import begin, reading
 from controltower.settings import Settings
 from support import small_shop
+from support.whole_home import everything, left_of
 
 NOW = datetime(2026, 6, 15, 3, 0, tzinfo=UTC)
 WHO, OTHER = "cust-zero-77", "other-88"
@@ -87,23 +87,8 @@ def shop(ledger_settings: Settings, folder: Path) -> Settings:
     return conf
 
 
-def everything(conf: Settings) -> str:
-    """All that the home holds, as text: each Parquet file, also those that nobody names, each file, each ledger row."""
-    found = []
-    for file in conf.home.rglob("*"):
-        if file.suffix == ".parquet":
-            found.append(str(pq.read_table(file).to_pylist()))
-        elif file.is_file() and not file.name.startswith("ledger.db"):
-            found.append(file.read_text(encoding="utf-8", errors="replace"))
-    with reading(conf) as ledger:
-        for table in tables.metadata.sorted_tables:
-            found += [str(tuple(row)) for row in ledger.execute(sa.select(table))]
-    return "\n".join(found)
-
-
 def left_of_them(conf: Settings) -> list[str]:
-    text = everything(conf).lower()
-    return [trace for trace in TRACES if trace.lower() in text]
+    return left_of(conf, TRACES)
 
 
 def counts(conf: Settings) -> dict[str, int]:
@@ -133,8 +118,8 @@ def test_nothing_is_left_but_hashes_and_counts(shop: Settings) -> None:
         "features": 1, "scores": 1, "recommendations": 1,
     }  # fmt: skip
     ledger = certificate["rows"]["ledger"]
-    assert {name: ledger[name] for name in ("messages", "decisions", "webhook_bodies", "event_bodies", "subjects")} == {
-        "messages": 1, "decisions": 1, "webhook_bodies": 1, "event_bodies": 1, "subjects": 1,
+    assert {name: ledger[name] for name in ("messages", "decisions", "webhook_bodies", "subjects")} == {
+        "messages": 1, "decisions": 1, "webhook_bodies": 1, "subjects": 1,
     }  # fmt: skip
     with reading(shop) as ledger_rows:
         (totals,) = reports.totals(ledger_rows, [1])
@@ -184,7 +169,11 @@ def test_a_later_load_does_not_bring_them_back(shop: Settings, folder: Path) -> 
     with begin(shop) as ledger:
         posted = {"event_id": "new", "occurred_at": NOW.isoformat(), "event_name": "view_item", "customer_id": WHO}
         event_bodies.store(ledger, [json.dumps(posted).encode()], NOW)
-    assert erase_person(WHO, "Ann", at_once=True)["rows"]["ledger"] == {"event_bodies": 1}
+    again = erase_person(WHO, "Ann", at_once=True)
+    assert again["rows"] == {"ledger": {}, "lake": {}}
+    with begin(shop) as ledger:
+        held = ledger.execute(sa.select(tables.event_bodies.c.body).order_by(tables.event_bodies.c.body_id))
+        assert [body is None for body in held.scalars()] == [True, True, True]  # read together
     with Lake(shop).read() as lake:
         assert WHO not in str(lake.arrow(lake.table("events")).to_pylist())
 
@@ -286,7 +275,7 @@ def command(
 
 def test_the_commands_say_no_address(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     said: list[Any] = [command("privacy", "export", WHO, "--out", str(tmp_path / "x.json"))]
-    said.append(command("privacy", "erase", WHO, "--by", "Ann"))
+    said.append(command("privacy", "erase", WHO, "--by", "Ann", "--yes"))
     assert [code for code, _ in said] == [0, 0] and "--at-once deletes them now" in said[1][1]
     for arguments in (("privacy", "export", WHO, "--out", str(tmp_path / "y.json")), ("customer", "show", WHO)):
         code, text = command(*arguments)
@@ -295,7 +284,11 @@ def test_the_commands_say_no_address(command: Callable[..., tuple[int, str]], tm
     assert not [trace for _, text in said for trace in TRACES if trace in text]
 
 
-@pytest.mark.parametrize("arguments", [("export", "nobody", "--out", "n.json"), ("erase", "nobody", "--by", "Ann")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("export", "nobody", "--out", "n.json"), ("erase", "nobody", "--by", "Ann"),
+     ("erase", "nobody", "--by", "Ann", "--yes")],
+)  # fmt: skip
 def test_an_unknown_id(command: Callable[..., tuple[int, str]], shop: Settings, arguments: tuple[str, ...]) -> None:
     code, said = command("privacy", *arguments)
     assert code == 1 and "Nothing is held about such a customer" in said

@@ -26,6 +26,10 @@ class Erased:
     customers: frozenset[str] = frozenset()
     visitors: Mapping[str, datetime] = field(default_factory=dict)
 
+    def among(self, customers: Iterable[str]) -> list[str]:
+        """Those of some customer ids that are erased; a million take two seconds, and nothing where nobody is."""
+        return [c for c in customers if hashed(self.key, "customer", c) in self.customers] if self.customers else []
+
 
 NOBODY = Erased(b"")
 
@@ -50,7 +54,7 @@ def mark(con: duckdb.DuckDBPyConnection, table: Table, checked: Iterable[str], e
     rows, names = f"checked_{table.name}", {column.name for column in table.columns}
     owner = OWNER.get(table.name, "customer_id")
     if owner in names:
-        _given(con, [c for c in _distinct(con, rows, owner) if hashed(erased.key, "customer", c) in erased.customers])
+        _given(con, erased.among(_distinct(con, rows, owner)))
         con.execute(f"UPDATE {rows} SET _rule = {ERASED} WHERE {quoted(owner)} IN (SELECT id FROM _erased)")
     if "visitor_id" in names and erased.visitors:
         seen = {v: erased.visitors.get(hashed(erased.key, "visitor", v)) for v in _distinct(con, rows, "visitor_id")}

@@ -84,6 +84,10 @@ class Lake:
         """Let other parts take the place of files in every version (manifest.swap)."""
         return manifests.swap(self.store, self.keeping, clock.now(self.settings), parts)
 
+    def drop(self, gone: Mapping[str, Mapping[str, Collection[Part]]]) -> None:
+        """Name these parts (by table and interval) no longer; an earlier version has them while it is kept."""
+        manifests.drop(self.store, self.keeping, clock.now(self.settings), gone)
+
     def restore(self, interval: str, version: int) -> dict[str, tuple[int, int]]:
         """Let an interval of all tables hold again what it held in an earlier version.
 

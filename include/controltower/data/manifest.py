@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -90,7 +90,7 @@ class Version:
 
     number: int
     published: datetime
-    interval: str | None  # None: parts were swapped
+    interval: str | None  # None: parts of several were swapped or dropped
     now: _Changes = field(default_factory=dict)
     was: _Changes = field(default_factory=dict)
     swapped: Mapping[str, Part] = field(default_factory=dict)  # by the file that it takes the place of
@@ -204,6 +204,26 @@ def swap(store: Store, keeping: Keeping, published: datetime, parts: Mapping[str
     return named
 
 
+def drop(
+    store: Store, keeping: Keeping, published: datetime, gone: Mapping[str, Mapping[str, Collection[Part]]]
+) -> None:
+    """Let these parts (by table and interval) be named no longer, in one step; nor intervals of which none is left."""
+
+    def change(old: Manifest) -> Version:
+        now: dict[str, dict[str, Load | None]] = {}
+        for table, some in gone.items():
+            loads = old.loads(table)
+            left = {
+                i: Load(loads[i].number, tuple(p for p in loads[i].parts if p not in some[i]))
+                for i in some
+                if i in loads
+            }
+            now[table] = {i: load if load.parts else None for i, load in left.items()}
+        return _instead(old, published, None, now)
+
+    _publish(store, keeping, change)
+
+
 def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Version]) -> Manifest:
     """Add an entry to those there are, whoever else does meanwhile, and remove what was kept long enough."""
     for _ in range(_TRIES):
@@ -230,7 +250,7 @@ def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Versio
     return new
 
 
-def _instead(old: Manifest, published: datetime, interval: str, now: _Changes) -> Version:
+def _instead(old: Manifest, published: datetime, interval: str | None, now: _Changes) -> Version:
     was = {t: {i: old.loads(t).get(i) for i in some} for t, some in now.items()}
     return Version(old.version + 1, published, interval, now, was)
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from controltower.data import quarantine
 from controltower.data.contract import CONTRACT
-from controltower.data.erased import OWNER, PARENTS
+from controltower.data.erased import OWNER, PARENTS, Erased
 from controltower.data.lake import Lake
 from controltower.data.manifest import Manifest, Part
 from controltower.data.parts import begun, finished
@@ -52,6 +52,9 @@ class Traces:
     def tokens(self) -> frozenset[str]:
         """Values that name them in a text of somebody else's."""
         return self.customers | self.visitors | self.devices | self.emails | self.others
+
+
+NO_TRACES = Traces(frozenset())
 
 
 class Persons:
@@ -136,6 +139,30 @@ class Persons:
             swapped = self._lake.swap(swaps)
             gone.update({t: sum(n for part, n in parts if part.file in swapped) for t, parts in holding.items()})
         return +gone
+
+    def without_erased(self, tables: Mapping[str, Sequence[Part]], erased: Erased) -> dict[str, tuple[Part, ...]]:
+        """Parts that nobody sees yet; those with rows of somebody erased are written anew."""
+        return {
+            table: tuple(self._unless_erased(table, part, erased) if erased.customers else part for part in parts)
+            for table, parts in tables.items()
+        }
+
+    def _unless_erased(self, table: str, part: Part, erased: Erased) -> Part:
+        if self._store.lacking([part.file]):  # the commit tells it
+            return part
+        file = self._local([part])[0]
+        if "customer_id" not in pq.read_schema(file).names:
+            return part
+        with self._connected(NO_TRACES) as con:
+            counted = f"SELECT customer_id, count(*) FROM {_scan([file])} WHERE customer_id IS NOT NULL GROUP BY ALL"
+            rows = dict(con.execute(counted).fetchall())
+        gone = erased.among(rows)
+        if not gone:
+            return part
+        with self._connected(Traces(frozenset(gone))) as con:
+            fresh = self._without(con, table, part, sum(rows[one] for one in gone))
+        self._store.remove([part.file])
+        return fresh
 
     def left_over(self, traces: Traces, *, delete: bool) -> int:
         """Files with rows of theirs that no reader sees any more; `delete`: now. Returns how many there are still."""

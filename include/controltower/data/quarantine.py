@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from controltower.data.contract import PERSONAL
 from controltower.data.gate import Checked, Interval
 from controltower.data.lake import Lake
-from controltower.data.manifest import Part
+from controltower.data.manifest import Load, Part
 from controltower.data.rules import moment
 from controltower.data.sql import listed, literal, quoted
 from controltower.errors import BadSource
@@ -86,12 +86,10 @@ def refusal(con: duckdb.DuckDBPyConnection, checked: Checked, limit: float) -> B
     )
 
 
-def drop_before(lake: Lake, before: datetime) -> None:
-    """Forget the bad rows of loads that were made before a moment: they may be personal data."""
-    for interval, load in lake.manifest().loads(TABLE).items():
-        found = _read(lake, load.parts)
-        if found.num_rows and pc.max(found["loaded_at"]).as_py() < before:
-            lake.commit(interval, {TABLE: ()})
+def loaded_at(lake: Lake, load: Load) -> datetime | None:
+    """When the rows of a load were set aside; None where it has none."""
+    at: datetime | None = pc.max(_read(lake, load.parts)["loaded_at"]).as_py()
+    return at
 
 
 def _read(lake: Lake, parts: Iterable[Part]) -> pa.Table:

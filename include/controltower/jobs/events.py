@@ -13,7 +13,6 @@ from controltower.jobs.ingest import alone, erased_people
 
 log = logging.getLogger(__name__)
 
-KEPT = timedelta(days=30)  # how long a body can be looked at once it is in the lake
 _BODIES = 500  # a load, each of up to a megabyte
 _LOADS = 50  # more than so many small loads become one
 _SOURCE = "posted events"
@@ -21,7 +20,7 @@ _KEY = "posted/"
 
 
 def ingest_events() -> dict[str, Any]:
-    """Load the posted bodies that wait, oldest first. Returns bodies, read, loaded, duplicates, quarantined, emptied.
+    """Load the posted bodies that wait, oldest first. Returns bodies, read, loaded, duplicates, quarantined.
 
     A run that was killed is simply run again: what was loaded already is a duplicate, and adds nothing.
     """
@@ -48,8 +47,9 @@ def ingest_events() -> dict[str, Any]:
             posted = PostedEvents([(b.body, b.received_at) for b in bodies])
             found = load(conf, posted, interval, erased_people(conf), lambda _: None)
             anomalies.look_over_load(conf, _SOURCE, interval, found.brought, compared=False)
+            of_erased = found.reports["events"]["erased"] > 0  # their bodies aren't kept, either
             with begin(conf) as ledger:
-                event_bodies.close(ledger, bodies, now)
+                event_bodies.close(ledger, bodies, now, keep=not of_erased)
             counts["bodies"] += len(bodies)
             counts.update({name: found.reports["events"][name] for name in counts if name != "bodies"})
             log.info("%d bodies: %s", counts["bodies"], dict(counts))
@@ -57,6 +57,4 @@ def ingest_events() -> dict[str, Any]:
         small = [key for key in lake.intervals("events") if key.startswith(_KEY)]
         if len(small) > _LOADS:
             lake.merge(("events", "quarantine"), small, f"{small[0].partition('-')[0]}-{small[-1].partition('-')[2]}")
-    with begin(conf) as ledger:
-        emptied = event_bodies.empty(ledger, clock.now(conf) - KEPT)
-    return {**counts, "emptied": emptied}
+    return dict(counts)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Any
 
 from controltower import clock, settings
 from controltower.jobs.providers import pause_complained_of
 
 log = logging.getLogger(__name__)
-
-KEPT = timedelta(days=30)  # how long a handled body, which holds addresses, can be looked at
 
 
 def ingest_feedback() -> dict[str, Any]:
@@ -20,7 +17,7 @@ def ingest_feedback() -> dict[str, Any]:
     Each body is one transaction, so a run that was killed is simply run again. Returns counts: bodies, events (new),
     duplicates, of_tests (of test sends: kept nowhere), unknown_message, unknown_event, broken {reason: n}, suppressed
     {reason: n}, unsubscribed, confirmed (messages whose answer was lost and that did leave), twice (sent again, and
-    both left), complained {provider: n}, emptied (old bodies); paused, the providers that are complained of too often;
+    both left), complained {provider: n}; paused, the providers that are complained of too often;
     and as_of.
     """
     from controltower.feedback import consequences
@@ -41,10 +38,7 @@ def ingest_feedback() -> dict[str, Any]:
         if outcome != "handled":
             log.warning("webhook body %d of %s: %s", body.body_id, body.provider, outcome)
     paused = [name for name in sorted(report.complained) if pause_complained_of(name)]
-    now = clock.now(conf)
-    with begin(conf) as ledger:
-        emptied = webhooks.empty(ledger, handled_before=now - KEPT)
     log.info("%d bodies, %d new events", report.bodies, report.events)
     counts = vars(report) | {"broken": dict(report.broken), "suppressed": dict(report.suppressed)}
     counts |= {"complained": dict(report.complained), "paused": paused}
-    return counts | {"emptied": emptied, "as_of": now.isoformat()}
+    return counts | {"as_of": clock.now(conf).isoformat()}

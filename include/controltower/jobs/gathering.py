@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +37,18 @@ class Gathered(NamedTuple):
     def customers(self) -> list[str]:
         found: list[str] = self.members["customer_id"].to_pylist()
         return found
+
+    def without(self, customers: Collection[str]) -> Gathered:
+        """The others."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        keep = pc.invert(pc.is_in(self.members["customer_id"], pa.array(customers, pa.string())))
+        place = pc.subtract(pc.cumulative_sum(keep.cast("int64")), 1)  # among those who are left
+        devices = self.devices.filter(keep.take(self.devices["place"]))
+        n = devices.column_names.index("place")
+        devices = devices.set_column(n, "place", place.take(devices["place"]))
+        return self._replace(members=self.members.filter(keep), devices=devices)
 
 
 def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.data.erased import Erased
+    from controltower.data.lake import Lake
+    from controltower.data.manifest import Part
     from controltower.data.sources.base import Source
 
 
@@ -34,7 +36,6 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
     history with facts that are still to come). `anomalies` stop campaigns, see jobs/anomalies.py. Raises BadSource,
     and then nothing was loaded.
     """
-    from controltower.data import quarantine
     from controltower.data.gate import Interval
     from controltower.data.lake import Lake
     from controltower.data.load import load
@@ -63,7 +64,7 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
             known_at=found.known_at or ("file" if since else "happened"),
             now=now,
         )
-        new_home = not Lake(conf).intervals("quarantine")
+        new_home = not Lake(conf).manifest().version
         recorded: list[int] = []
 
         def record(rows: pa.Table) -> None:
@@ -74,7 +75,6 @@ def ingest_data(source: str | None = None, start: str | None = None, end: str | 
             _keep_shop(conf, found)
         resolved = resolve_identity(conf, shop)
         odd = anomalies.look_over_load(conf, found.name, interval, brought)
-        quarantine.drop_before(Lake(conf), now - timedelta(days=shop.quarantine_days))
     notes = [*found.notes(), *made_before(conf, oldest)]
     if since and new_home:
         notes.append("this home holds no history before this interval: ingest once without a start")
@@ -143,6 +143,17 @@ def erased_people(conf: Settings) -> Erased:
     with reading(conf) as ledger:
         customers, visitors = (erasures.recorded(ledger, kind) for kind in ("customer", "visitor"))
     return Erased(conf.signing_key() if customers else b"", frozenset(customers), visitors)
+
+
+def publish(lake: Lake, interval: str, tables: Mapping[str, tuple[Part, ...]]) -> None:
+    """Publish what a job made of the lake or the ledger: by persons, and without those who were erased meanwhile.
+
+    An erasure that begins now waits, and finds the rows.
+    """
+    from controltower.data.persons import Persons
+
+    with alone(lake.settings):
+        lake.commit(interval, Persons(lake).without_erased(tables, erased_people(lake.settings)))
 
 
 def _shop(conf: Settings, source: Source) -> tuple[Shop, bool]:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.ingest import publish
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -82,7 +83,7 @@ def _publish(lake: Lake, day: date, tables: Mapping[str, list[dict[str, Any]]]) 
     from controltower.data.contract import CONTRACT
 
     made = {name: pa.Table.from_pylist(rows, schema=CONTRACT[name].schema) for name, rows in tables.items()}
-    lake.commit(_interval(day), {name: lake.write(name, rows) for name, rows in made.items()})
+    publish(lake, _interval(day), {name: lake.write(name, rows) for name, rows in made.items()})
 
 
 def _interval(day: date) -> str:

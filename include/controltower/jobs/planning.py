@@ -124,13 +124,19 @@ def decide_and_freeze(
     key: bytes,
     **known: Any,
 ) -> int:
-    """Decide about each member and write the version down. Returns its run id."""
+    """Decide about each member and write the version down. Returns its run id.
+
+    Who was erased since the audience was read isn't in it any more; an erasure that begins now waits, as plans do.
+    """
     import pyarrow.compute as pc
 
     from controltower.campaigns.planning import POLICY_VERSION, decide
+    from controltower.data.erased import Erased
     from controltower.jobs.gathering import members_of
-    from controltower.ledger import plans
+    from controltower.ledger import erasures, plans
 
+    if gone := Erased(key, frozenset(erasures.recorded(ledger, "customer"))).among(gathered.customers):
+        gathered = gathered.without(gone)
     kept = plans.subject_ids(ledger, gathered.customers, now)
     subjects = [kept[customer] for customer in gathered.customers]
     allowed = permissions(ledger, shop, spec, now, occurrence_id)

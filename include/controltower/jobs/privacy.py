@@ -3,6 +3,9 @@
 An erasure is five steps, each whole or not at all, and each finds nothing more to do when it is run again: (1) the list
 of who was erased, from then on no load brings them back; (2) the posted bodies that wait are read; (3) the ledger, with
 the raw bodies; (4) the lake; (5) the ledger's merges. What leads to their rows is in the last two.
+
+Others work meanwhile. Whoever plans or publishes asks the list at a moment when an erasure waits; a worker that is
+about to send loses its batch, and reads anew to whom it is.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
     from controltower.data.persons import Traces
 
 log = logging.getLogger(__name__)
+
+_CALL = 0.2  # seconds until it is looked again whether a call to a provider has ended
 
 KEPT = (
     "the keyed hash of the customer id, so that no load brings them back",
@@ -58,16 +65,28 @@ def export_person(customer: str, out: Path) -> dict[str, Any]:
         for place, tables in places.items():
             for table, rows in tables.items():
                 _write(out / place / f"{table}.json", rows)
-    counts = {f"{place}.{table}": len(rows) for place, tables in places.items() for table, rows in tables.items()}
-    return {"as_of": found["as_of"], "to": str(out), "rows": counts}
+    return {"as_of": found["as_of"], "to": str(out), "rows": _counts(places)}
 
 
-def erase_person(customer: str, by: str = COMMAND_LINE, *, at_once: bool = False) -> dict[str, Any]:
+def look_up_person(customer: str) -> dict[str, Any]:
+    """What an erasure would be about: {ids (all of the person), rows: {place.table: number}}. Errors as for it."""
+    from controltower.ledger.database import reading
+
+    conf = settings.load()
+    with reading(conf) as ledger:
+        traces = _known(conf, ledger, customer, clock.now(conf))
+        return {"ids": sorted(traces.customers), "rows": _counts(_all_rows(conf, ledger, traces))}
+
+
+def erase_person(
+    customer: str, by: str = COMMAND_LINE, *, at_once: bool = False, ids: Collection[str] | None = None
+) -> dict[str, Any]:
     """Erase a customer everywhere in this home, and write a certificate without personal data to HOME/erasures.
 
-    `at_once` also deletes the lake's replaced files: jobs that read them meanwhile fail, and are run again. Returns
-    {certificate (the file's name), files_until_the_grace_ends, **the certificate}. Run again it does what is left.
-    ControlTowerError where nothing is held and nobody of that id was erased.
+    `ids`: those that the person has, or nothing is done (None: whichever they are). `at_once` also deletes the lake's
+    replaced files: jobs that read them meanwhile fail, and are run again. Returns {certificate (the file's name),
+    files_until_the_grace_ends, **the certificate}. Run again it does what is left. ControlTowerError where nothing is
+    held and nobody of that id was erased, or where the person has other ids.
     """
     from controltower.data.erased import hashed, pseudonym
     from controltower.data.lake import Lake
@@ -75,41 +94,37 @@ def erase_person(customer: str, by: str = COMMAND_LINE, *, at_once: bool = False
     from controltower.jobs.events import ingest_events
     from controltower.jobs.feedback import ingest_feedback
     from controltower.jobs.ingest import alone
-    from controltower.ledger import erasures, suppressions
+    from controltower.ledger import erasures
     from controltower.ledger.database import begin, check_key, reading
 
     conf = settings.load()
     check_key(conf)
     key, now = conf.signing_key(), clock.now(conf)
     persons = Persons(Lake(conf))
-    with reading(conf) as ledger:
-        traces = _traces(conf, ledger, customer, now)
-        if not _is_held(conf, ledger, traces) and _erased_at(conf, ledger, customer) is None:
-            raise ControlTowerError("Nothing is held about such a customer.", "Check the id.")
-    with begin(conf) as ledger:
-        for kind, some in (("customer", traces.customers), ("visitor", traces.visitors)):
-            erasures.record(ledger, kind, {hashed(key, kind, one) for one in some}, now, by)
+    with alone(conf):  # else a load could unite them with somebody
+        with reading(conf) as ledger:
+            traces = _known(conf, ledger, customer, now)
+        _check_ids(traces, traces.customers if ids is None else ids)
+        with begin(conf) as ledger:
+            for kind, some in (("customer", traces.customers), ("visitor", traces.visitors)):
+                erasures.record(ledger, kind, {hashed(key, kind, one) for one in some}, now, by)
     ingest_events()
     ingest_feedback()
     tables: dict[str, Counter[str]] = {"ledger": Counter(), "lake": Counter()}
     with alone(conf):
         with reading(conf) as ledger:
-            traces = _traces(conf, ledger, customer, now)
+            known, traces = traces.customers, _traces(conf, ledger, customer, now)
+            _check_ids(traces, known)
             naming = {table: [b for b, _ in _bodies(ledger, table, traces)] for table in erasures.BODIES}
-        with begin(conf) as ledger:
+        names = {one: pseudonym(key, one) for one in sorted(traces.customers)}
+        with _called_back(conf, traces) as ledger:
             for table, bodies in naming.items():
                 tables["ledger"][table] += erasures.empty(ledger, table, bodies)
-            names = {one: pseudonym(key, one) for one in sorted(traces.customers)}
             for one, name in names.items():
                 tables["ledger"] += erasures.pseudonymise(
                     ledger, one, name, traces.devices, f"{name}-device", {*names, *names.values()}
                 )
-            suppressed = 0
-            for email in sorted(traces.emails - traces.shared):
-                suppressed += suppressions.add(
-                    ledger, "address", suppressions.address_hash(key, email), reason=erasures.REASON, source="erasure",
-                    now=now,
-                )  # fmt: skip
+            suppressed = _suppress(ledger, key, traces, now)
         tables["lake"] = persons.erase(traces)
         left = persons.left_over(traces, delete=at_once)
         with begin(conf) as ledger:
@@ -124,7 +139,7 @@ def erase_person(customer: str, by: str = COMMAND_LINE, *, at_once: bool = False
         "addresses_suppressed": suppressed,
         "addresses_of_others_too": len(traces.shared),
         "files_until_the_grace_ends": left,
-        "exports_that_name_them": _exports(conf, customer),
+        "exports_that_name_them": _exports(conf, traces.customers),
         "kept": list(KEPT),
         "not_reached": list(NOT_REACHED),
     }
@@ -132,6 +147,36 @@ def erase_person(customer: str, by: str = COMMAND_LINE, *, at_once: bool = False
     _write(conf.home / "erasures" / file, certificate)
     log.info("a person was erased by %s: %s", by, file)
     return {"certificate": f"erasures/{file}", **certificate}
+
+
+def _check_ids(traces: Traces, expected: Collection[str]) -> None:
+    if traces.customers != set(expected):
+        raise ControlTowerError("Other ids than before are this person now.", "Look at them, and run it again.")
+
+
+@contextmanager
+def _called_back(conf: Settings, traces: Traces) -> Iterator[sa.Connection]:
+    """A transaction in which no worker holds a message to them, and nobody plans one."""
+    from controltower.ledger import erasures
+    from controltower.ledger.database import begin
+
+    while True:
+        with begin(conf) as ledger:
+            if erasures.call_back(ledger, traces.customers):
+                yield ledger
+                return
+        time.sleep(_CALL)
+
+
+def _suppress(ledger: sa.Connection, key: bytes, traces: Traces, now: datetime) -> int:
+    from controltower.ledger import erasures, suppressions
+
+    return sum(
+        suppressions.add(
+            ledger, "address", suppressions.address_hash(key, email), reason=erasures.REASON, source="erasure", now=now
+        )
+        for email in sorted(traces.emails - traces.shared)
+    )
 
 
 def check_not_erased(conf: Settings, ledger: sa.Connection, customer: str) -> None:
@@ -161,40 +206,54 @@ def _traces(conf: Settings, ledger: sa.Connection, customer: str, now: datetime)
     return replace(found, messages=found.messages | erasures.message_ids(ledger, names))
 
 
+def _known(conf: Settings, ledger: sa.Connection, customer: str, now: datetime) -> Traces:
+    """The same; ControlTowerError where nothing is held and nobody of that id was erased."""
+    traces = _traces(conf, ledger, customer, now)
+    if not _is_held(conf, ledger, traces) and _erased_at(conf, ledger, customer) is None:
+        raise ControlTowerError("Nothing is held about such a customer.", "Check the id.")
+    return traces
+
+
 def _is_held(conf: Settings, ledger: sa.Connection, traces: Traces) -> bool:
     from controltower.data.lake import Lake
     from controltower.data.persons import Persons
     from controltower.ledger import erasures
 
-    named = erasures.rows_of(ledger, traces.customers, (), {"customer": traces.customers})
+    named = erasures.rows_of(ledger, traces.customers, {"customer": traces.customers})
     return bool(named) or any(True for _ in Persons(Lake(conf)).rows(traces))
 
 
 def _held(conf: Settings, customer: str, now: datetime) -> dict[str, dict[str, list[Any]]]:
-    from controltower.data.lake import Lake
-    from controltower.data.persons import Persons
-    from controltower.ledger import erasures
     from controltower.ledger.database import reading
-    from controltower.ledger.suppressions import address_hash
 
     with reading(conf) as ledger:
         check_not_erased(conf, ledger, customer)
-        traces = _traces(conf, ledger, customer, now)
-        key = conf.signing_key()
-        values = {
-            "customer": traces.customers,
-            "device": traces.devices,
-            "address": {address_hash(key, address) for address in traces.emails | traces.others},
-        }
-        bodies = {table: [e for _, some in _bodies(ledger, table, traces) for e in some] for table in erasures.BODIES}
-        found = {
-            "lake": dict(Persons(Lake(conf)).rows(traces)),
-            "ledger": erasures.rows_of(ledger, traces.customers, traces.messages, values),
-            "posted": {table: elements for table, elements in bodies.items() if elements},
-        }
-    if not any(found.values()):
-        raise ControlTowerError("Nothing is held about such a customer.", "Check the id.")
-    return found
+        return _all_rows(conf, ledger, _known(conf, ledger, customer, now))
+
+
+def _all_rows(conf: Settings, ledger: sa.Connection, traces: Traces) -> dict[str, dict[str, list[Any]]]:
+    """Every row of theirs by place (lake, ledger, posted) and table."""
+    from controltower.data.lake import Lake
+    from controltower.data.persons import Persons
+    from controltower.ledger import erasures
+    from controltower.ledger.suppressions import address_hash
+
+    key = conf.signing_key()
+    values = {
+        "customer": traces.customers,
+        "device": traces.devices,
+        "address": {address_hash(key, address) for address in traces.emails | traces.others},
+    }
+    bodies = {table: [e for _, some in _bodies(ledger, table, traces) for e in some] for table in erasures.BODIES}
+    return {
+        "lake": dict(Persons(Lake(conf)).rows(traces)),
+        "ledger": erasures.rows_of(ledger, traces.customers, values),
+        "posted": {table: elements for table, elements in bodies.items() if elements},
+    }
+
+
+def _counts(found: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, int]:
+    return {f"{place}.{table}": len(rows) for place, tables in found.items() for table, rows in tables.items()}
 
 
 def _bodies(ledger: sa.Connection, table: str, traces: Traces) -> list[tuple[int, list[Any]]]:
@@ -208,12 +267,12 @@ def _bodies(ledger: sa.Connection, table: str, traces: Traces) -> list[tuple[int
     return [(body_id, elements) for body_id, elements in found if elements]
 
 
-def _exports(conf: Settings, customer: str) -> list[str]:
-    """The files in HOME/exports with a cell that is the id: whoever has them must delete them."""
+def _exports(conf: Settings, customers: frozenset[str]) -> list[str]:
+    """The files in HOME/exports with a cell that is one of the ids: whoever has them must delete them."""
     found = []
     for file in sorted((conf.home / "exports").glob("*.csv")):
         with file.open(encoding="utf-8", newline="") as lines:
-            if any(customer in row for row in csv.reader(lines)):
+            if any(customers.intersection(row) for row in csv.reader(lines)):
                 found.append(file.name)
     return found
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.ingest import publish
 
 if TYPE_CHECKING:
     from controltower.data.lake import Lake
@@ -54,7 +55,7 @@ def publish_features(lake: Lake, as_of: datetime, shop: Shop) -> dict[str, Any]:
         batches = pa.RecordBatchReader.from_batches(rows.schema().to_pyarrow(), counted())
         parts = lake.write("features", batches)
         uncounted = uncounted_orders(facts).to_pyarrow().as_py()
-    lake.commit(interval_key(as_of), {"features": parts})
+    publish(lake, interval_key(as_of), {"features": parts})
     log.info("features: %d customers", stages.total())
     return {
         "as_of": as_of.isoformat(),

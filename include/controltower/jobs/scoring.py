@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.jobs.inference import profile_rows
+from controltower.jobs.ingest import publish
 from controltower.jobs.profiles import moment, publish_features
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         log.info("profiles: %d customers", profiles.num_rows)
     # in one step: nobody sees new scores with older lists
     tables = {"scores": scores, "recommendations": lists, "profiles": profiles}
-    lake.commit(interval_key(at), {name: lake.write(name, rows) for name, rows in tables.items()})
+    publish(lake, interval_key(at), {name: lake.write(name, rows) for name, rows in tables.items()})
     return {
         "as_of": at.isoformat(),
         "customers": scores.num_rows,

@@ -9,10 +9,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from controltower.ledger import plans
+from controltower.ledger.database import Epoch
 from controltower.ledger.insert import insert_new
 from controltower.ledger.plans import new_subject
 from controltower.ledger.tables import (
     arms,
+    batches,
     choices,
     consents,
     decisions,
@@ -29,6 +32,7 @@ from controltower.ledger.tables import (
 )
 
 BODIES = {"webhook_bodies": webhook_bodies, "event_bodies": event_bodies}
+_READ = {"webhook_bodies": webhook_bodies.c.handled_at, "event_bodies": event_bodies.c.ingested_at}
 REASON = "erased"  # of the suppression that stays
 _NAMING = (decisions, messages, test_sends, consents, subjects)  # tables with a customer_id
 
@@ -52,9 +56,10 @@ def message_ids(connection: sa.Connection, customers: Collection[str]) -> set[st
 
 
 def rows_of(
-    connection: sa.Connection, customers: Collection[str], ids: Collection[str], values: Mapping[str, Collection[str]]
+    connection: sa.Connection, customers: Collection[str], values: Mapping[str, Collection[str]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """All rows about these customers, by table; `ids`: their messages, `values`: what suppressions may name."""
+    """All rows about these customers, by table; `values`: what suppressions may name, by kind."""
+    ids = message_ids(connection, customers)
     own = sa.select(subjects.c.subject_id).where(subjects.c.customer_id.in_(customers))
     wanted: dict[str, sa.Select[Any]] = {
         **{table.name: sa.select(table).where(table.c.customer_id.in_(customers)) for table in _NAMING},
@@ -84,9 +89,38 @@ def bodies(connection: sa.Connection, table: str) -> Iterator[tuple[int, bytes]]
 
 
 def empty(connection: sa.Connection, table: str, body_ids: Collection[int]) -> int:
-    """Empty raw bodies; their digests stay."""
+    """Empty raw bodies that were read; their digests stay."""
     t = BODIES[table]
-    return connection.execute(sa.update(t).where(t.c.body_id.in_(body_ids)).values(body=None)).rowcount
+    named = sa.update(t).where(t.c.body_id.in_(body_ids), _READ[table].is_not(None))
+    return connection.execute(named.values(body=None)).rowcount
+
+
+def old_bodies(connection: sa.Connection, table: str, before: datetime, *, empty: bool) -> int:
+    """How many raw bodies were read before a moment; `empty` them, too: they may hold personal data."""
+    t = BODIES[table]
+    old = sa.and_(_READ[table] < before, t.c.body.is_not(None))
+    found: int = connection.execute(sa.select(sa.func.count()).where(old)).scalar_one()
+    if empty:
+        connection.execute(sa.update(t).where(old).values(body=None))
+    return found
+
+
+def call_back(connection: sa.Connection, customers: Collection[str]) -> bool:
+    """Take the batches with messages of theirs from workers: whoever claims one anew reads who they are to by then.
+
+    False, and nothing is taken, while a call of such a batch is under way. Until this transaction ends nobody plans.
+    """
+    plans.lock_planning(connection)
+    b, r = batches.c, requests.c
+    of_theirs = b.batch_id.in_(sa.select(messages.c.batch_id).where(messages.c.seq.in_(_seqs(customers))))
+    pending = sa.select(b.batch_id).where(of_theirs, b.state == "pending").order_by(b.batch_id).with_for_update()
+    found = connection.execute(pending).scalars().all()
+    held = sa.exists().where(b.batch_id == r.batch_id, b.lease_until > Epoch())
+    under_way = sa.exists().where(r.batch_id.in_(found), r.state == "open", held)
+    if found and connection.execute(sa.select(under_way)).scalar_one():
+        return False
+    connection.execute(sa.update(batches).where(b.batch_id.in_(found)).values(lease_token=None, lease_until=None))
+    return True
 
 
 def pseudonymise(

@@ -42,13 +42,7 @@ def waiting(connection: sa.Connection, most: int) -> list[Body]:
     return [Body(*row) for row in connection.execute(rows)]
 
 
-def close(connection: sa.Connection, bodies: Sequence[Body], now: datetime) -> None:
-    """Note that these are in the lake."""
-    ids = [body.body_id for body in bodies]
-    connection.execute(sa.update(event_bodies).where(_e.body_id.in_(ids)).values(ingested_at=now))
-
-
-def empty(connection: sa.Connection, ingested_before: datetime) -> int:
-    """Empty the bodies ingested before a moment: they may hold personal data. Their digests stay. Returns how many."""
-    old = sa.update(event_bodies).where(_e.ingested_at < ingested_before, _e.body.is_not(None))
-    return connection.execute(old.values(body=None)).rowcount
+def close(connection: sa.Connection, bodies: Sequence[Body], now: datetime, *, keep: bool = True) -> None:
+    """Note that these are in the lake. `keep`: the bodies for some time, too."""
+    closed = sa.update(event_bodies).where(_e.body_id.in_([body.body_id for body in bodies]))
+    connection.execute(closed.values({"ingested_at": now} if keep else {"ingested_at": now, "body": None}))

@@ -151,13 +151,18 @@ def varied(connection: sa.Connection, run_id: int, most: int) -> list[Decision]:
     return list(decided(connection, run_id, list(dict.fromkeys(found))[:most]))
 
 
+def lock_planning(connection: sa.Connection) -> None:
+    """Until this transaction ends nobody else plans."""
+    if connection.dialect.name == "postgresql":  # on SQLite one transaction writes at a time
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PLANNING)))
+
+
 def lock_occurrence(connection: sa.Connection, campaign: str, occurrence: str, now: datetime) -> int:
     """The occurrence's id, made if new; no other transaction plans anything until this one ends.
 
     Two that planned at once would see neither's messages, and exceed a frequency cap together.
     """
-    if connection.dialect.name == "postgresql":  # on SQLite one transaction writes at a time
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PLANNING)))
+    lock_planning(connection)
     insert_new(connection, occurrences, [{"campaign": campaign, "occurrence": occurrence, "created_at": now}])
     return int(
         connection.execute(

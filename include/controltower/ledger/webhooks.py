@@ -61,12 +61,3 @@ def close(connection: sa.Connection, body_id: int, outcome: str, now: datetime) 
     connection.execute(
         sa.update(webhook_bodies).where(webhook_bodies.c.body_id == body_id).values(handled_at=now, outcome=outcome)
     )
-
-
-def empty(connection: sa.Connection, handled_before: datetime) -> int:
-    """Empty the bodies handled before a moment: they hold addresses. Their digests stay. Returns how many."""
-    w = webhook_bodies.c
-    emptied = connection.execute(
-        sa.update(webhook_bodies).where(w.handled_at < handled_before, w.body.is_not(None)).values(body=None)
-    )
-    return emptied.rowcount
