@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -84,10 +84,10 @@ class Lake:
                     writer.write(date, piece)
         return writer.parts
 
-    def commit(self, interval: str, tables: Mapping[str, tuple[Part, ...]]) -> None:
-        """Publish written parts of several tables in one step."""
+    def commit(self, interval: str, tables: Mapping[str, tuple[Part, ...]], instead_of: Collection[str] = ()) -> None:
+        """Publish written parts of several tables in one step; `instead_of`: intervals that these tables then lack."""
         self.root.mkdir(parents=True, exist_ok=True)
-        manifests.commit(self.root, interval, tables, self.grace)
+        manifests.commit(self.root, interval, tables, self.grace, instead_of)
 
     def merge(self, tables: Sequence[str], intervals: Collection[str], into: str) -> None:
         """Let one interval of these tables hold what several held, in fewer files. Nothing reads differently."""
@@ -152,7 +152,7 @@ class Reading:
             return newest is not None and any(p.rows for p in self._manifest.loads(table)[newest].parts)
         parts = [p for p in self._manifest.parts(table) if p.rows]
         query = f"SELECT 1 FROM {self._scan(parts)} WHERE {self._known(CONTRACT[table])} LIMIT 1" if parts else ""
-        return bool(parts) and bool(self._rows(query))
+        return bool(parts) and bool(self.execute(query))
 
     def table(self, table: str) -> ir.Table:
         """A contract table as of this reading's moment: typed, and empty where the shop has none.
@@ -161,15 +161,53 @@ class Reading:
         Customers are persons: rows of merged customer ids have the id of the person (`customers` has one row of each),
         and a visitor's anonymous events that of the person who they belong to.
         """
-        contract = CONTRACT[table]
         if table not in self._views:
-            query = self._contract_query(contract)
-            if table == "events" and self._has_spans:
-                query = people.with_history(query)
-            elif self._has_persons:
-                query = people.by_person(contract, query)
-            self._create_view(table, query)
+            self._create_view(table, self.query(table))
         return self._backend.table(table)
+
+    def query(self, table: str, among: str = "true") -> str:
+        """The SQL of `table(table)`, of the keys that `among` limits it to (see `_contract_query`)."""
+        query = self._contract_query(CONTRACT[table], among)
+        if table == "events" and self.has_spans:
+            return people.with_history(query)
+        return people.by_person(CONTRACT[table], query) if self.has_persons else query
+
+    def versions(self, table: str) -> str:
+        """SQL of every version of every row known, with ids as given and the `filename` it is in."""
+        parts = [p for p in self._manifest.parts(table) if p.rows]
+        if not parts:
+            return f"SELECT *, '' AS filename FROM ({self._contract_query(CONTRACT[table])})"
+        return f"SELECT *, filename FROM {self._scan(parts)} WHERE {self._known(CONTRACT[table])}"
+
+    def loads(self, table: str) -> dict[str, tuple[int, list[str]]]:
+        """The number and the files of each of the table's intervals."""
+        loads = self._manifest.loads(table)
+        return {key: (x.number, [str(self._root / p.file) for p in x.parts if p.rows]) for key, x in loads.items()}
+
+    def execute(self, query: str) -> list[tuple[Any, ...]]:
+        """Run SQL over this reading's tables. Returns the rows."""
+        with bounded():
+            return self._connection.execute(query).fetchall()
+
+    def sql(self, expr: ir.Table) -> str:
+        """The SQL of an expression over tables of this reading."""
+        return str(self._backend.compile(expr))
+
+    def keep(self, name: str, query: str, given: Mapping[str, pa.Table] | None = None) -> ir.Table:
+        """Compute a query's rows once, for several expressions; it may name the Arrow tables that are given."""
+        self._give(given)
+        self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+        return self._backend.table(name)
+
+    def run(self, query: str, given: Mapping[str, pa.Table] | None = None) -> pa.Table:
+        """The rows of a query; it may name the Arrow tables that are given."""
+        self._give(given)
+        with bounded():
+            return self._connection.sql(query).to_arrow_table()
+
+    def _give(self, given: Mapping[str, pa.Table] | None) -> None:
+        for name, rows in (given or {}).items():
+            self._connection.register(name, rows)
 
     def as_given(self, table: str) -> ir.Table:
         """The same, with the customer ids as the shop gave them."""
@@ -204,7 +242,7 @@ class Reading:
         self._connection.execute(
             "CREATE OR REPLACE TEMP TABLE _wanted AS SELECT DISTINCT unnest($1::VARCHAR[]) AS value", [list(values)]
         )
-        persons = column == "customer_id" and self._has_persons
+        persons = column == "customer_id" and self.has_persons
         if persons:
             self._connection.execute(people.WANTED)
         ids = "_ids" if persons else "_wanted"
@@ -227,31 +265,31 @@ class Reading:
         return self._connection.sql(query).to_arrow_reader(250_000)
 
     @cached_property
-    def _has_persons(self) -> bool:
+    def has_persons(self) -> bool:
         """Whether a customer id belongs to another person as of this moment; makes `_persons`."""
         parts = [p for p in self._manifest.parts("identity") if p.rows]
         rows = f"SELECT * FROM {self._scan(parts)} WHERE {people.then(self.as_of)}" if parts else people.NOBODY
         with bounded():
             self._connection.execute(f"CREATE TEMP TABLE _persons AS SELECT customer_id, person_id FROM ({rows})")
-        return bool(self._rows("SELECT 1 FROM _persons LIMIT 1"))
+        return bool(self.execute("SELECT 1 FROM _persons LIMIT 1"))
 
     @cached_property
-    def _has_spans(self) -> bool:
+    def has_spans(self) -> bool:
         """Whether anonymous events belong to somebody; makes `_spans`."""
         queries = {t: people.of_visitors(self._contract_query(CONTRACT[t])) for t in ("events", "identities")}
         anonymous = f"SELECT 1 FROM ({queries['events']}) WHERE customer_id IS NULL LIMIT 1"
-        if not self._has_persons and not self._rows(anonymous):
+        if not self.has_persons and not self.execute(anonymous):
             return False
         shop = load_shop(self._settings)
         keys = None
-        if self._rows(f"SELECT 1 FROM ({people.keyed(queries['identities'])}) LIMIT 1"):
+        if self.execute(f"SELECT 1 FROM ({people.keyed(queries['identities'])}) LIMIT 1"):
             files = [[str(self._root / p.file) for p in self._manifest.parts(t)] for t in ("customers", "identities")]
             keys = people.keys_as_of(files[0], files[1], shop.country, self.as_of)
         with bounded():
             self._connection.execute(
                 people.spans(queries["events"], queries["identities"], keys, shop.identity.visitor_days)
             )
-        return self._has_persons or bool(self._rows("SELECT 1 FROM _spans LIMIT 1"))
+        return self.has_persons or bool(self.execute("SELECT 1 FROM _spans LIMIT 1"))
 
     def arrow(self, expr: ir.Table) -> pa.Table:
         """The expression's rows."""
@@ -308,10 +346,6 @@ class Reading:
         with bounded():
             self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {query}")
         self._views.add(name)
-
-    def _rows(self, query: str) -> list[tuple[object, ...]]:
-        with bounded():
-            return self._connection.execute(query).fetchall()
 
 
 class _PartWriter:

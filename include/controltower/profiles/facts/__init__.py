@@ -39,7 +39,7 @@ class Facts:
         """customer_id, order_id, product_id, category, channel, coupon (0 or 1), second, age, bought, returned (flags),
         quantity, amount, gross, discount (decimal, shop currency, null where there is no rate), price, usual_price (see
         browsing.priced_products)."""
-        return purchases.lines_of(self.tables, self._headers, self._products, self.shop)
+        return purchases.lines_of(self.tables, self._headers, self.products, self.shop)
 
     @cached_property
     def orders(self) -> ir.Table:
@@ -54,7 +54,7 @@ class Facts:
     @cached_property
     def local_orders(self) -> ir.Table:
         """customer_id, weekend, holiday, gift_time (0 or 1): one row a purchase of the last year, local time."""
-        holidays = calendar.holiday_days(self._holidays)
+        holidays = calendar.holiday_days(self.holidays)
         return purchases.local_orders_of(
             self.orders, self.tables("customers"), holidays, self.zones, self.as_of, self.shop
         )
@@ -78,7 +78,7 @@ class Facts:
     @cached_property
     def interests(self) -> ir.Table:
         """customer_id, category, views, products, price, usual_price (sums over views): one row a category viewed."""
-        return browsing.interests_of(self.events, self._products)
+        return browsing.interests_of(self.events, self.products)
 
     @cached_property
     def habits(self) -> ir.Table:
@@ -109,7 +109,7 @@ class Facts:
     @cached_property
     def surroundings(self) -> ir.Table:
         """customer_id, days_to_holiday, days_to_festival, weather, temperature, precipitation: one row a customer."""
-        ahead = calendar.days_ahead(self._holidays, self.as_of, self.shop)
+        ahead = calendar.days_ahead(self.holidays, self.as_of, self.shop)
         weather = calendar.weather_of(self.tables("external"), self.as_of, self.shop)
         return customers.surroundings_of(self.customers, self.tables("customers"), ahead, weather, self.shop.country)
 
@@ -122,7 +122,8 @@ class Facts:
         return purchases.headers_of(self.tables("orders"), self.as_of)
 
     @cached_property
-    def _products(self) -> ir.Table:
+    def products(self) -> ir.Table:
+        """product_id, category, price, usual_price (see browsing.priced_products)."""
         return browsing.priced_products(self.tables("products"))
 
     @cached_property
@@ -130,7 +131,8 @@ class Facts:
         return messages.sent_by(self.tables("messages_history"), self.as_of)
 
     @cached_property
-    def _holidays(self) -> calendar.Calendar:
+    def holidays(self) -> calendar.Calendar:
+        """The holidays around as_of of the countries that customers live in."""
         theirs = self.tables("customers")
         named = theirs.filter(theirs.country.notnull()).select("country").distinct().to_pyarrow()
         countries = {*named["country"].to_pylist(), self.shop.country}
