@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from controltower.data import manifest as manifests
 from controltower.data.contract import CONTRACT, SCHEMA_VERSION, Table
 from controltower.data.identity import people
-from controltower.data.manifest import Manifest, Part
+from controltower.data.manifest import Load, Manifest, Part
 from controltower.data.scratch import bounded, bounds, scratch
 from controltower.data.sql import listed, quoted
 from controltower.errors import NoData
@@ -179,10 +179,13 @@ class Reading:
             return f"SELECT *, '' AS filename FROM ({self._contract_query(CONTRACT[table])})"
         return f"SELECT *, filename FROM {self._scan(parts)} WHERE {self._known(CONTRACT[table])}"
 
-    def loads(self, table: str) -> dict[str, tuple[int, list[str]]]:
-        """The number and the files of each of the table's intervals."""
-        loads = self._manifest.loads(table)
-        return {key: (x.number, [str(self._root / p.file) for p in x.parts if p.rows]) for key, x in loads.items()}
+    def loads(self, table: str) -> Mapping[str, Load]:
+        """What each of the table's intervals holds."""
+        return self._manifest.loads(table)
+
+    def files(self, load: Load) -> list[str]:
+        """The files of a load that have rows, as `filename` names them."""
+        return [str(self._root / part.file) for part in load.parts if part.rows]
 
     def execute(self, query: str) -> list[tuple[Any, ...]]:
         """Run SQL over this reading's tables. Returns the rows."""

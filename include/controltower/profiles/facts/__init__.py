@@ -6,6 +6,7 @@ the same facts give the same features byte for byte; floats appear only in a fea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,17 +18,21 @@ from controltower.profiles.facts.tables import Tables
 from controltower.profiles.local_time import Zones, customer_zones
 from controltower.shop import Shop
 
+Keep = Callable[[str, ir.Table], ir.Table]  # a name, and the rows
+
 
 @dataclass(frozen=True)
 class Facts:
     """One row a fact, of known customers only; `age` is in seconds before as_of and never negative.
 
-    `tables` gives a contract table as of the date, on any engine. What isn't asked for isn't read.
+    `tables` gives a contract table as of the date, on any engine. What isn't asked for isn't read. `keep` may compute
+    rows once, of which several others are made.
     """
 
     tables: Tables
     as_of: datetime
     shop: Shop
+    keep: Keep
 
     @cached_property
     def customers(self) -> ir.Table:
@@ -39,12 +44,12 @@ class Facts:
         """customer_id, order_id, product_id, category, channel, coupon (0 or 1), second, age, bought, returned (flags),
         quantity, amount, gross, discount (decimal, shop currency, null where there is no rate), price, usual_price (see
         browsing.priced_products)."""
-        return purchases.lines_of(self.tables, self._headers, self.products, self.shop)
+        return self.keep("lines", purchases.lines_of(self.tables, self._headers, self.products, self.shop))
 
     @cached_property
     def orders(self) -> ir.Table:
         """customer_id, order_id, second, age, amount, quantity, channel; coupon, discounted (0 or 1)."""
-        return purchases.orders_of(self.lines)
+        return self.keep("orders", purchases.orders_of(self.lines))
 
     @cached_property
     def visits(self) -> ir.Table:
@@ -139,9 +144,9 @@ class Facts:
         return calendar.holidays_of(self.tables("external"), countries, self.as_of, self.shop)
 
 
-def gather(tables: Tables, as_of: datetime, shop: Shop) -> Facts:
+def gather(tables: Tables, as_of: datetime, shop: Shop, keep: Keep = lambda _, rows: rows) -> Facts:
     """Facts as of a date from the contract's tables."""
-    return Facts(tables, as_of, shop)
+    return Facts(tables, as_of, shop, keep)
 
 
 def uncounted_orders(facts: Facts) -> ir.IntegerScalar:

@@ -47,7 +47,8 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
 
     `reading` is as of the same moment. `rescan`: count everybody, whatever might be taken over.
     """
-    facts = gather(reading.table, as_of, shop)
+    customers = reading.keep("_customers", reading.query("customers"))
+    facts = gather(lambda table: customers if table == "customers" else reading.table(table), as_of, shop)
     empty = counted(facts)
     now = basis.collect(reading, facts, empty)
     step = "asked for" if rescan else step_to(reading, facts, now)
@@ -57,7 +58,7 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
     else:
         why, chosen = step, touched.everybody(reading, facts)
         columns = Columns(folder, chosen, empty)
-    theirs = gather(chosen.tables, as_of, shop)
+    theirs = gather(chosen.tables, as_of, shop, lambda name, rows: reading.keep(f"facts_{name}", reading.sql(rows)))
     for source, features in SOURCES.items():
         columns.put(features, reading.batches(per_customer(theirs, source, features)))
     schema, rows = columns.rows(reading, as_of)

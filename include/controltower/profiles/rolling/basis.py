@@ -2,7 +2,7 @@
 
 One long table of text, `features_basis`: about, customer_id, name, value. Rows are about
 
-load         table, number of the load, digest of its files: what was read
+load         table, interval, digest of its files and number of rows: what was read
 definitions  digest of the code and of what shop.yaml says of money and time
 counted      name of a feature that is 0 without rows
 holidays     country, its days with their flags
@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 import controltower
 from controltower.data.lake import Reading
+from controltower.data.manifest import Load
 from controltower.profiles.facts import Facts, calendar
 from controltower.shop import Shop
 
@@ -41,7 +42,7 @@ _CODE = ("profiles", "data/lake.py", "data/identity/people.py")
 def collect(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table:
     """The basis as of the reading's moment; `empty` names the features that are 0 without rows."""
     rows: list[tuple[str, str | None, str | None, str | None]] = [
-        (LOAD, table, str(number), digest(files)) for table in READ for number, files in reading.loads(table).values()
+        (LOAD, table, interval, load(parts)) for table in READ for interval, parts in reading.loads(table).items()
     ]
     rows.append((DEFINITIONS, None, None, _definitions(facts.shop)))
     rows += [(COUNTED, None, name, None) for name in sorted(empty)]
@@ -58,7 +59,6 @@ def collect(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table:
         queries.append("SELECT 'person', customer_id, NULL, person_id FROM _persons")
     if reading.has_spans:
         queries.append("SELECT 'visitor', customer_id, visitor_id, concat(since, ' ', until) FROM _spans")
-    reading.keep("_customers", reading.query("customers"))
     large = reading.run(" UNION ALL ".join(queries)).rename_columns(SCHEMA.names).cast(SCHEMA)
     return pa.concat_tables([small, large])
 
@@ -80,9 +80,10 @@ def day(of: date) -> int:
     return (of - date(1970, 1, 1)).days
 
 
-def digest(files: Collection[str]) -> str:
-    """Names the files, wherever the lake is."""
-    return hashlib.sha256("\n".join(Path(file).name for file in files).encode()).hexdigest()[:16]
+def load(of: Load) -> str:
+    """A digest of the load's files, and how many rows they hold."""
+    files = "\n".join(part.file for part in of.parts)
+    return f"{hashlib.sha256(files.encode()).hexdigest()[:16]} {sum(part.rows for part in of.parts)}"
 
 
 def _holiday_rows(facts: Facts) -> Iterator[tuple[str, None, str, str]]:

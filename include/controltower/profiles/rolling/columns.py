@@ -32,18 +32,17 @@ class Columns:
 
     def put(self, features: Sequence[Feature], counted: Iterator[pa.RecordBatch]) -> None:
         """Features of one source: `counted` are those of the customers who are counted anew, by number."""
-        fresh = {f.name: np.full(len(self._chosen.ids), np.nan) for f in features}
+        columns = {f.name: np.full(len(self._chosen.ids), np.nan) for f in features}
         for batch in counted:
             places = batch["customer_id"].to_numpy()
-            for name, column in fresh.items():
+            for name, column in columns.items():
                 column[places] = batch[name].to_numpy(zero_copy_only=False)
-        for feature in features:
-            column = fresh.pop(feature.name)
-            if self._step:
-                column = self._with_earlier(feature, column, self._step)
-            if feature.name in self._empty:
-                column[np.isnan(column)] = self._empty[feature.name]
-            column.tofile(self._folder / feature.name)
+        if self._step:
+            self._take_over(self._step, features, columns)
+        for name, column in columns.items():
+            if name in self._empty:
+                column[np.isnan(column)] = self._empty[name]
+            column.tofile(self._folder / name)
 
     def read(self, name: str, start: int = 0, count: int = -1) -> np.ndarray:
         return np.fromfile(self._folder / name, np.float64, count, offset=start * _WIDTH)
@@ -63,25 +62,19 @@ class Columns:
             rows = pa.table([chosen.ids.slice(start, BATCH), *values], names=["customer_id", *names])
             yield from reading.run(query, {"_counted": rows.filter(members)}).to_batches()
 
-    def _with_earlier(self, feature: Feature, fresh: np.ndarray, step: Step) -> np.ndarray:
-        """What was counted anew, and of the others what it was before; ages grow with the step."""
-        chosen = self._chosen
-        touched = chosen.of(feature.source)
-        if touched.all() and not feature.age:
-            return fresh
-        before = self._before(feature, step)
-        if feature.source == "events" and feature.age:  # earlier events than the longest window's weren't counted again
-            same = touched & ~chosen.moved
-            both = np.fmin(fresh, before) if feature.age == "last" else np.fmax(fresh, before)
-            fresh = np.where(same, both, fresh)
-        return np.where(touched, fresh, before)
-
-    def _before(self, feature: Feature, step: Step) -> np.ndarray:
-        chosen = self._chosen
-        found = np.full(len(chosen.ids), np.nan)
-        had = chosen.rows >= 0
-        column = pq.read_table(step.file, columns=[feature.name])[feature.name].to_numpy()
-        found[had] = column[chosen.rows[had]]
-        if feature.age:  # whole seconds again, so that it is the same number as if it were counted
-            found = np.divide(np.rint(found * DAY) + step.days * DAY, DAY)
-        return found
+    def _take_over(self, step: Step, features: Sequence[Feature], columns: Mapping[str, np.ndarray]) -> None:
+        """Put in what the features were before of those who weren't counted anew; ages grow with the step."""
+        chosen, source = self._chosen, features[0].source
+        touched, had = chosen.of(source), chosen.rows >= 0
+        left = had & ~touched
+        # of events only those of the longest window were counted again: the last or first may be an earlier one
+        partly = had & touched & ~chosen.moved if source == "events" else np.zeros_like(had)
+        wanted = [f for f in features if left.any() or (f.age and partly.any())]
+        before = pq.read_table(step.file, columns=[f.name for f in wanted])
+        for feature in wanted:
+            held, column = before[feature.name].to_numpy(), columns[feature.name]
+            if feature.age:  # whole seconds again, so that it is the same number as if it were counted
+                held = np.divide(np.rint(held * DAY) + step.days * DAY, DAY)
+                nearest = np.fmin if feature.age == "last" else np.fmax
+                column[partly] = nearest(column[partly], held[chosen.rows[partly]])
+            column[left] = held[chosen.rows[left]]

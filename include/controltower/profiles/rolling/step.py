@@ -74,7 +74,7 @@ def step_to(reading: Reading, facts: Facts, now: pa.Table) -> Step | str:
         return f"the features before are of {earlier[0].isoformat()}, not of 1 to {LONGEST} times 24 hours earlier"
     before = whole[0]
     key = next(key for key in made if datetime.fromisoformat(key) == before)
-    files, kept_files = made[key][1], bases[key][1]
+    files, kept_files = reading.files(made[key]), reading.files(bases[key])
     if len(files) != 1 or len(kept_files) != 1:
         return "the features before are in several files"
     kept = pq.read_table(kept_files[0])
@@ -88,16 +88,20 @@ def step_to(reading: Reading, facts: Facts, now: pa.Table) -> Step | str:
 
 
 def _fresh(reading: Reading, kept: pa.Table) -> dict[str, list[str]] | str:
-    """The files that have come by table, or which table lacks files that were read before."""
-    read: dict[str, dict[str, str]] = defaultdict(dict)
-    for table, number, digest in basis.of(kept, basis.LOAD, "customer_id", "name", "value"):
-        read[str(table)][str(number)] = str(digest)
+    """The files that have come by table, or which table lacks what was read before."""
+    before: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    for table, interval, value in basis.of(kept, basis.LOAD, "customer_id", "name", "value"):
+        before[str(table)][str(interval)] = str(value).split()
     fresh: dict[str, list[str]] = {}
     for table in basis.READ:
-        held = {str(number): files for number, files in reading.loads(table).values()}
-        if any(number not in held or basis.digest(held[number]) != digest for number, digest in read[table].items()):
-            return f"files of {table} that were read before were replaced"
-        fresh[table] = [file for number, files in held.items() if number not in read[table] for file in files]
+        now, read = reading.loads(table), before[table]
+        came = {interval: load for interval, load in now.items() if interval not in read}
+        same = all(basis.load(now[interval]).split() == value for interval, value in read.items() if interval in now)
+        # an interval that is gone was put together with others (Lake.merge), and its rows have come with them
+        gone = sum(int(rows) for interval, (_, rows) in read.items() if interval not in now)
+        if not same or gone > sum(part.rows for load in came.values() for part in load.parts):
+            return f"what was read of {table} before was replaced"
+        fresh[table] = [file for load in came.values() for file in reading.files(load)]
     return fresh
 
 

@@ -7,7 +7,7 @@ join faster than text, and are places in a column.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -72,21 +72,22 @@ def everybody(reading: Reading, facts: Facts) -> Chosen:
 
 
 def of_step(reading: Reading, step: Step, facts: Facts) -> Chosen:
+    edges = {group: _edges(facts, group) for group in GROUPS}
     moved = {id for about in ("person", "visitor") for row in step.changed[about] for id in _whom(about, row)}
     _give(reading, "_moved", moved)
     _give(reading, "_placed", {row[0] for row in step.changed["customer"]})
     _give(reading, "_repriced", {row[1] for row in step.changed["product"]})
-    edge = moment(step.as_of - timedelta(days=_edges(facts, "events")[-1], seconds=1))
-    reading.keep("_touched_events", _union(_touched_events(reading, step, facts, edge)))
+    oldest = moment(step.as_of - timedelta(days=edges["events"][-1], seconds=1))
+    reading.keep("_touched_events", _union(_touched_events(reading, step, edges["events"], oldest)))
     reading.keep("_signed", f"SELECT customer_id FROM _customers WHERE {_signed_up(step.as_of)}")
     reading.keep(
         "_old",
         "SELECT customer_id, CAST(file_row_number AS INTEGER) AS row, days_since_first_event IS NOT NULL AS seen"
         f" FROM read_parquet({listed([step.file])})",
     )
-    reading.keep("_changed_orders", _union(_changed_orders(reading, step, facts)))
+    reading.keep("_changed_orders", _union(_changed_orders(reading, step, edges["orders"])))
     reading.keep("_touched_orders", _union(_touched_orders(reading)))
-    reading.keep("_touched_messages", _union(_touched_messages(reading, step, facts)))
+    reading.keep("_touched_messages", _union(_touched_messages(reading, step, edges["messages"])))
     flags = ", ".join(f"bool_or({name}) AS {name}" for name in ("member", "moved", "events", "orders"))
     reading.keep(  # somebody new may have been written to before; orders and events would have made them known
         "_known",
@@ -96,7 +97,7 @@ def of_step(reading: Reading, step: Step, facts: Facts) -> Chosen:
     owners = _OWNERS.format(orders=reading.versions("orders"))
     reading.keep("_their_orders", f"SELECT DISTINCT order_id FROM ({owners}) SEMI JOIN _touched_orders USING (id)")
     among = "order_id IN (SELECT order_id FROM _their_orders)"
-    events = _their_events(reading, step, edge, bool(moved))
+    events = _their_events(reading, step, oldest, bool(moved))
     return _chosen(reading, step.as_of, events, reading.query("orders", among), reading.query("order_lines", among))
 
 
@@ -152,18 +153,20 @@ def _known() -> Iterable[str]:
         yield rows(f"_touched_{group}", "id", **{group: "true"})
 
 
-def _touched_events(reading: Reading, step: Step, facts: Facts, edge: str) -> Iterable[str]:
-    among = [*step.entered("events"), *step.crossed("occurred_at", _edges(facts, "events"))]
+def _touched_events(reading: Reading, step: Step, edges: Sequence[int], oldest: str) -> Iterable[str]:
+    among = [*step.entered("events"), *step.crossed("occurred_at", edges)]
     if step.changed["product"]:
-        among.append(f"event_name = 'view_item' AND occurred_at > {edge} AND product_id IN (SELECT id FROM _repriced)")
+        among.append(
+            f"event_name = 'view_item' AND occurred_at > {oldest} AND product_id IN (SELECT id FROM _repriced)"
+        )
     for condition in among:
         yield f"SELECT customer_id FROM ({reading.query('events', condition)})"
     yield from ("SELECT id FROM _moved", "SELECT id FROM _placed")
 
 
-def _changed_orders(reading: Reading, step: Step, facts: Facts) -> Iterable[str]:
+def _changed_orders(reading: Reading, step: Step, edges: Sequence[int]) -> Iterable[str]:
     orders, lines = reading.versions("orders"), reading.versions("order_lines")
-    for condition in (*step.entered("orders"), *step.crossed("ordered_at", _edges(facts, "orders"))):
+    for condition in (*step.entered("orders"), *step.crossed("ordered_at", edges)):
         yield f"SELECT order_id FROM ({orders}) WHERE {condition}"
     for condition in step.entered("order_lines"):
         yield f"SELECT order_id FROM ({lines}) WHERE {condition}"
@@ -177,8 +180,7 @@ def _changed_orders(reading: Reading, step: Step, facts: Facts) -> Iterable[str]
         )
 
 
-def _touched_messages(reading: Reading, step: Step, facts: Facts) -> Iterable[str]:
-    edges = _edges(facts, "messages")
+def _touched_messages(reading: Reading, step: Step, edges: Sequence[int]) -> Iterable[str]:
     for condition in (*step.entered("messages_history"), *step.crossed("sent_at", edges)):
         yield f"SELECT customer_id FROM ({reading.query('messages_history', condition)})"
     answers = _union(
@@ -197,12 +199,12 @@ def _touched_orders(reading: Reading) -> Iterable[str]:
     yield "SELECT customer_id FROM _old ANTI JOIN _signed USING (customer_id) WHERE NOT seen"
 
 
-def _their_events(reading: Reading, step: Step, edge: str, anybody_moved: bool) -> str:
+def _their_events(reading: Reading, step: Step, oldest: str, anybody_moved: bool) -> str:
     """Of the longest window all, of earlier ones those that have come since; of who moved, every one."""
     known, fresh = step.entered("events")
-    past = f"occurred_at <= {edge} AND"
+    past = f"occurred_at <= {oldest} AND"
     rows = [
-        _numbered(reading.query("events", f"occurred_at > {edge}"), "events"),
+        _numbered(reading.query("events", f"occurred_at > {oldest}"), "events"),
         _numbered(reading.query("events", f"{past} {fresh}"), "events AND NOT moved"),
         _numbered(reading.query("events", f"{past} {known} AND NOT ({fresh})"), "events AND NOT moved"),
     ]
