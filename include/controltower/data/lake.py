@@ -133,6 +133,7 @@ class Reading:
         self._root = settings.home / "lake"
         self._manifest = manifest
         self._views: set[str] = set()
+        self._kept: set[str] = set()
         connection.execute("SET timezone = 'UTC'")
         connection.execute("SET python_enable_replacements = false")  # no variable of ours is a table
         connection.execute("SET parquet_metadata_cache = true")  # the files never change
@@ -200,7 +201,13 @@ class Reading:
         """Compute a query's rows once, for several expressions; it may name the Arrow tables that are given."""
         self._give(given)
         self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+        self._kept.add(name)
         return self._backend.table(name)
+
+    def forget(self) -> None:
+        """Drop what was kept."""
+        while self._kept:
+            self.execute(f"DROP TABLE {quoted(self._kept.pop())}")
 
     def run(self, query: str, given: Mapping[str, pa.Table] | None = None) -> pa.Table:
         """The rows of a query; it may name the Arrow tables that are given."""

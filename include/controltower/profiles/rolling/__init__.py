@@ -47,7 +47,8 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
 
     `reading` is as of the same moment. `rescan`: count everybody, whatever might be taken over.
     """
-    customers = reading.keep("_customers", reading.query("customers"))
+    told = "customer_id, timezone, country, home_store, points, signed_up_at"
+    customers = reading.keep("_customers", f"SELECT {told} FROM ({reading.query('customers')})")
     facts = gather(lambda table: customers if table == "customers" else reading.table(table), as_of, shop)
     empty = counted(facts)
     now = basis.collect(reading, facts, empty)
@@ -61,8 +62,10 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
     theirs = gather(chosen.tables, as_of, shop, lambda name, rows: reading.keep(f"facts_{name}", reading.sql(rows)))
     for source, features in SOURCES.items():
         columns.put(features, reading.batches(per_customer(theirs, source, features)))
+    without_rate = _without_rate(reading, facts)
+    reading.forget()
     schema, rows = columns.rows(reading, as_of)
-    return Built(schema, rows, now, why, chosen.count, _without_rate(reading, facts))
+    return Built(schema, rows, now, why, chosen.count, without_rate)
 
 
 def _without_rate(reading: Reading, facts: Facts) -> int:

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 import ibis
-import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,23 +43,29 @@ class Columns:
                 column[np.isnan(column)] = self._empty[name]
             column.tofile(self._folder / name)
 
-    def read(self, name: str, start: int = 0, count: int = -1) -> np.ndarray:
-        return np.fromfile(self._folder / name, np.float64, count, offset=start * _WIDTH)
-
     def rows(self, reading: Reading, as_of: datetime) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """customer_id, as_of, all FEATURES and lifecycle of all members, ordered by customer_id."""
         names = [f.name for features in SOURCES.values() for f in features]
         counted = ibis.table({"customer_id": "string", **dict.fromkeys(names, "float64")}, name="_counted")
-        expression = complete(counted, as_of)
-        return expression.schema().to_pyarrow(), self._batches(reading, names, expression)
+        whole = complete(counted, as_of)
+        rest = reading.sql(whole.drop("customer_id", *names))  # what is there needn't pass through the engine
+        schema = whole.schema().to_pyarrow()
+        return schema, self._batches(reading, schema, names, rest)
 
-    def _batches(self, reading: Reading, names: Sequence[str], expression: ir.Table) -> Iterator[pa.RecordBatch]:
-        query, chosen = reading.sql(expression), self._chosen
+    def _batches(
+        self, reading: Reading, schema: pa.Schema, names: Sequence[str], rest: str
+    ) -> Iterator[pa.RecordBatch]:
+        chosen = self._chosen
         for start in range(0, len(chosen.ids), BATCH):
-            members = pa.array(chosen.members[start : start + BATCH])
-            values = [pa.array(self.read(name, start, BATCH), from_pandas=True) for name in names]
+            values = [pa.array(self._read(name, start), from_pandas=True) for name in names]
             rows = pa.table([chosen.ids.slice(start, BATCH), *values], names=["customer_id", *names])
-            yield from reading.run(query, {"_counted": rows.filter(members)}).to_batches()
+            rows = rows.filter(pa.array(chosen.members[start : start + BATCH]))
+            made = reading.run(rest, {"_counted": rows})
+            columns = [made[name] if name in made.column_names else rows[name] for name in schema.names]
+            yield from pa.table(columns, schema=schema).to_batches()
+
+    def _read(self, name: str, start: int) -> np.ndarray:
+        return np.fromfile(self._folder / name, np.float64, BATCH, offset=start * _WIDTH)
 
     def _take_over(self, step: Step, features: Sequence[Feature], columns: Mapping[str, np.ndarray]) -> None:
         """Put in what the features were before of those who weren't counted anew; ages grow with the step."""

@@ -127,9 +127,9 @@ def _spoilt(changed: Changed, kept: pa.Table, now: pa.Table, today: date) -> str
     if changed.get(basis.COUNTED):
         return "a table that had no rows has some now, or the other way round"
     first, last = basis.day(today) - LOOK_BACK_DAYS, basis.day(today) + 1
-    then, today = basis.holidays(kept), basis.holidays(now)
-    for country in then.keys() & today.keys():
-        if _between(then[country], first, last) != _between(today[country], first, last):
+    then, there = basis.holidays(kept), basis.holidays(now)
+    for country in then.keys() & there.keys():
+        if _between(then[country], first, last) != _between(there[country], first, last):
             return f"the holidays of {country} changed"
     return None
 
