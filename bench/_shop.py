@@ -16,9 +16,12 @@ EVENTS_PER_SESSION, LINES_PER_ORDER, CHUNK = 5, 3, 1_000_000
 NAMES = np.array(["view_item", "add_to_cart", "begin_checkout", "search", "purchase"])
 
 
-def fill(lake: Lake, events: int, customers: int, seed: int = 1) -> int:
-    """Publish the shop: as many orders as 6 % of the events, a message per ten events. Returns the rows written."""
-    rng = np.random.default_rng(seed)
+def fill(lake: Lake, events: int, customers: int, seed: int = 1, days: int | None = None) -> int:
+    """Publish the shop: as many orders as 6 % of the events, a message per ten events. Returns the rows written.
+
+    As much happens on each of the last `days`; by default ever more, half of all in the last six weeks.
+    """
+    rng = _Random(seed, days)
     rows = 0
     for name, tables in (
         ("customers", _customers(rng, customers)),
@@ -67,9 +70,16 @@ def _moments(seconds_ago: np.ndarray) -> pa.Array:
     return pa.array((int(AS_OF.timestamp()) - seconds_ago) * 1_000_000).cast(pa.timestamp("us", tz="UTC"))
 
 
-def _ages(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Seconds before AS_OF, oldest first: half of them within six weeks, none older than 500 days."""
-    return np.sort((rng.exponential(60, count).clip(max=500) * 86_400).astype(np.int64) + 3600)[::-1]
+class _Random(np.random.Generator):
+    def __init__(self, seed: int, days: int | None) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self.days = days
+
+
+def _ages(rng: _Random, count: int) -> np.ndarray:
+    """Seconds before AS_OF, oldest first, none older than 500 days."""
+    days = rng.exponential(60, count).clip(max=500) if rng.days is None else rng.random(count) * rng.days
+    return np.sort((days * 86_400).astype(np.int64) + 3600)[::-1]
 
 
 def _chunks(count: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
@@ -77,7 +87,7 @@ def _chunks(count: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-def _customers(rng: np.random.Generator, count: int) -> Iterator[dict[str, pa.Table]]:
+def _customers(rng: _Random, count: int) -> Iterator[dict[str, pa.Table]]:
     at = _moments(_ages(rng, count))
     ids = _ids("c", np.arange(count))
     yield {"customers": _table("customers", customer_id=ids, signed_up_at=at, updated_at=at)}
@@ -98,7 +108,7 @@ def _products() -> Iterator[dict[str, pa.Table]]:
     }
 
 
-def _events(rng: np.random.Generator, count: int, customers: int) -> Iterator[dict[str, pa.Table]]:
+def _events(rng: _Random, count: int, customers: int) -> Iterator[dict[str, pa.Table]]:
     sessions = count // EVENTS_PER_SESSION
     starts, owners = _ages(rng, sessions), rng.integers(0, customers, sessions)
     for first, last in _chunks(sessions, CHUNK // EVENTS_PER_SESSION):
@@ -122,7 +132,7 @@ def _events(rng: np.random.Generator, count: int, customers: int) -> Iterator[di
         }
 
 
-def _orders(rng: np.random.Generator, count: int, customers: int) -> Iterator[dict[str, pa.Table]]:
+def _orders(rng: _Random, count: int, customers: int) -> Iterator[dict[str, pa.Table]]:
     ages = _ages(rng, count)
     for first, last in _chunks(count):
         number = np.arange(first, last)
@@ -153,7 +163,7 @@ def _orders(rng: np.random.Generator, count: int, customers: int) -> Iterator[di
         }
 
 
-def _messages(rng: np.random.Generator, count: int, customers: int) -> Iterator[dict[str, pa.Table]]:
+def _messages(rng: _Random, count: int, customers: int) -> Iterator[dict[str, pa.Table]]:
     ages = _ages(rng, count)
     for first, last in _chunks(count):
         number = np.arange(first, last)

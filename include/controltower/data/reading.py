@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from controltower.data import manifest as manifests
 from controltower.data.contract import CONTRACT, Table
 from controltower.data.identity import people
-from controltower.data.manifest import Manifest, Part
+from controltower.data.manifest import Load, Manifest, Part
 from controltower.data.scratch import bounded
 from controltower.data.sql import listed, quoted
 from controltower.data.stores import Store
@@ -56,6 +56,7 @@ class Reading:
         self._store = store
         self._manifest = manifest
         self._views: set[str] = set()
+        self._kept: set[str] = set()
         connection.execute("SET timezone = 'UTC'")
         connection.execute("SET python_enable_replacements = false")  # no variable of ours is a table
         connection.execute("SET parquet_metadata_cache = true")  # the files never change
@@ -75,7 +76,7 @@ class Reading:
             return newest is not None and any(p.rows for p in self._manifest.loads(table)[newest].parts)
         parts = [p for p in self._manifest.parts(table) if p.rows]
         query = f"SELECT 1 FROM {self._scan(parts)} WHERE {self._known(CONTRACT[table])} LIMIT 1" if parts else ""
-        return bool(parts) and bool(self._rows(query))
+        return bool(parts) and bool(self.execute(query))
 
     def table(self, table: str) -> ir.Table:
         """A contract table as of this reading's moment: typed, and empty where the shop has none.
@@ -84,15 +85,62 @@ class Reading:
         Customers are persons: rows of merged customer ids have the id of the person (`customers` has one row of each),
         and a visitor's anonymous events that of the person who they belong to.
         """
-        contract = CONTRACT[table]
         if table not in self._views:
-            query = self._contract_query(contract)
-            if table == "events" and self._has_spans:
-                query = people.with_history(query)
-            elif self._has_persons:
-                query = people.by_person(contract, query)
-            self._create_view(table, query)
+            self._create_view(table, self.query(table))
         return self._backend.table(table)
+
+    def query(self, table: str, among: str = "true") -> str:
+        """The SQL of `table(table)`, of the keys that `among` limits it to (see `_contract_query`)."""
+        query = self._contract_query(CONTRACT[table], among)
+        if table == "events" and self.has_spans:
+            return people.with_history(query)
+        return people.by_person(CONTRACT[table], query) if self.has_persons else query
+
+    def versions(self, table: str) -> str:
+        """SQL of every version of every row known, with ids as given and the `filename` it is in."""
+        parts = [p for p in self._manifest.parts(table) if p.rows]
+        if not parts:
+            return f"SELECT *, '' AS filename FROM ({self._contract_query(CONTRACT[table])})"
+        return f"SELECT *, filename FROM {self._scan(parts)} WHERE {self._known(CONTRACT[table])}"
+
+    def loads(self, table: str) -> Mapping[str, Load]:
+        """What each of the table's intervals holds."""
+        return self._manifest.loads(table)
+
+    def files(self, load: Load) -> list[str]:
+        """The files of a load that have rows, as `filename` names them."""
+        return self._store.local(part.file for part in load.parts if part.rows)
+
+    def execute(self, query: str) -> list[tuple[Any, ...]]:
+        """Run SQL over this reading's tables. Returns the rows."""
+        with bounded():
+            return self._connection.execute(query).fetchall()
+
+    def sql(self, expr: ir.Table) -> str:
+        """The SQL of an expression over tables of this reading."""
+        return str(self._backend.compile(expr))
+
+    def keep(self, name: str, query: str, given: Mapping[str, pa.Table] | None = None) -> ir.Table:
+        """Compute a query's rows once, for several expressions; it may name the Arrow tables that are given."""
+        self._give(given)
+        self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+        self._kept.add(name)
+        return self._backend.table(name)
+
+    def forget(self) -> None:
+        """Drop what was kept."""
+        while self._kept:
+            self.execute(f"DROP TABLE {quoted(self._kept.pop())}")
+
+    def run(self, query: str, given: Mapping[str, pa.Table] | None = None) -> pa.Table:
+        """The rows of a query; it may name the Arrow tables that are given."""
+        self._give(given)
+        with bounded():
+            return self._connection.sql(query).to_arrow_table()
+
+    def _give(self, given: Mapping[str, pa.Table] | None) -> None:
+        for name, rows in (given or {}).items():
+            self._connection.register(name, rows)
 
     def as_given(self, table: str) -> ir.Table:
         """The same, with the customer ids as the shop gave them."""
@@ -127,7 +175,7 @@ class Reading:
         self._connection.execute(
             "CREATE OR REPLACE TEMP TABLE _wanted AS SELECT DISTINCT unnest($1::VARCHAR[]) AS value", [list(values)]
         )
-        persons = column == "customer_id" and self._has_persons
+        persons = column == "customer_id" and self.has_persons
         if persons:
             self._connection.execute(people.WANTED)
         ids = "_ids" if persons else "_wanted"
@@ -150,31 +198,31 @@ class Reading:
         return self._connection.sql(query).to_arrow_reader(250_000)
 
     @cached_property
-    def _has_persons(self) -> bool:
+    def has_persons(self) -> bool:
         """Whether a customer id belongs to another person as of this moment; makes `_persons`."""
         parts = [p for p in self._manifest.parts("identity") if p.rows]
         rows = f"SELECT * FROM {self._scan(parts)} WHERE {people.then(self.as_of)}" if parts else people.NOBODY
         with bounded():
             self._connection.execute(f"CREATE TEMP TABLE _persons AS SELECT customer_id, person_id FROM ({rows})")
-        return bool(self._rows("SELECT 1 FROM _persons LIMIT 1"))
+        return bool(self.execute("SELECT 1 FROM _persons LIMIT 1"))
 
     @cached_property
-    def _has_spans(self) -> bool:
+    def has_spans(self) -> bool:
         """Whether anonymous events belong to somebody; makes `_spans`."""
         queries = {t: people.of_visitors(self._contract_query(CONTRACT[t])) for t in ("events", "identities")}
         anonymous = f"SELECT 1 FROM ({queries['events']}) WHERE customer_id IS NULL LIMIT 1"
-        if not self._has_persons and not self._rows(anonymous):
+        if not self.has_persons and not self.execute(anonymous):
             return False
         shop = load_shop(self._settings)
         keys = None
-        if self._rows(f"SELECT 1 FROM ({people.keyed(queries['identities'])}) LIMIT 1"):
+        if self.execute(f"SELECT 1 FROM ({people.keyed(queries['identities'])}) LIMIT 1"):
             files = [self._store.local(p.file for p in self._manifest.parts(t)) for t in ("customers", "identities")]
             keys = people.keys_as_of(files[0], files[1], shop.country, self.as_of)
         with bounded():
             self._connection.execute(
                 people.spans(queries["events"], queries["identities"], keys, shop.identity.visitor_days)
             )
-        return self._has_persons or bool(self._rows("SELECT 1 FROM _spans LIMIT 1"))
+        return self.has_persons or bool(self.execute("SELECT 1 FROM _spans LIMIT 1"))
 
     def arrow(self, expr: ir.Table) -> pa.Table:
         """The expression's rows."""
@@ -229,7 +277,3 @@ class Reading:
         with bounded():
             self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {query}")
         self._views.add(name)
-
-    def _rows(self, query: str) -> list[tuple[object, ...]]:
-        with bounded():
-            return self._connection.execute(query).fetchall()

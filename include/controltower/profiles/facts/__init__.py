@@ -6,6 +6,7 @@ the same facts give the same features byte for byte; floats appear only in a fea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,17 +18,21 @@ from controltower.profiles.facts.tables import Tables
 from controltower.profiles.local_time import Zones, customer_zones
 from controltower.shop import Shop
 
+Keep = Callable[[str, ir.Table], ir.Table]  # a name, and the rows
+
 
 @dataclass(frozen=True)
 class Facts:
     """One row a fact, of known customers only; `age` is in seconds before as_of and never negative.
 
-    `tables` gives a contract table as of the date, on any engine. What isn't asked for isn't read.
+    `tables` gives a contract table as of the date, on any engine. What isn't asked for isn't read. `keep` may compute
+    rows once, of which several others are made.
     """
 
     tables: Tables
     as_of: datetime
     shop: Shop
+    keep: Keep
 
     @cached_property
     def customers(self) -> ir.Table:
@@ -39,12 +44,12 @@ class Facts:
         """customer_id, order_id, product_id, category, channel, coupon (0 or 1), second, age, bought, returned (flags),
         quantity, amount, gross, discount (decimal, shop currency, null where there is no rate), price, usual_price (see
         browsing.priced_products)."""
-        return purchases.lines_of(self.tables, self._headers, self._products, self.shop)
+        return self.keep("lines", purchases.lines_of(self.tables, self._headers, self.products, self.shop))
 
     @cached_property
     def orders(self) -> ir.Table:
         """customer_id, order_id, second, age, amount, quantity, channel; coupon, discounted (0 or 1)."""
-        return purchases.orders_of(self.lines)
+        return self.keep("orders", purchases.orders_of(self.lines))
 
     @cached_property
     def visits(self) -> ir.Table:
@@ -54,7 +59,7 @@ class Facts:
     @cached_property
     def local_orders(self) -> ir.Table:
         """customer_id, weekend, holiday, gift_time (0 or 1): one row a purchase of the last year, local time."""
-        holidays = calendar.holiday_days(self._holidays)
+        holidays = calendar.holiday_days(self.holidays)
         return purchases.local_orders_of(
             self.orders, self.tables("customers"), holidays, self.zones, self.as_of, self.shop
         )
@@ -78,7 +83,7 @@ class Facts:
     @cached_property
     def interests(self) -> ir.Table:
         """customer_id, category, views, products, price, usual_price (sums over views): one row a category viewed."""
-        return browsing.interests_of(self.events, self._products)
+        return browsing.interests_of(self.events, self.products)
 
     @cached_property
     def habits(self) -> ir.Table:
@@ -109,7 +114,7 @@ class Facts:
     @cached_property
     def surroundings(self) -> ir.Table:
         """customer_id, days_to_holiday, days_to_festival, weather, temperature, precipitation: one row a customer."""
-        ahead = calendar.days_ahead(self._holidays, self.as_of, self.shop)
+        ahead = calendar.days_ahead(self.holidays, self.as_of, self.shop)
         weather = calendar.weather_of(self.tables("external"), self.as_of, self.shop)
         return customers.surroundings_of(self.customers, self.tables("customers"), ahead, weather, self.shop.country)
 
@@ -122,7 +127,8 @@ class Facts:
         return purchases.headers_of(self.tables("orders"), self.as_of)
 
     @cached_property
-    def _products(self) -> ir.Table:
+    def products(self) -> ir.Table:
+        """product_id, category, price, usual_price (see browsing.priced_products)."""
         return browsing.priced_products(self.tables("products"))
 
     @cached_property
@@ -130,16 +136,17 @@ class Facts:
         return messages.sent_by(self.tables("messages_history"), self.as_of)
 
     @cached_property
-    def _holidays(self) -> calendar.Calendar:
+    def holidays(self) -> calendar.Calendar:
+        """The holidays around as_of of the countries that customers live in."""
         theirs = self.tables("customers")
         named = theirs.filter(theirs.country.notnull()).select("country").distinct().to_pyarrow()
         countries = {*named["country"].to_pylist(), self.shop.country}
         return calendar.holidays_of(self.tables("external"), countries, self.as_of, self.shop)
 
 
-def gather(tables: Tables, as_of: datetime, shop: Shop) -> Facts:
+def gather(tables: Tables, as_of: datetime, shop: Shop, keep: Keep = lambda _, rows: rows) -> Facts:
     """Facts as of a date from the contract's tables."""
-    return Facts(tables, as_of, shop)
+    return Facts(tables, as_of, shop, keep)
 
 
 def uncounted_orders(facts: Facts) -> ir.IntegerScalar:

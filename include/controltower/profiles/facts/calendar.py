@@ -46,7 +46,13 @@ def holidays_of(external: ir.Table, countries: Iterable[str], as_of: datetime, s
 
 def holiday_days(calendar: Calendar) -> ir.Table:
     """holiday_country, holiday_day (days since 1970), holiday, gift_time: 0 or 1; only days with one of them."""
-    rows: list[tuple[str, int, int, int]] = []
+    rows = [(country, *day) for country, days in flags_of(calendar).items() for day in days]
+    return _table(rows, ["holiday_country", "holiday_day", "holiday", "gift_time"], [pa.string(), *[pa.int64()] * 3])
+
+
+def flags_of(calendar: Calendar) -> dict[str, list[tuple[int, int, int]]]:
+    """By country, its days (since 1970) that are holidays (0 or 1) or a time of presents (0 or 1)."""
+    found = {}
     for country, names in sorted(calendar.items()):
         gifts = {
             day - timedelta(days=before)
@@ -54,10 +60,10 @@ def holiday_days(calendar: Calendar) -> ir.Table:
             if _is_festival(country, name)
             for before in range(GIFT_DAYS + 1)
         }
-        rows += [
-            (country, (day - _EPOCH).days, int(day in names), int(day in gifts)) for day in sorted({*names, *gifts})
+        found[country] = [
+            ((day - _EPOCH).days, int(day in names), int(day in gifts)) for day in sorted({*names, *gifts})
         ]
-    return _table(rows, ["holiday_country", "holiday_day", "holiday", "gift_time"], [pa.string(), *[pa.int64()] * 3])
+    return found
 
 
 def days_ahead(calendar: Calendar, as_of: datetime, shop: Shop) -> ir.Table:

@@ -6,6 +6,7 @@ portable.py). No feature reads a fact later than as_of.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import ibis
@@ -35,6 +36,10 @@ SUBJECTS = (
 )  # fmt: skip
 FEATURES: tuple[Feature, ...] = tuple(f for subject in SUBJECTS for f in subject.FEATURES)
 NAMES: tuple[str, ...] = tuple(f.name for f in FEATURES)
+SOURCES: dict[str, tuple[Feature, ...]] = {
+    source: tuple(f for f in FEATURES if f.source == source)
+    for source in dict.fromkeys(f.source for f in FEATURES if f.source != "features")
+}
 
 # Where the shop has no row at all in the table, what is counted in it is unknown, not 0.
 _COUNTED_IN = {
@@ -53,29 +58,38 @@ def features(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
 
 
 def assemble(facts: Facts) -> ir.Table:
-    absent = {table for table in set(_COUNTED_IN.values()) if not _any(getattr(facts, table))}
+    known = counted(facts)
     everyone = facts.customers.select("customer_id")
     # one chain of joins and one selection: Ibis takes seconds to simplify nested ones of so many columns
     joined: ir.Table = everyone
-    counted: dict[str, float] = {}
-    for source in dict.fromkeys(f.source for f in FEATURES if f.source != "features"):
-        rows = _ready(source, getattr(facts, source))
-        wanted = [f for f in FEATURES if f.source == source]
-        per_customer = rows.group_by(**{f"{source}_of": rows.customer_id}).aggregate(
-            **{f.name: f.expression(rows).cast("float64") for f in wanted}
-        )
-        joined = joined.left_join(per_customer, everyone.customer_id == per_customer[f"{source}_of"])
-        known = _COUNTED_IN.get(source) not in absent
-        counted |= {f.name: f.empty for f in wanted if f.empty is not None and known}
+    for source, theirs in SOURCES.items():
+        rows = per_customer(facts, source, theirs).rename({f"{source}_of": "customer_id"})
+        joined = joined.left_join(rows, everyone.customer_id == rows[f"{source}_of"])
     filled = {
-        f.name: joined[f.name].fill_null(float(counted[f.name])) if f.name in counted else joined[f.name]
-        for f in FEATURES
-        if f.source != "features"
+        f.name: joined[f.name].fill_null(known[f.name]) if f.name in known else joined[f.name]
+        for theirs in SOURCES.values()
+        for f in theirs
     }
-    result = joined.select("customer_id", **filled)
-    result = result.mutate(**{f.name: f.expression(result).cast("float64") for f in FEATURES if f.source == "features"})
-    moment = ibis.literal(facts.as_of, type="timestamp('UTC', 6)")
-    return result.select("customer_id", *NAMES, as_of=moment, lifecycle=lifecycle(result)).order_by("customer_id")[
+    return complete(joined.select("customer_id", **filled), facts.as_of).order_by("customer_id")
+
+
+def per_customer(facts: Facts, source: str, wanted: Iterable[Feature]) -> ir.Table:
+    """customer_id and these features of a source: one row a customer with rows there."""
+    rows = _ready(source, getattr(facts, source))
+    return rows.group_by("customer_id").aggregate(**{f.name: f.expression(rows).cast("float64") for f in wanted})
+
+
+def counted(facts: Facts) -> dict[str, float]:
+    """What a feature is for a customer without rows, where that is known."""
+    absent = {table for table in set(_COUNTED_IN.values()) if not _any(getattr(facts, table))}
+    return {f.name: float(f.empty) for f in FEATURES if f.empty is not None and _COUNTED_IN.get(f.source) not in absent}
+
+
+def complete(rows: ir.Table, as_of: datetime) -> ir.Table:
+    """Rows of the features that are counted in facts, with as_of, those computed from other features, and lifecycle."""
+    rows = rows.mutate(**{f.name: f.expression(rows).cast("float64") for f in FEATURES if f.source == "features"})
+    moment = ibis.literal(as_of, type="timestamp('UTC', 6)")
+    return rows.select("customer_id", *NAMES, as_of=moment, lifecycle=lifecycle(rows))[
         ["customer_id", "as_of", *NAMES, "lifecycle"]
     ]
 

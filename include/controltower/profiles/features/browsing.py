@@ -68,12 +68,19 @@ FEATURES: tuple[Feature, ...] = (
         "sessions",
         lambda t: share(t, t.events == 1),
     ),
-    Feature("days_since_last_event", "days since the last event of any kind", "events", lambda t: days(t.age.min())),
+    Feature(
+        "days_since_last_event",
+        "days since the last event of any kind",
+        "events",
+        lambda t: days(t.age.min()),
+        age="last",
+    ),
     Feature(
         "days_since_last_cart",
         "days since something was last put into the cart",
         "events",
         lambda t: days(t.age.min(where=t.event_name == "add_to_cart")),
+        age="last",
     ),
     _step(
         "view_to_cart_90d",

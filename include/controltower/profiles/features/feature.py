@@ -22,6 +22,7 @@ class Feature:
 
     With source "features" it is computed from the other features. `empty` is the value of a customer without rows
     there: 0 for counts and sums, None (unknown) for ages and shares. `description` is what docs/features.md says.
+    `age`: the value is the days since the last or first row of a kind, in any window, and so grows by what as_of grows.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Feature:
     source: Source
     expression: Callable[[ir.Table], ir.NumericValue]
     empty: float | None = None
+    age: Literal["last", "first"] | None = None
 
 
 def within(t: ir.Table, days: int) -> ir.BooleanValue:

@@ -37,6 +37,7 @@ FEATURES: tuple[Feature, ...] = (
         "days since the last search",
         "events",
         lambda t: days(t.age.min(where=t.event_name == "search")),
+        age="last",
     ),
     Feature(
         "search_session_share_90d",

@@ -45,7 +45,13 @@ FEATURES: tuple[Feature, ...] = (
     *(_messages_within("messages", None, span, "messages") for span in (7, 30, 90)),
     _messages_within("emails", "email", 30, "e-mails"),
     _messages_within("pushes", "push", 30, "pushes"),
-    Feature("days_since_last_message", "days since the last message", "messages", lambda t: days(t.age.min())),
+    Feature(
+        "days_since_last_message",
+        "days since the last message",
+        "messages",
+        lambda t: days(t.age.min()),
+        age="last",
+    ),
     _reactions_within("opens", "opened", 30, "messages opened, as far as pixels tell,"),
     _reactions_within("clicks", "clicked", 30, "messages clicked"),
     _reactions_within("clicks", "clicked", 90, "messages clicked"),
@@ -60,6 +66,7 @@ FEATURES: tuple[Feature, ...] = (
         "days since the last click in a message",
         "reactions",
         lambda t: days(t.age.min(where=t.event == "clicked")),
+        age="last",
     ),
     Feature(
         "messages_since_last_click",

@@ -27,8 +27,20 @@ def _gap_spread(t: ir.Table) -> ir.FloatingValue:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature("days_since_last_order", "days since the last purchase", "orders", lambda t: days(t.age.min())),
-    Feature("days_since_first_order", "days since the first purchase", "orders", lambda t: days(t.age.max())),
+    Feature(
+        "days_since_last_order",
+        "days since the last purchase",
+        "orders",
+        lambda t: days(t.age.min()),
+        age="last",
+    ),
+    Feature(
+        "days_since_first_order",
+        "days since the first purchase",
+        "orders",
+        lambda t: days(t.age.max()),
+        age="first",
+    ),
     *(_orders_within(span) for span in (7, 14, 30, 60, 90, 180, 365)),
     Feature("orders_total", "purchases so far", "orders", lambda t: t.count(), 0),
     Feature(
@@ -50,12 +62,14 @@ FEATURES: tuple[Feature, ...] = (
         "days since the purchase day before the last",
         "visits",
         lambda t: t.day_age.max(where=t.place == 1),
+        age="last",
     ),
     Feature(
         "days_since_third_last",
         "days since the third last purchase day",
         "visits",
         lambda t: t.day_age.max(where=t.place == 2),
+        age="last",
     ),
     Feature(
         "overdue_ratio",

@@ -41,5 +41,6 @@ FEATURES: tuple[Feature, ...] = (
         "days since the order that was last sent back, or since the order that booked the return",
         "lines",
         lambda t: days(t.age.min(where=t.returned)),
+        age="last",
     ),
 )

@@ -16,8 +16,20 @@ def _known_for(t: ir.Table) -> ir.FloatingValue:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature("days_since_signup", "days since the customer signed up", "customers", lambda t: days(t.age.max())),
-    Feature("days_since_first_event", "days since the first event of any kind", "events", lambda t: days(t.age.max())),
+    Feature(
+        "days_since_signup",
+        "days since the customer signed up",
+        "customers",
+        lambda t: days(t.age.max()),
+        age="first",
+    ),
+    Feature(
+        "days_since_first_event",
+        "days since the first event of any kind",
+        "events",
+        lambda t: days(t.age.max()),
+        age="first",
+    ),
     Feature(
         "days_known",
         "days since the first that is known: sign-up, purchase or event",

@@ -1,0 +1,85 @@
+"""All features of a lake as of a moment: from those of an earlier day where that may be, else from every fact.
+
+A step goes from the features of a moment a whole number of 24 hours earlier. Who has no fact that came, changed or
+crossed the edge of a window since then has the same features, only that the days since something are more by the step.
+Of all others the same expressions as ever count anew, over their facts alone. So a step is right when it finds at least
+everybody whose facts changed (`touched.py`), and knows when it can't (`step.py`, `basis.py`): then all are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from controltower.data.lake import Reading
+from controltower.data.sql import literal
+from controltower.profiles.facts import Facts, gather, uncounted_orders
+from controltower.profiles.features import SOURCES, counted, per_customer
+from controltower.profiles.rolling import basis, touched
+from controltower.profiles.rolling.columns import Columns
+from controltower.profiles.rolling.step import Step, step_to
+from controltower.shop import Shop
+
+
+@dataclass(frozen=True)
+class Built:
+    """`rows`: customer_id, as_of, all FEATURES and lifecycle, in batches ordered by customer_id; `basis`: what a later
+    step needs (see basis.py).
+
+    `rescanned` is the reason for which everybody was counted, None after a step. `counted`: how many customers were.
+    `without_rate`: purchases without a rate into the shop's currency, whose money is in no feature.
+    """
+
+    schema: pa.Schema
+    rows: Iterator[pa.RecordBatch]
+    basis: pa.Table
+    rescanned: str | None
+    counted: int
+    without_rate: int
+
+
+def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan: bool = False) -> Built:
+    """The features of everybody known; `folder` is for working files, and must stay until all rows are read.
+
+    `reading` is as of the same moment. `rescan`: count everybody, whatever might be taken over.
+    """
+    told = "customer_id, timezone, country, home_store, points, signed_up_at"
+    customers = reading.keep("_customers", f"SELECT {told} FROM ({reading.query('customers')})")
+    facts = gather(lambda table: customers if table == "customers" else reading.table(table), as_of, shop)
+    empty = counted(facts)
+    now = basis.collect(reading, facts, empty)
+    step = "asked for" if rescan else step_to(reading, facts, now)
+    if isinstance(step, Step):
+        why, chosen = None, touched.of_step(reading, step, facts)
+        columns = Columns(folder, chosen, empty, step)
+    else:
+        why, chosen = step, touched.everybody(reading, facts)
+        columns = Columns(folder, chosen, empty)
+    theirs = gather(chosen.tables, as_of, shop, lambda name, rows: reading.keep(f"facts_{name}", reading.sql(rows)))
+    for source, features in SOURCES.items():
+        columns.put(features, reading.batches(per_customer(theirs, source, features)))
+    without_rate = _without_rate(reading, facts)
+    reading.forget()
+    schema, rows = columns.rows(reading, as_of)
+    return Built(schema, rows, now, why, chosen.count, without_rate)
+
+
+def _without_rate(reading: Reading, facts: Facts) -> int:
+    """uncounted_orders, looking only at orders of a day and a currency of which no rate was ever told."""
+    rates = f'SELECT * FROM ({reading.versions("exchange_rates")}) WHERE "to" = {literal(facts.shop.currency)}'
+    reading.keep(
+        "_without_rate",
+        f"SELECT DISTINCT order_id FROM ({reading.versions('orders')}) o"
+        f' ANTI JOIN ({rates}) r ON CAST(o.ordered_at AS DATE) = r.date AND o.currency = r."from"'
+        f" WHERE currency <> {literal(facts.shop.currency)}",
+    )
+    among = "order_id IN (SELECT order_id FROM _without_rate)"
+    theirs = {
+        table: reading.keep(f"foreign_{table}", reading.query(table, among)) for table in ("orders", "order_lines")
+    }
+    some = gather(lambda table: theirs[table] if table in theirs else reading.table(table), facts.as_of, facts.shop)
+    return int(uncounted_orders(some).to_pyarrow().as_py())

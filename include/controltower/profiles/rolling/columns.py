@@ -1,0 +1,85 @@
+"""Features as columns of numbers, one file each: what was counted is put in its place, so that nothing wide is sorted
+or joined, and a million customers' need not lie in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from controltower.data.lake import BATCH, Reading
+from controltower.profiles.features import SOURCES, complete
+from controltower.profiles.features.feature import Feature
+from controltower.profiles.portable import DAY
+from controltower.profiles.rolling.step import Step
+from controltower.profiles.rolling.touched import Chosen
+
+_WIDTH = np.dtype(np.float64).itemsize
+
+
+class Columns:
+    """`empty`: what a feature is for a customer without rows, where that is known (NaN: unknown)."""
+
+    def __init__(self, folder: Path, chosen: Chosen, empty: Mapping[str, float], step: Step | None = None) -> None:
+        self._folder, self._chosen, self._empty, self._step = folder, chosen, empty, step
+
+    def put(self, features: Sequence[Feature], counted: Iterator[pa.RecordBatch]) -> None:
+        """Features of one source: `counted` are those of the customers who are counted anew, by number."""
+        columns = {f.name: np.full(len(self._chosen.ids), np.nan) for f in features}
+        for batch in counted:
+            places = batch["customer_id"].to_numpy()
+            for name, column in columns.items():
+                column[places] = batch[name].to_numpy(zero_copy_only=False)
+        if self._step:
+            self._take_over(self._step, features, columns)
+        for name, column in columns.items():
+            if name in self._empty:
+                column[np.isnan(column)] = self._empty[name]
+            column.tofile(self._folder / name)
+
+    def rows(self, reading: Reading, as_of: datetime) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """customer_id, as_of, all FEATURES and lifecycle of all members, ordered by customer_id."""
+        names = [f.name for features in SOURCES.values() for f in features]
+        counted = ibis.table({"customer_id": "string", **dict.fromkeys(names, "float64")}, name="_counted")
+        whole = complete(counted, as_of)
+        rest = reading.sql(whole.drop("customer_id", *names))  # what is there needn't pass through the engine
+        schema = whole.schema().to_pyarrow()
+        return schema, self._batches(reading, schema, names, rest)
+
+    def _batches(
+        self, reading: Reading, schema: pa.Schema, names: Sequence[str], rest: str
+    ) -> Iterator[pa.RecordBatch]:
+        chosen = self._chosen
+        for start in range(0, len(chosen.ids), BATCH):
+            values = [pa.array(self._read(name, start), from_pandas=True) for name in names]
+            rows = pa.table([chosen.ids.slice(start, BATCH), *values], names=["customer_id", *names])
+            rows = rows.filter(pa.array(chosen.members[start : start + BATCH]))
+            made = reading.run(rest, {"_counted": rows})
+            columns = [made[name] if name in made.column_names else rows[name] for name in schema.names]
+            yield from pa.table(columns, schema=schema).to_batches()
+
+    def _read(self, name: str, start: int) -> np.ndarray:
+        return np.fromfile(self._folder / name, np.float64, BATCH, offset=start * _WIDTH)
+
+    def _take_over(self, step: Step, features: Sequence[Feature], columns: Mapping[str, np.ndarray]) -> None:
+        """Put in what the features were before of those who weren't counted anew; ages grow with the step."""
+        chosen, source = self._chosen, features[0].source
+        touched, had = chosen.of(source), chosen.rows >= 0
+        left = had & ~touched
+        # of events only those of the longest window were counted again: the last or first may be an earlier one
+        partly = had & touched & ~chosen.moved if source == "events" else np.zeros_like(had)
+        wanted = [f for f in features if left.any() or (f.age and partly.any())]
+        before = pq.read_table(step.file, columns=[f.name for f in wanted])
+        for feature in wanted:
+            held, column = before[feature.name].to_numpy(), columns[feature.name]
+            if feature.age:  # whole seconds again, so that it is the same number as if it were counted
+                held = np.divide(np.rint(held * DAY) + step.days * DAY, DAY)
+                nearest = np.fmin if feature.age == "last" else np.fmax
+                column[partly] = nearest(column[partly], held[chosen.rows[partly]])
+            column[left] = held[chosen.rows[left]]
