@@ -179,6 +179,9 @@ def test_only_of_and_from_those_who_agree(made: Made, found: dict[str, dict[str,
     told = {c for c, row in found.items() if row["told_gender"]}
     assert made.models["gender"].rows == {"customers": len(told & agreed)} and told - agreed
     assert {c for c, row in found.items() if inferred(row)} == agreed - told
+    with made.lake.read(AS_OF) as reading:
+        kept = reading.arrow(reading.derived("profiles")).to_pylist()
+    assert {row["customer_id"] for row in kept if inferred(row)} == agreed - told, "nothing of others is even kept"
 
 
 def copy_of(made: Made, tmp_path: Path) -> Made:

@@ -35,6 +35,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         did(put, 100, "bought_and_carted"), did(put, 90, "bought_and_carted", "p2"),
         did(put, 200, "back_again"), did(view, 100, "back_again"),
         did(put, 130, "one_visit"), did(view, 101, "one_visit"),
+        did(put, 130, "half_hour_later"), did(view, 100, "half_hour_later"),
         did(put, 100, "paid"), did(paid, 95, "paid", None, order_id="not-loaded-yet"),
         did(put, 100, "cancelled"), did(paid, 95, "cancelled", None, order_id="gone"),
         did(view, 100, "late"), did(put, 99, "late", received_at=at(-1)),
@@ -65,6 +66,7 @@ def test_each_area(lake: Lake) -> None:
         "looked": "left_without_cart", "carted": "left_with_cart", "removed": "left_without_cart",
         "removed_another": "left_with_cart", "put_again": "left_with_cart", "ordered": "bought",
         "bought_and_carted": "left_with_cart", "back_again": "left_without_cart", "one_visit": "left_with_cart",
+        "half_hour_later": "left_without_cart",
         "paid": "bought", "cancelled": "left_with_cart", "late": "left_without_cart", "bought_later": "bought",
         "long_ago": "left_without_cart", "till": "bought", "only_store": "bought",
     }  # fmt: skip

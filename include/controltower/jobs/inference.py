@@ -120,7 +120,8 @@ def profile_of(conf: Settings, lake: Reading, ids: Sequence[str], as_of: datetim
         made = found.pop("as_of")
         found["profile_as_of"] = made.isoformat()
         if "inferred_by" in found and "told_age" not in found:
-            found["inferred_age_years"] = _by_year(conf, found, made)
+            with suppress(NoData):
+                found["inferred_age_years"] = _by_year(conf, found, made)
     return found
 
 
