@@ -135,7 +135,7 @@ class Folder:
 
     def _fresh(self, name: str, data: bytes) -> Path:
         path = self.folder / name
-        private(path.parent)
+        private(self.folder, path.parent)
         fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as f:
             f.write(data)
@@ -204,7 +204,7 @@ class Bucket:
             for name, path in paths.items() if not _touched(path)
         }  # fmt: skip
         for folder in {path.parent for path in fresh.values()}:
-            private(folder)
+            private(self.folder, folder)
         try:
             with self._reached():
                 if fresh:
@@ -282,9 +282,9 @@ class Bucket:
         return f"{self._root}/{name}"
 
 
-def private(folder: Path) -> None:
-    """Make a folder and its lake for their owner alone, where they aren't there yet."""
-    for path in (folder.parent, folder):
+def private(*folders: Path) -> None:
+    """Make folders for their owner alone, where they aren't there yet."""
+    for path in folders:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
