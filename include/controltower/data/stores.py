@@ -231,9 +231,12 @@ class Bucket:
 
     def forget(self, known: Collection[str]) -> None:
         unused = clock.wall() - UNUSED
-        copies = {path: path.stat() for path in self.folder.glob("*/*.parquet")}
-        size = sum(about.st_size for about in copies.values())
-        for path, about in sorted(copies.items(), key=lambda copy: copy[1].st_mtime):
+        copies = []
+        for path in self.folder.glob("*/*.parquet"):
+            with suppress(FileNotFoundError):  # another process drops some as well
+                copies.append((path, path.stat()))
+        size = sum(about.st_size for _, about in copies)
+        for path, about in sorted(copies, key=lambda copy: copy[1].st_mtime):
             gone = f"{path.parent.name}/{path.name}" not in known
             if about.st_mtime < unused and (gone or size > self._most):
                 path.unlink(missing_ok=True)
