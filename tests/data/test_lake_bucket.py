@@ -180,6 +180,20 @@ def test_a_shop_is_loaded_into_it(bucket: Settings, tmp_path: Path) -> None:
     assert set(names(Lake(bucket))) == {"c"}
 
 
+def test_a_lake_is_moved_by_copying_it(bucket: Settings, conf: Settings) -> None:
+    import s3fs
+
+    local = Lake(conf)
+    for name in ("old", "new"):
+        local.publish("customers", "a", customers(("1", DAY, name)))
+    s3fs.S3FileSystem().put(str(local.root), str(bucket.lake), recursive=True)
+    lake = Lake(bucket)
+    lake.publish("customers", "b", customers(("2", DAY, "x")))
+    assert names(lake) == {"1": "new", "2": "x"} and [v.number for v, _ in lake.versions()] == [3, 2, 1]
+    with lake.read(version=1) as reading:
+        assert reading.arrow(reading.table("customers"))["first_name"].to_pylist() == ["old"]
+
+
 def test_a_store_that_is_away_or_a_place_that_is_none(bucket: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for url in ("gopher://x/y", "file:///tmp/x", "shop/lake"):
         monkeypatch.setenv("CONTROLTOWER_LAKE", url)

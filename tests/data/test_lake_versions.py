@@ -66,14 +66,18 @@ def test_earlier_versions_go_after_their_days_and_files_a_grace_later(conf: Sett
     wait(lake, 3 * DAYS + 60)
     lake.publish("customers", "a", customers(("1", DAY, "three")))
     assert len(files(lake)) == 3  # a reader of version 1 may have begun a minute ago
-    assert [v.number for v, _ in lake.versions()] == [3]
-    assert then(lake, 3) == {"1": "three"}
+    assert [v.number for v, _ in lake.versions()] == [3, 2]
+    assert then(lake, 2) == {"1": "two"}  # it was the newest until now
     with pytest.raises(BadSettings, match="no version 1"):
         then(lake, 1)
     wait(lake, GRACE)
     lake.publish("x", "b", pa.table({"a": [1]}))
     assert len(files(lake)) == 2 and names(lake) == {"1": "three"}
-    assert then(lake, 3) == {"1": "three"}
+    assert then(lake, 2) == {"1": "two"}
+    wait(lake, 7 * DAYS)
+    lake.publish("x", "b", pa.table({"a": [1]}))
+    assert len(files(lake)) == 1 and len(files(lake, manifests.LOG)) == 1
+    assert then(lake, 5) == {"1": "three"}
 
 
 def test_without_days_only_the_grace_holds(conf: Settings) -> None:
@@ -237,13 +241,13 @@ def test_a_lake_that_lost_its_manifest_is_not_taken_for_empty(lake: Lake) -> Non
         names(lake)
 
 
-def test_files_of_a_writer_that_died_go_after_a_day(lake: Lake) -> None:
+def test_files_of_a_writer_that_died_go_after_a_week(lake: Lake) -> None:
     lake.write("customers", customers(("1", DAY, "never published")))
     wait_for = lake.write("customers", customers(("2", DAY, "yet to be published")))
     at = (lake.root / wait_for[0].file).stat().st_mtime
     for file in files(lake) - {wait_for[0].file}:
-        os.utime(lake.root / file, (at - DAYS - 1,) * 2)
-    os.utime(lake.root / wait_for[0].file, (at - DAYS / 2,) * 2)
+        os.utime(lake.root / file, (at - 7 * DAYS - 1,) * 2)
+    os.utime(lake.root / wait_for[0].file, (at - 6 * DAYS,) * 2)
     lake.publish("customers", "a", customers(("3", DAY, "x")))
     assert files(lake) == {wait_for[0].file} | lake.manifest().files()
     lake.commit("b", {"customers": wait_for})

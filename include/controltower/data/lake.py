@@ -110,11 +110,11 @@ class Lake:
 
     def manifest(self, version: int | datetime | None = None) -> Manifest:
         """Which files there are: now, in a version, or in that of a moment."""
-        return manifests.read(self.store) if version is None else manifests.at(self.store, version)
+        return manifests.read(self.store) if version is None else manifests.at(self.store, self.keeping, version)
 
     def versions(self) -> list[tuple[Version, Manifest]]:
         """The versions that can be read, newest first."""
-        return manifests.history(self.store)
+        return manifests.history(self.store, self.keeping)
 
     def intervals(self, table: str) -> list[str]:
         """The keys of the table's intervals, sorted."""

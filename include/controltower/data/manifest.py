@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
+from controltower import clock
 from controltower.data.contract import SCHEMA_VERSION
 from controltower.data.stores import Store
 from controltower.errors import BadSettings, BadSource
@@ -26,7 +27,7 @@ from controltower.errors import BadSettings, BadSource
 NAME = "manifest.json"
 LOG = "versions"
 _TRIES = 1000  # somebody else got the next number each time
-ABANDONED = 86_400.0  # seconds after which a file that was never published is of a writer that died
+ABANDONED = 7 * 86_400.0  # seconds after which a file that was never published is of a writer that died
 
 
 class Part(NamedTuple):
@@ -124,11 +125,16 @@ def check_schema(version: int, name: str) -> None:
         )
 
 
-def history(store: Store) -> list[tuple[Version, Manifest]]:
-    """The versions that are kept, newest first: what each published, and the lake as it was then."""
+def history(store: Store, keeping: Keeping) -> list[tuple[Version, Manifest]]:
+    """The versions that are kept, newest first: what each published, and the lake as it was then.
+
+    Only those whose files stay for a reader that begins now.
+    """
     manifest = read(store)
     entries = {name: _read(raw, name, _version) for name, raw in store.get_all(store.others(LOG, ())).items()}
-    files, swapped, found = manifest.kept_files(), dict[str, Part](), []
+    since = clock.wall() - keeping.versions
+    files = manifest.files() | {r.part.file for r in manifest.replaced if not r.swapped and r.at >= since}
+    swapped, found = dict[str, Part](), []
     while entry := entries.get(_entry(manifest.version)):
         found.append((entry, manifest))
         swapped = {**entry.swapped, **swapped}
@@ -139,12 +145,12 @@ def history(store: Store) -> list[tuple[Version, Manifest]]:
     return found
 
 
-def at(store: Store, version: int | datetime) -> Manifest:
+def at(store: Store, keeping: Keeping, version: int | datetime) -> Manifest:
     """The lake as it was at a version, or at a moment. BadSettings where that isn't kept."""
     newest = read(store)
     if version == newest.version:
         return newest
-    found = history(store)
+    found = history(store, keeping)
     for entry, manifest in found:
         if entry.number == version or (isinstance(version, datetime) and entry.published <= version):
             return manifest
@@ -239,10 +245,10 @@ def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Versio
         r.part.file for r in new.replaced
         if r.at < now - keeping.grace - (0.0 if r.swapped else keeping.versions)
     }  # fmt: skip
-    store.remove(due)
     new = replace(new, replaced=tuple(r for r in new.replaced if r.part.file not in due))
     store.put(NAME, _as_json(_raw_manifest(new)))
-    # an entry stays for a day at least: a process that was held up may put an old manifest in place
+    store.remove(due)
+    # an entry stays for long: a process that was held up may put an old manifest in place
     store.remove(store.others(LOG, (), before=now - max(keeping.versions, ABANDONED)))
     known = new.files() | {r.part.file for r in new.replaced}
     for table in version.now:

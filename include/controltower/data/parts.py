@@ -19,7 +19,7 @@ from controltower.data.stores import Store, private
 def begun(store: Store, table: str) -> tuple[str, BinaryIO]:
     """A new part's name, and the file to write it to: its owner's alone."""
     name = f"{table}/part-{uuid.uuid4().hex}.parquet"
-    private(store.folder / table)
+    private(store.folder, store.folder / table)
     return name, os.fdopen(os.open(store.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
 
 

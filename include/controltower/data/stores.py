@@ -135,7 +135,7 @@ class Folder:
 
     def _fresh(self, name: str, data: bytes) -> Path:
         path = self.folder / name
-        private(path.parent)
+        private(self.folder, path.parent)
         fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as f:
             f.write(data)
@@ -204,7 +204,7 @@ class Bucket:
             for name, path in paths.items() if not _touched(path)
         }  # fmt: skip
         for folder in {path.parent for path in fresh.values()}:
-            private(folder)
+            private(self.folder, folder)
         try:
             with self._reached():
                 if fresh:
@@ -231,9 +231,12 @@ class Bucket:
 
     def forget(self, known: Collection[str]) -> None:
         unused = clock.wall() - UNUSED
-        copies = {path: path.stat() for path in self.folder.glob("*/*.parquet")}
-        size = sum(about.st_size for about in copies.values())
-        for path, about in sorted(copies.items(), key=lambda copy: copy[1].st_mtime):
+        copies = []
+        for path in self.folder.glob("*/*.parquet"):
+            with suppress(FileNotFoundError):  # another process drops some as well
+                copies.append((path, path.stat()))
+        size = sum(about.st_size for _, about in copies)
+        for path, about in sorted(copies, key=lambda copy: copy[1].st_mtime):
             gone = f"{path.parent.name}/{path.name}" not in known
             if about.st_mtime < unused and (gone or size > self._most):
                 path.unlink(missing_ok=True)
@@ -282,9 +285,9 @@ class Bucket:
         return f"{self._root}/{name}"
 
 
-def private(folder: Path) -> None:
-    """Make a folder and its lake for their owner alone, where they aren't there yet."""
-    for path in (folder.parent, folder):
+def private(*folders: Path) -> None:
+    """Make folders for their owner alone, where they aren't there yet."""
+    for path in folders:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
