@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from controltower.audiences.rules import Rule
-from controltower.audiences.segments import select
+from controltower.audiences.segments import ranked, select
 from controltower.data.contract import CONTRACT
 from controltower.profiles.features import NAMES, features
 from support.postgres import Postgres
@@ -28,7 +28,11 @@ RULES = (
     [Rule(column="lifecycle", is_in=["active", "lapsing"]), Rule(column="average_order_value", at_least=10)],
     [Rule(column="orders_total", is_in=["1", "2.0"])],
     [Rule(column="days_since_last_click", at_most=60, or_unknown=True)],
+    [Rule(column="propensity_28d", at_least=0.1, at_most=0.3), Rule(column="orders_total", at_most=1000)],  # both ends
+    [Rule(column="model_version", is_in=["it's 1", "m2"], or_unknown=True)],
 )
+Found = tuple[pd.DataFrame, list[list[str]], list[list[str]]]
+MOST = 20  # of an audience: those that are equal or unknown at its end are cut apart
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +51,10 @@ def _schema(name: str) -> pa.Schema:
 @pytest.fixture(scope="module")
 def wanted(
     tmp_path_factory: pytest.TempPathFactory, tables: dict[str, pa.Table]
-) -> tuple[pd.DataFrame, list[list[str]]]:
+) -> Found:
     found = _found(_load(ibis.duckdb.connect(), tables, tmp_path_factory.mktemp("wanted")))
     assert all(found[1]), "each rule should select somebody"
+    assert len(set(map(len, found[1]))) > 3 and all(len(ids) == MOST for ids in found[2])
     unknown = {name for name in NAMES if found[0][name].isna().all()}
     assert unknown == {"weather", "precipitation"}, "the shop should tell every feature but these"
     return found
@@ -66,27 +71,41 @@ def _load(backend: Any, tables: dict[str, pa.Table], folder: Path) -> Any:
     return backend
 
 
-def _found(backend: Any) -> tuple[pd.DataFrame, list[list[str]]]:
-    """The features, and the customers that each set of rules selects."""
+def _found(backend: Any) -> Found:
+    """The features, the customers that each set of rules selects, and those who come first by a feature and a score."""
     rows = features(backend.table, T, SHOP).to_pyarrow()
     with TemporaryDirectory() as folder:  # as the lake keeps them
-        _load(backend, {"features": rows}, Path(folder))
-        kept = backend.table("features")
+        _load(backend, {"features": rows, "scores": _scores(rows["customer_id"].to_pylist())}, Path(folder))
+        kept = backend.table("features").join(backend.table("scores"), "customer_id", how="left")
         selected = [sorted(select(kept, rules).to_pyarrow()["customer_id"].to_pylist()) for rules in RULES]
-    return rows.to_pandas().set_index("customer_id"), selected
+        first = [
+            ranked(select(kept, rules), by, MOST).select("customer_id").to_pyarrow()["customer_id"].to_pylist()
+            for rules, by in (((), "propensity_28d"), (RULES[3], "average_order_value"))
+        ]
+    return rows.to_pandas().set_index("customer_id"), selected, first
 
 
-def _compare(found: tuple[pd.DataFrame, list[list[str]]], wanted: tuple[pd.DataFrame, list[list[str]]]) -> None:
+def _scores(customers: list[str]) -> pa.Table:
+    """Of two thirds of the customers; equal, unknown and at the rules' very ends."""
+    scored = [c for n, c in enumerate(sorted(customers)) if n % 3]
+    return pa.table({
+        "customer_id": scored,
+        "propensity_28d": pa.array([(None, 0.1, 0.3, 0.30000000000000004, 0.2)[n % 5] for n in range(len(scored))]),
+        "model_version": pa.array([("it's 1", "m2", None, "M2")[n % 4] for n in range(len(scored))]),
+    })  # fmt: skip
+
+
+def _compare(found: Found, wanted: Found) -> None:
     ours, theirs = found[0], wanted[0]
     assert list(ours.index) == list(theirs.index)
     assert list(ours["lifecycle"]) == list(theirs["lifecycle"])
     unequal = {n: int((~(ours[n].eq(theirs[n]) | (ours[n].isna() & theirs[n].isna()))).sum()) for n in NAMES}
     assert {name: count for name, count in unequal.items() if count} == {}
-    assert found[1] == wanted[1]
+    assert found[1:] == wanted[1:]
 
 
 def test_postgresql(
-    postgres_server: Postgres, tmp_path: Path, tables: dict[str, pa.Table], wanted: tuple[pd.DataFrame, list[list[str]]]
+    postgres_server: Postgres, tmp_path: Path, tables: dict[str, pa.Table], wanted: Found
 ) -> None:
     with postgres_server.database() as url:
         name = sa.engine.make_url(url).database
@@ -123,7 +142,7 @@ def spark(tmp_path: Path) -> Iterator[Any]:
 @pytest.mark.filterwarnings("ignore:Failed to set spark")  # they are the server's, who has them
 @pytest.mark.slow
 def test_spark(
-    spark: Any, tmp_path: Path, tables: dict[str, pa.Table], wanted: tuple[pd.DataFrame, list[list[str]]]
+    spark: Any, tmp_path: Path, tables: dict[str, pa.Table], wanted: Found
 ) -> None:
     backend = ibis.pyspark.connect(spark)
     _compare(_found(_load(backend, tables, tmp_path)), wanted)

@@ -11,8 +11,8 @@ from support.whole_home import Contacts
 def test_nobody_is_in_logs_or_xcom(demo: Demo, tmp_path: Path) -> None:
     contacts = Contacts(demo.settings)
     assert len(contacts.known) > 200 and len(contacts.names) > 200
-    # Airflow's database (XCom, rendered fields, confs, audit log), all logs, and what else is in its folder
-    files = [file for file in (demo.home / "airflow").rglob("*") if file.is_file()]
+    # Airflow's database (XCom, rendered fields, confs, audit log), all logs, and what Airflow and the servers wrote
+    files = [file for folder in ("airflow", "logs") for file in (demo.home / folder).rglob("*") if file.is_file()]
     assert demo.home / "airflow" / "airflow.db" in files and sum(file.suffix == ".log" for file in files) > 20
     assert contacts.in_files(files) == set() and contacts.in_text(demo.said) == set()
     planted = [min(one for one in contacts.known if c in one) for c in ("@", "+82")]

@@ -23,7 +23,7 @@ from controltower.profiles.features import features
 from controltower.settings import INCLUDE, Settings
 from controltower.shop import KEPT_DAYS
 from support.random_shop import Rows, random_shop
-from support.shop_tables import SHOP, T, ago, lake_with
+from support.shop_tables import SHOP, T, ago, event, lake_with
 from typer.testing import CliRunner
 
 # The features that look at all there is: what is further back than it is kept is unknown, or not counted.
@@ -92,6 +92,12 @@ def test_a_recording_of_past_years_stays(home: Path, conf: Settings) -> None:
     assert removed() == {} and lake.sizes("events")
 
 
+def test_a_date_is_kept_until_it_is_older(home: Path, conf: Settings) -> None:
+    write_shop(conf, events=400)
+    lake_with(home, {"events": [event(f"e{days}", "c1", ago(days), "view_item") for days in (0, 400, 401)]})
+    assert removed() == {"events": 1}
+
+
 def test_of_features_and_scores_the_newest_stay(conf: Settings) -> None:
     lake, made = Lake(conf), [200, 181, 180, 40]
     for days in made:
@@ -110,8 +116,9 @@ def test_of_features_and_scores_the_newest_stay(conf: Settings) -> None:
 
 def test_readers_that_began_before_see_what_they_saw(conf: Settings, long_history: tuple[Lake, Rows]) -> None:
     lake, facts = long_history
+    write_shop(conf, events=400)
     with lake.read() as reading:
-        removed()
+        assert removed()["events"]
         assert reading.arrow(reading.table("events").count().as_table())[0][0].as_py() == len(facts["events"])
 
 
@@ -128,6 +135,7 @@ def test_bad_rows_and_exports_go(conf: Settings, tmp_path: Path) -> None:
     for name, days in (("old.csv", 31), ("new.csv", 29)):
         (exports / name).write_text("customer_id\nc1\n")
         os.utime(exports / name, (clock.wall() - days * 86_400,) * 2)
+    assert removed(dry_run=True) == {"exports": 1} and (exports / "old.csv").exists()
     assert removed() == {"exports": 1} and [f.name for f in exports.iterdir()] == ["new.csv"]
     clock.set_clock(conf, T + timedelta(days=90), speed=0)
     assert removed() == {}

@@ -24,6 +24,12 @@ def select(customers: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
     return customers
 
 
+def ranked(audience: ibis.Table, by: str, at_most: int | None) -> ibis.Table:
+    """The highest first, the unknown last, equal ones by customer id; the first `at_most` of them, if it is given."""
+    ordered = audience.order_by(audience[by].desc(nulls_first=False), audience.customer_id)
+    return ordered.limit(at_most) if at_most else ordered
+
+
 def _fits(column: ibis.Value, rule: Rule) -> ibis.Value:
     conditions = []
     if rule.is_in is not None:

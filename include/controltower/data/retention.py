@@ -66,5 +66,5 @@ def _bad_rows(lake: Lake, loads: Mapping[str, Load], before: datetime) -> dict[s
     return {
         interval: parts
         for interval, parts in old.items()
-        if (at := quarantine.loaded_at(lake, loads[interval])) is not None
+        if (at := quarantine.loaded_at(lake, loads[interval])) is not None and at < before
     }

@@ -55,7 +55,7 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
     """The audience as of a moment."""
     import pyarrow as pa
 
-    from controltower.audiences.segments import select
+    from controltower.audiences.segments import ranked, select
     from controltower.data.lake import Lake
     from controltower.profiles import contacts
 
@@ -68,12 +68,8 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
         audience = select(known, spec.audience.rules)
         if spec.audience.order_by not in audience.columns:
             raise BadSettings(f"{spec.name}: order_by names no feature or score: {spec.audience.order_by!r}.")
-        ordered = audience.order_by(
-            audience[spec.audience.order_by].desc(nulls_first=False), audience.customer_id
-        ).select("customer_id", "send_hour", "model_version")
-        if spec.audience.at_most:
-            ordered = ordered.limit(spec.audience.at_most)
-        chosen = lake.arrow(ordered)
+        first = ranked(audience, spec.audience.order_by, spec.audience.at_most)
+        chosen = lake.arrow(first.select("customer_id", "send_hour", "model_version"))
         customers = chosen["customer_id"]
         columns = {
             "customer_id": customers,
