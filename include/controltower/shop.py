@@ -146,7 +146,7 @@ class Identity(BaseModel):
 # Days that what grows is kept, and the fewest: features look back a year, training some months more.
 KEPT_DAYS: Mapping[str, tuple[int, int]] = {
     "events": (1095, 400), "messages_history": (1095, 400), "message_events": (1095, 400),
-    "features": (180, 30), "scores": (180, 30), "recommendations": (180, 30),
+    "features": (180, 30), "scores": (180, 30), "recommendations": (180, 30), "profiles": (180, 30),
     "quarantine": (90, 1), "webhook_bodies": (30, 1), "event_bodies": (30, 1), "exports": (30, 1),
 }  # fmt: skip
 

@@ -1,8 +1,9 @@
-"""What of the lake is older than it is to be kept: whole parts of past dates, old derived tables, old bad rows.
+"""What of the lake is older than it is to be kept: parts of past months, old derived tables, old bad rows.
 
-Nothing is rewritten: the lake parts events and messages by the date on which they happened. Days are counted back from a
-table's newest date (now, if that is earlier), so that a recording of past years stays whole. Tables by version
-(customers, orders, ...) aren't here: their rows are read for as long as the customer is known.
+Nothing is rewritten: the lake parts events and messages by the date on which they happened. They go by whole months,
+as all features are counted anew after. Days are counted back from a table's newest date (now, if that is earlier), so
+that a recording of past years stays whole. Tables by version (customers, orders, ...) aren't here: their rows are read
+for as long as the customer is known.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _of_past_dates(loads: Mapping[str, Load], now: datetime, kept: timedelta) ->
     if not dates:
         return {}
     newest = min(datetime.fromisoformat(max(dates)).date(), now.date())
-    before = (newest - kept).isoformat()
+    before = (newest - kept).replace(day=1).isoformat()
     old = {i: tuple(p for p in load.parts if p.date and p.date < before) for i, load in loads.items()}
     return {interval: parts for interval, parts in old.items() if parts}
 
