@@ -223,7 +223,9 @@ class Shop(BaseModel):
             if name not in KEPT_DAYS:
                 raise ValueError(f"{name!r} isn't kept by days; what is: {', '.join(KEPT_DAYS)}")
             if days is not None and days < KEPT_DAYS[name][1]:
-                raise ValueError(f"{name} must be kept for {KEPT_DAYS[name][1]} days at least: they are read for so long")
+                raise ValueError(
+                    f"{name} must be kept for {KEPT_DAYS[name][1]} days at least: they are read for so long"
+                )
         return value
 
     @field_validator("country", "currency")

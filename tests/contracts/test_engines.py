@@ -49,9 +49,7 @@ def _schema(name: str) -> pa.Schema:
 
 
 @pytest.fixture(scope="module")
-def wanted(
-    tmp_path_factory: pytest.TempPathFactory, tables: dict[str, pa.Table]
-) -> Found:
+def wanted(tmp_path_factory: pytest.TempPathFactory, tables: dict[str, pa.Table]) -> Found:
     found = _found(_load(ibis.duckdb.connect(), tables, tmp_path_factory.mktemp("wanted")))
     assert all(found[1]), "each rule should select somebody"
     assert len(set(map(len, found[1]))) > 3 and all(len(ids) == MOST for ids in found[2])
@@ -104,9 +102,7 @@ def _compare(found: Found, wanted: Found) -> None:
     assert found[1:] == wanted[1:]
 
 
-def test_postgresql(
-    postgres_server: Postgres, tmp_path: Path, tables: dict[str, pa.Table], wanted: Found
-) -> None:
+def test_postgresql(postgres_server: Postgres, tmp_path: Path, tables: dict[str, pa.Table], wanted: Found) -> None:
     with postgres_server.database() as url:
         name = sa.engine.make_url(url).database
         backend = ibis.postgres.connect(host=postgres_server.socket_folder, user="postgres", database=name)
@@ -140,8 +136,6 @@ def spark(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_spark(
-    spark: Any, tmp_path: Path, tables: dict[str, pa.Table], wanted: Found
-) -> None:
+def test_spark(spark: Any, tmp_path: Path, tables: dict[str, pa.Table], wanted: Found) -> None:
     backend = ibis.pyspark.connect(spark)
     _compare(_found(_load(backend, tables, tmp_path)), wanted)

@@ -1,7 +1,7 @@
 """What of the lake is older than it is to be kept: whole parts of past dates, old derived tables, old bad rows.
 
-Nothing is rewritten: the lake parts events and messages by the date on which they happened. Days are counted back from a
-table's newest date (now, if that is earlier), so that a recording of past years stays whole. Tables by version
+Nothing is rewritten: the lake parts events and messages by the date on which they happened. Days are counted back from
+a table's newest date (now, if that is earlier), so that a recording of past years stays whole. Tables by version
 (customers, orders, ...) aren't here: their rows are read for as long as the customer is known.
 """
 

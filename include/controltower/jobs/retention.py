@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 def keep_to_retention(*, dry_run: bool = False) -> dict[str, Any]:
     """Remove what is older than `retention_days` of the shop file; `dry_run`: only tell what would be.
 
-    Returns {as_of, dry_run, kept: [{what, days ("for good"), removed (rows; bodies; files)}]}. Readers that began before
-    see what they saw.
+    Returns {as_of, dry_run, kept: [{what, days ("for good"), removed (rows; bodies; files)}]}. Readers that began
+    before see what they saw.
     """
     from controltower.data import retention
     from controltower.data.lake import Lake
