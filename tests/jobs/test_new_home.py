@@ -42,5 +42,5 @@ def test_nothing_is_there_yet(
 )
 def test_a_shop_file_without_settings_is_told_in_words(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "shop.yaml").write_text(text)
-    with pytest.raises(BadSettings, match=f"shop.yaml (holds )?{why}"):
+    with pytest.raises(BadSettings, match=f"shop.yaml (has )?{why}"):
         parse_shop(tmp_path / "shop.yaml")

@@ -1,4 +1,4 @@
-"""`controltower privacy retention`: what grows is kept as long as the shop says, and long enough for all who read it."""
+"""`controltower privacy retention`: what grows is kept as long as the shop says, and as long as it is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from support.shop_tables import SHOP, T, ago, event, lake_with
 from typer.testing import CliRunner
 
 # The features that look at all there is: what is further back than it is kept is unknown, or not counted.
-UNBOUNDED = {"days_since_last_event", "days_since_last_cart", "days_since_last_search", "days_since_last_message", "days_since_last_click",
+UNBOUNDED = {"days_since_last_event", "days_since_last_cart", "days_since_last_search", "days_since_last_message",
+             "days_since_last_click",
              "days_since_first_event", "days_known"}  # fmt: skip
 COUNTED = {"messages_since_last_click", "messages_unanswered"}
 DATED = ("events", "messages_history", "message_events")

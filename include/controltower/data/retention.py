@@ -22,7 +22,7 @@ Outdated = Mapping[str, Mapping[str, tuple[Part, ...]]]  # by table and interval
 def outdated(lake: Lake, days: Mapping[str, int | None], now: datetime) -> Outdated:
     """The parts of each table named in `days` (None: for good) that are older."""
     manifest = manifests.read(lake.root)
-    found = {}
+    found: dict[str, dict[str, tuple[Part, ...]]] = {}
     for table, most in days.items():
         loads, kept = manifest.loads(table), timedelta(days=most or 0)
         if most is None:
