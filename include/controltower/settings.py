@@ -235,7 +235,13 @@ def shop_if_any(settings: Settings) -> Shop | None:
 
 def parse_shop(path: Path) -> Shop:
     try:
-        return Shop.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(given, dict):
+            raise BadSettings(
+                f"{path.name} is empty." if given is None else f"{path.name} has no settings, as `name: Shop`.",
+                "Start from include/shops/folder.yaml.",
+            )
+        return Shop.model_validate(given)
     except ValidationError as e:
         where, mistake = first_mistake(e)
         raise BadSettings(f"{path.name}: {where or 'the shop'}: {mistake}.") from None

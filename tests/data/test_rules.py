@@ -155,7 +155,14 @@ def test_parquet_keeps_its_types_and_json_its_nesting(lake: Lake, ingest: Ingest
     assert (found["unit_price"], json.loads(found["attributes"])) == (Decimal("2.5"), {"gift": {"to": ["a"]}})
 
 
-TIMES = ["2025-01-15 12:00", "2025-07-15T12:00:00", "2025-03-30T00:59:59", "2025-03-30T02:00", "2025-10-26 00:30:00"]
+TIMES = [
+    "2025-01-15 12:00",
+    "2025-07-15T12:00:00",
+    "2025-03-30T00:59:59",
+    "2025-03-30T02:00",
+    "2025-10-26 00:30:00",
+    "2025-06-15",
+]  # the last is its midnight
 
 
 @pytest.mark.parametrize("zone", ["Europe/London", "Asia/Seoul", "America/New_York", "UTC"])

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from controltower.errors import BadSettings
 from controltower.jobs.dispatch import dispatch_messages
 from controltower.jobs.events import ingest_events
 from controltower.jobs.feedback import ingest_feedback
 from controltower.jobs.learning import publish_engagement
 from controltower.jobs.reconcile import reconcile
 from controltower.jobs.unsubscribe_group import sync_asm_group
+from controltower.settings import parse_shop
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,12 @@ def test_nothing_is_there_yet(
     monkeypatch.setenv("CONTROLTOWER_HOME", "new")
     report = job()
     assert {name: report.get(name) for name in said} == said
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("", "is empty"), ("# to be written\n", "is empty"), ("- a\n", "no settings")]
+)
+def test_a_shop_file_without_settings_is_told_in_words(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "shop.yaml").write_text(text)
+    with pytest.raises(BadSettings, match=f"shop.yaml (has )?{why}"):
+        parse_shop(tmp_path / "shop.yaml")

@@ -149,3 +149,14 @@ def test_labels_are_purchases_after_the_snapshot_and_within_the_horizon() -> Non
         }
     )
     assert label(at, 7, features, purchases).bought.tolist() == [0, 1, 1, 0]
+
+
+def test_what_only_tells_the_day_is_not_learned_from() -> None:
+    """In a week with a holiday everybody buys: a model that learns the week would promise it to all, or to nobody."""
+    known = snapshots(28, informative=True)[0]
+    day = known.features.assign(**dict.fromkeys(propensity.OF_THE_DAY, 1.0))
+    day.iloc[::2, -len(propensity.OF_THE_DAY) :] = 9.0
+    assert set(NAMES) >= propensity.OF_THE_DAY
+    learned = BoostedTrees().fit(day, known.bought)
+    assert not propensity.OF_THE_DAY & set(learned.columns) and len(learned.columns)
+    assert (learned.predict(day) == BoostedTrees().fit(known.features, known.bought).predict(known.features)).all()

@@ -143,8 +143,8 @@ def _time(value: str, kind: str, zone: str) -> str:
         f"CASE WHEN NOT regexp_matches({text}, {literal(_ISO_TIME)}) THEN NULL"
         f" WHEN suffix({text}, 'Z') THEN try_cast({text} AS TIMESTAMPTZ)"
         f" WHEN suffix({text}, 'z') THEN try_cast(upper({text}) AS TIMESTAMPTZ)"
-        f" WHEN {text}[-6] IN ('+', '-') OR ({text}[-5] IN ('+', '-') AND length({text}) > 10)"
-        f" OR ({text}[-3] IN ('+', '-') AND length({text}) > 10) THEN try_cast({text} AS TIMESTAMPTZ)"
+        f" WHEN length({text}) > 10 AND ({text}[-6] IN ('+', '-') OR {text}[-5] IN ('+', '-')"  # a bare date has two
+        f" OR {text}[-3] IN ('+', '-')) THEN try_cast({text} AS TIMESTAMPTZ)"
         f" ELSE timezone({literal(zone)}, try_cast({text} AS TIMESTAMP)) END"
     )
 

@@ -31,6 +31,8 @@ JUDGED_SNAPSHOTS = 8  # learned from on the time split
 STEP = timedelta(days=7)
 FEWEST_POSITIVES = 20
 MOST_ROWS = 40_000  # customers per snapshot; of more, a drawn sample
+# The same for all of a place on a day: of twelve snapshots they tell which one it is, not who buys. Left out.
+OF_THE_DAY = frozenset(("days_to_holiday", "days_to_festival", "weather", "temperature", "precipitation"))
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Classifier(Model):
     calibration: tuple[float, float] = (1.0, 0.0)  # slope and intercept on the log-odds
 
     def fit(self, features: pd.DataFrame, bought: np.ndarray) -> Self:
-        """Learn from rows of customers; columns without a single value are left out."""
+        """Learn from rows of customers; columns without two values, or of the day alone, are left out."""
         if len(features) != len(bought):
             raise ValueError("features and bought differ in length")
         # scikit-learn 1.9 crashes on an all-NaN column, and a constant one tells nothing
-        told = [c for c in features.columns if features[c].nunique(dropna=True) > 1]
+        told = [c for c in features.columns if c not in OF_THE_DAY and features[c].nunique(dropna=True) > 1]
         self.columns = np.array(told, dtype=np.str_)
         self._fit(features[told].to_numpy(float), np.asarray(bought))
         return self
