@@ -47,14 +47,14 @@ def differing(made: Any, whole: Any, name: str) -> Any:
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(st.integers(0, 2**32))
-def test_a_random_week_is_the_same_as_a_rescan(seed: int) -> None:
+def test_random_days_are_the_same_as_a_rescan(seed: int) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
         days = RandomDays(seed, Lake(Settings(home=Path(folder), threads=2), grace=0))
-        days.first(8)
-        check(days.lake, 8)
+        days.first(5)
+        check(days.lake, 5)
         rng, reports = random.Random(seed), []
-        for day in range(7, 1, -1):
+        for day in range(4, 1, -1):
             done = days.load(day)
             if rng.random() < 0.2:  # nobody ran it
                 continue

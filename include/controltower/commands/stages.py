@@ -24,11 +24,15 @@ def ingest(
     show(ingest_data(source, start, end))
 
 
-def features(as_of: AsOfDay = None, out: Out = None) -> None:
+def features(
+    as_of: AsOfDay = None,
+    out: Out = None,
+    rescan: Annotated[bool, typer.Option("--rescan", help="count everybody, don't go on from an earlier day")] = False,
+) -> None:
     """Build the customers' features as of a moment."""
     from controltower.jobs.profiles import build_profiles
 
-    report = build_profiles(as_of)
+    report = build_profiles(as_of, rescan=rescan)
     show(report)
     _write_derived("features", report["as_of"], out)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -15,6 +15,7 @@ from controltower.data import manifest as manifests
 from controltower.data.contract import CONTRACT, Table
 from controltower.data.identity import people
 from controltower.data.manifest import Load, Manifest, Part
+from controltower.data.queries import Queries
 from controltower.data.scratch import bounded
 from controltower.data.sql import listed, quoted
 from controltower.data.stores import Store
@@ -22,7 +23,6 @@ from controltower.errors import NoData
 from controltower.settings import Settings, load_shop
 
 if TYPE_CHECKING:
-    import ibis
     import ibis.expr.types as ir
     import pandas as pd
 
@@ -41,7 +41,7 @@ def interval_key(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Reading:
+class Reading(Queries):
     """A look at one version of the lake. Its expressions live as long as the `with` block that made it."""
 
     def __init__(
@@ -50,24 +50,16 @@ class Reading:
     ) -> None:  # fmt: skip
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError("as_of needs a time zone")
+        super().__init__(connection)
         self.as_of = as_of
-        self._connection = connection
         self._settings = settings
         self._store = store
         self._manifest = manifest
         self._views: set[str] = set()
-        self._kept: set[str] = set()
         connection.execute("SET timezone = 'UTC'")
         connection.execute("SET python_enable_replacements = false")  # no variable of ours is a table
         connection.execute("SET parquet_metadata_cache = true")  # the files never change
         connection.execute("SET enable_progress_bar = false")  # it would be drawn into whatever we print
-
-    @cached_property
-    def _backend(self) -> ibis.backends.duckdb.Backend:
-        """The same connection for expressions. Ibis takes half a second to import: not everybody needs it."""
-        import ibis
-
-        return ibis.duckdb.from_connection(self._connection)
 
     def has(self, table: str) -> bool:
         """Whether the table has a row as of this reading's moment."""
@@ -110,37 +102,6 @@ class Reading:
     def files(self, load: Load) -> list[str]:
         """The files of a load that have rows, as `filename` names them."""
         return self._store.local(part.file for part in load.parts if part.rows)
-
-    def execute(self, query: str) -> list[tuple[Any, ...]]:
-        """Run SQL over this reading's tables. Returns the rows."""
-        with bounded():
-            return self._connection.execute(query).fetchall()
-
-    def sql(self, expr: ir.Table) -> str:
-        """The SQL of an expression over tables of this reading."""
-        return str(self._backend.compile(expr))
-
-    def keep(self, name: str, query: str, given: Mapping[str, pa.Table] | None = None) -> ir.Table:
-        """Compute a query's rows once, for several expressions; it may name the Arrow tables that are given."""
-        self._give(given)
-        self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
-        self._kept.add(name)
-        return self._backend.table(name)
-
-    def forget(self) -> None:
-        """Drop what was kept."""
-        while self._kept:
-            self.execute(f"DROP TABLE {quoted(self._kept.pop())}")
-
-    def run(self, query: str, given: Mapping[str, pa.Table] | None = None) -> pa.Table:
-        """The rows of a query; it may name the Arrow tables that are given."""
-        self._give(given)
-        with bounded():
-            return self._connection.sql(query).to_arrow_table()
-
-    def _give(self, given: Mapping[str, pa.Table] | None) -> None:
-        for name, rows in (given or {}).items():
-            self._connection.register(name, rows)
 
     def as_given(self, table: str) -> ir.Table:
         """The same, with the customer ids as the shop gave them."""

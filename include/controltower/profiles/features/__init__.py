@@ -63,7 +63,7 @@ def assemble(facts: Facts) -> ir.Table:
     # one chain of joins and one selection: Ibis takes seconds to simplify nested ones of so many columns
     joined: ir.Table = everyone
     for source, theirs in SOURCES.items():
-        rows = per_customer(facts, source, theirs).rename({f"{source}_of": "customer_id"})
+        rows = per_customer(facts, source, theirs, key=f"{source}_of")
         joined = joined.left_join(rows, everyone.customer_id == rows[f"{source}_of"])
     filled = {
         f.name: joined[f.name].fill_null(known[f.name]) if f.name in known else joined[f.name]
@@ -73,10 +73,12 @@ def assemble(facts: Facts) -> ir.Table:
     return complete(joined.select("customer_id", **filled), facts.as_of).order_by("customer_id")
 
 
-def per_customer(facts: Facts, source: str, wanted: Iterable[Feature]) -> ir.Table:
-    """customer_id and these features of a source: one row a customer with rows there."""
+def per_customer(facts: Facts, source: str, wanted: Iterable[Feature], key: str = "customer_id") -> ir.Table:
+    """The customer's id and these features of a source: one row a customer with rows there."""
     rows = _ready(source, getattr(facts, source))
-    return rows.group_by("customer_id").aggregate(**{f.name: f.expression(rows).cast("float64") for f in wanted})
+    return rows.group_by(**{key: rows.customer_id}).aggregate(
+        **{f.name: f.expression(rows).cast("float64") for f in wanted}
+    )
 
 
 def counted(facts: Facts) -> dict[str, float]:

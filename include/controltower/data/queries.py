@@ -1,0 +1,62 @@
+"""Running SQL and expressions on a reading's connection, and keeping results for other queries of the same reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from controltower.data.scratch import bounded
+from controltower.data.sql import quoted
+
+if TYPE_CHECKING:
+    import ibis
+    import ibis.expr.types as ir
+
+
+class Queries:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._kept: set[str] = set()
+
+    @cached_property
+    def _backend(self) -> ibis.backends.duckdb.Backend:
+        """The same connection for expressions. Ibis takes half a second to import: not everybody needs it."""
+        import ibis
+
+        return ibis.duckdb.from_connection(self._connection)
+
+    def execute(self, query: str) -> list[tuple[Any, ...]]:
+        """Run SQL over this reading's tables. Returns the rows."""
+        with bounded():
+            return self._connection.execute(query).fetchall()
+
+    def sql(self, expr: ir.Table) -> str:
+        """The SQL of an expression over tables of this reading."""
+        return str(self._backend.compile(expr))
+
+    def run(self, query: str, given: Mapping[str, pa.Table] | None = None) -> pa.Table:
+        """The rows of a query; it may name the Arrow tables that are given."""
+        self._give(given)
+        with bounded():
+            found: pa.Table = self._connection.sql(query).to_arrow_table()
+        return found
+
+    def keep(self, name: str, query: str, given: Mapping[str, pa.Table] | None = None) -> ir.Table:
+        """Compute a query's rows once, for several others; it may name the Arrow tables that are given."""
+        self._give(given)
+        self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+        self._kept.add(name)
+        return self._backend.table(name)
+
+    def forget(self) -> None:
+        """Drop what was kept."""
+        while self._kept:
+            self.execute(f"DROP TABLE {quoted(self._kept.pop())}")
+
+    def _give(self, given: Mapping[str, pa.Table] | None) -> None:
+        for name, rows in (given or {}).items():
+            self._connection.register(name, rows)
