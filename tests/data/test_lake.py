@@ -182,7 +182,7 @@ def test_memory_and_spill_are_bounded(conf: Settings) -> None:
         setting = (
             "SELECT current_setting('memory_limit'), current_setting('threads'), current_setting('temp_directory')"
         )
-        memory, threads, folder = reading._rows(setting)[0]
+        memory, threads, folder = reading.execute(setting)[0]
         assert (memory, threads) == ("28.6 MiB", 1)
         assert str(folder).startswith(str(conf.home))
     lake.publish("x", "a", pa.table({"a": [str(i) * 20 for i in range(400_000)]}))

@@ -51,7 +51,7 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
     customers = reading.keep("_customers", f"SELECT {told} FROM ({reading.query('customers')})")
     facts = gather(lambda table: customers if table == "customers" else reading.table(table), as_of, shop)
     empty = counted(facts)
-    now = basis.collect(reading, facts, empty)
+    now = basis.gathered(reading, facts, empty)
     step = "asked for" if rescan else step_to(reading, facts, now)
     if isinstance(step, Step):
         why, chosen = None, touched.of_step(reading, step, facts)

@@ -39,7 +39,7 @@ READ = ("events", "orders", "order_lines", "messages_history", "message_events",
 _CODE = ("profiles", "data/lake.py", "data/identity/people.py")
 
 
-def collect(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table:
+def gathered(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table:
     """The basis as of the reading's moment; `empty` names the features that are 0 without rows."""
     rows: list[tuple[str, str | None, str | None, str | None]] = [
         (LOAD, table, interval, load(parts)) for table in READ for interval, parts in reading.loads(table).items()
@@ -101,6 +101,6 @@ def _code() -> str:
     """Changes with the code that features are made by."""
     package, found = Path(controltower.__path__[0]), hashlib.sha256()
     for place in _CODE:
-        for path in sorted((package / place).rglob("*.py")) or [package / place]:
+        for path in sorted(package.joinpath(place).rglob("*.py")) or [package.joinpath(place)]:
             found.update(path.read_bytes())
     return found.hexdigest()

@@ -41,7 +41,7 @@ class Columns:
         for name, column in columns.items():
             if name in self._empty:
                 column[np.isnan(column)] = self._empty[name]
-            column.tofile(self._folder / name)
+            column.tofile(self._folder.joinpath(name))
 
     def rows(self, reading: Reading, as_of: datetime) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """customer_id, as_of, all FEATURES and lifecycle of all members, ordered by customer_id."""
@@ -65,7 +65,7 @@ class Columns:
             yield from pa.table(columns, schema=schema).to_batches()
 
     def _read(self, name: str, start: int) -> np.ndarray:
-        return np.fromfile(self._folder / name, np.float64, BATCH, offset=start * _WIDTH)
+        return np.fromfile(self._folder.joinpath(name), np.float64, BATCH, offset=start * _WIDTH)
 
     def _take_over(self, step: Step, features: Sequence[Feature], columns: Mapping[str, np.ndarray]) -> None:
         """Put in what the features were before of those who weren't counted anew; ages grow with the step."""
