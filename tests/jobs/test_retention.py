@@ -16,6 +16,7 @@ from controltower.cli import app
 from controltower.data.lake import Lake, interval_key
 from controltower.errors import BadSettings, NoData
 from controltower.jobs.ingest import ingest_data
+from controltower.jobs.profiles import publish_features
 from controltower.jobs.quarantine import list_quarantine
 from controltower.jobs.retention import keep_to_retention
 from controltower.models.propensity import snapshot_times
@@ -99,6 +100,17 @@ def test_a_month_is_kept_until_all_of_it_is_older(home: Path, conf: Settings) ->
     days = 400 + ago(400).day - 1  # since that month began
     lake_with(home, {"events": [event(f"e{n}", "c1", ago(n), "view_item") for n in (0, 400, days, days + 1)]})
     assert removed() == {"events": 1}
+
+
+def test_features_are_counted_anew_after_a_month_went(conf: Settings) -> None:
+    """What is dropped is a whole interval, and more came since: a day's step must not take it for merged."""
+    lake = lake_with(conf.home, {"events": [event("old", "c1", ago(500), "view_item")]}, "first")
+    lake_with(conf.home, {"events": [event("new", "c1", ago(3), "view_item")]}, "second")
+    publish_features(lake, ago(1), SHOP)
+    write_shop(conf, events=400)
+    assert removed() == {"events": 1}
+    lake_with(conf.home, {"events": [event(f"e{n}", "c1", ago(0.5), "view_item") for n in range(5)]}, "third")
+    assert "replaced" in publish_features(lake, ago(0), SHOP)["rescanned"]
 
 
 def test_of_features_and_scores_the_newest_stay(conf: Settings) -> None:

@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from controltower import clock
-from controltower.data.contract import SCHEMA_VERSION
+from controltower.data.contract import CONTRACT, SCHEMA_VERSION
 from controltower.data.stores import Store
 from controltower.errors import BadSettings, BadSource
 
@@ -213,7 +213,11 @@ def swap(store: Store, keeping: Keeping, published: datetime, parts: Mapping[str
 def drop(
     store: Store, keeping: Keeping, published: datetime, gone: Mapping[str, Mapping[str, Collection[Part]]]
 ) -> None:
-    """Let these parts (by table and interval) be named no longer, in one step; nor intervals of which none is left."""
+    """Let these parts (by table and interval) be named no longer, in one step.
+
+    A derived table's interval of which none is left goes, too. A contract table's stays, without parts: an interval
+    that is gone was merged into another one (see profiles.rolling).
+    """
 
     def change(old: Manifest) -> Version:
         now: dict[str, dict[str, Load | None]] = {}
@@ -224,7 +228,7 @@ def drop(
                 for i in some
                 if i in loads
             }
-            now[table] = {i: load if load.parts else None for i, load in left.items()}
+            now[table] = {i: load if load.parts or table in CONTRACT else None for i, load in left.items()}
         return _instead(old, published, None, now)
 
     _publish(store, keeping, change)

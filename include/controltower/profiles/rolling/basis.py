@@ -36,7 +36,7 @@ LOAD, DEFINITIONS, COUNTED, HOLIDAYS = "load", "definitions", "counted", "holida
 SCHEMA = pa.schema([(name, pa.string()) for name in ("about", "customer_id", "name", "value")])
 # Tables of which what came since is looked for; of the others, what was read is compared or small.
 READ = ("events", "orders", "order_lines", "messages_history", "message_events", "exchange_rates")
-_CODE = ("profiles", "data/lake.py", "data/identity/people.py")
+_CODE = ("profiles", "data/reading.py", "data/identity/people.py")
 
 
 def gathered(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table:
