@@ -130,9 +130,7 @@ def test_a_line_that_was_no_row_becomes_one(lake: Lake, ingest: Ingest, mend: Me
     assert given[-1] == "{'order_id': 1}"
 
 
-def test_raw_rows_are_for_their_owner_and_for_a_while(
-    conf: Settings, lake: Lake, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_raw_rows_are_for_their_owner(lake: Lake, ingest: Ingest, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         ingest(LENIENT | {"customers.csv": CUSTOMERS + "c1,,a b@mail.example,,,\n"})
@@ -142,12 +140,6 @@ def test_raw_rows_are_for_their_owner_and_for_a_while(
     (part,) = lake.manifest().parts(quarantine.TABLE)
     assert (lake.root / part.file).stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "out.csv").stat().st_mode & 0o777 == 0o600
-    monkeypatch.setenv("CONTROLTOWER_NOW", "2026-03-31T23:00:00+00:00")
-    ingest({"customers.csv": CUSTOMERS + "c2,,,,,\n"})
-    assert quarantine.read(lake)["key"].to_pylist() == ["c1"]
-    monkeypatch.setenv("CONTROLTOWER_NOW", "2026-04-01T01:00:00+00:00")  # ninety days later
-    ingest({})
-    assert quarantine.read(lake).num_rows == 0
 
 
 def test_a_refused_load_keeps_no_raw_rows(conf: Settings, lake: Lake, ingest: Ingest) -> None:

@@ -54,7 +54,7 @@ def test_random_days_are_the_same_as_a_rescan(seed: int) -> None:
         days.first(5)
         check(days.lake, 5)
         rng, reports = random.Random(seed), []
-        for day in range(4, 1, -1):
+        for day in (4, 3):
             done = days.load(day)
             if rng.random() < 0.2:  # nobody ran it
                 continue
