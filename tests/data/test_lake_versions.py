@@ -14,6 +14,7 @@ from controltower.data.lake import GRACE, Lake
 from controltower.data.persons import Persons
 from controltower.errors import BadSettings, BadSource
 from controltower.settings import Settings
+from support.shop_tables import table
 
 from data.test_lake import DAY, customers, names
 
@@ -115,7 +116,10 @@ def test_an_erased_person_is_in_no_version_and_their_files_go_after_the_grace(co
 def test_rows_that_only_earlier_versions_have_are_erased_as_well(lake: Lake) -> None:
     lake.publish("customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "old")))
     lake.publish("customers", "a", customers(("2", DAY, "new")))
-    assert Persons(lake).erase(Persons(lake).find(["1"])) == {}
+    persons = Persons(lake)
+    traces = persons.find(["1"])
+    assert [row["first_name"] for _, some in persons.rows(traces) for row in some] == ["gone"]  # so it is held
+    assert persons.erase(traces) == {} and not list(persons.rows(traces))
     assert [then(lake, n) for n in (1, 2, 3)] == [{"2": "old"}, {"2": "new"}, {"2": "new"}]
 
 
@@ -139,6 +143,14 @@ def test_a_load_is_restored_and_the_others_stay(lake: Lake) -> None:
     lake.publish("x", "a", pa.table({"a": [1]}))
     assert lake.restore("a", 1) == {"customers": (1, 2), "x": (1, 0)}
     assert lake.intervals("x") == []
+
+
+def test_a_table_that_the_load_did_not_have_is_empty_again(lake: Lake) -> None:
+    """Its interval stays: one that is gone is taken for merged."""
+    lake.publish("customers", "a", customers(("1", DAY, "x")))
+    lake.publish("orders", "a", table("orders", [{"order_id": "o", "ordered_at": DAY, "currency": "KRW"}]))
+    assert lake.restore("a", 1) == {"orders": (1, 0)} and lake.sizes("orders") == {"a": 0}
+    assert lake.restore("a", 2) == {"orders": (0, 1)}
 
 
 def test_what_went_into_another_interval_is_not_restored_beside_it(lake: Lake) -> None:

@@ -70,6 +70,12 @@ def test_versions_tell_what_was_published_and_files_can_be_read(shop: Path) -> N
         list_files("wishes")
 
 
+def test_what_is_inferred_is_not_given_away(shop: Path, tmp_path: Path) -> None:
+    for give in (list_files, lambda table: export_delta(table, tmp_path / "out")):
+        with pytest.raises(BadSettings, match="isn't given away"):
+            give("profiles")
+
+
 def test_a_load_that_went_wrong_is_restored(shop: Path, conf: Settings) -> None:
     good = list_versions("customers")["versions"][0]
     (shop / "customers.csv").write_text(CUSTOMERS[: CUSTOMERS.index("store")])

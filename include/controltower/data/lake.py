@@ -95,10 +95,10 @@ class Lake:
         isn't kept, or its interval went into another one since.
         """
         then, now = self.manifest(version), self.manifest()
-        if not any(interval in loads for loads in then.tables.values()):
+        if not any(interval in then.loads(table) for table in CONTRACT):
             raise BadSettings(f"Version {version} has no interval {interval!r}.", "`controltower lake versions` tells.")
-        for table, loads in then.tables.items():
-            if interval in loads and interval not in now.loads(table):
+        for table in CONTRACT:
+            if interval in then.loads(table) and interval not in now.loads(table):
                 raise BadSettings(
                     f"{table} has no interval {interval!r} now.", "What went into another one can't be restored."
                 )

@@ -111,8 +111,10 @@ def read(store: Store) -> Manifest:
     while (raw := store.get(_entry(found.version + 1))) is not None:
         name = _entry(found.version + 1)
         found = _after(found, _read(raw, name, _version), store.written(name))
-    if not found.version and store.others(LOG, ()):
-        raise _damaged(NAME)
+    if not found.version and (entries := store.others(LOG, ())):
+        if _entry(1) not in entries:
+            raise _damaged(NAME)
+        return read(store)  # the first one came meanwhile
     return found
 
 
@@ -185,7 +187,9 @@ def restore(store: Store, keeping: Keeping, published: datetime, interval: str, 
     """Let an interval hold what it held in an earlier version: `tables` are that version's."""
 
     def change(old: Manifest) -> Version:
-        now = {t: {interval: loads.get(interval)} for t, loads in tables.items()}
+        now = {
+            t: {interval: loads.get(interval) or _emptied(t, old.loads(t).get(interval))} for t, loads in tables.items()
+        }
         if not _files(now) <= old.kept_files():
             raise BadSource("What is to be restored was replaced meanwhile.", "Run it again.")
         return _instead(old, published, interval, now)
@@ -213,11 +217,7 @@ def swap(store: Store, keeping: Keeping, published: datetime, parts: Mapping[str
 def drop(
     store: Store, keeping: Keeping, published: datetime, gone: Mapping[str, Mapping[str, Collection[Part]]]
 ) -> None:
-    """Let these parts (by table and interval) be named no longer, in one step.
-
-    A derived table's interval of which none is left goes, too. A contract table's stays, without parts: an interval
-    that is gone was merged into another one (see profiles.rolling).
-    """
+    """Let these parts (by table and interval) be named no longer, in one step."""
 
     def change(old: Manifest) -> Version:
         now: dict[str, dict[str, Load | None]] = {}
@@ -228,7 +228,7 @@ def drop(
                 for i in some
                 if i in loads
             }
-            now[table] = {i: load if load.parts or table in CONTRACT else None for i, load in left.items()}
+            now[table] = {i: load if load.parts else _emptied(table, load) for i, load in left.items()}
         return _instead(old, published, None, now)
 
     _publish(store, keeping, change)
@@ -258,6 +258,11 @@ def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Versio
     for table in version.now:
         store.remove(store.others(table, known, before=now - ABANDONED))
     return new
+
+
+def _emptied(table: str, load: Load | None) -> Load | None:
+    """What an interval without parts is: of a contract table it stays, as one that is gone was merged into another."""
+    return Load(load.number, ()) if load and table in CONTRACT else None
 
 
 def _instead(old: Manifest, published: datetime, interval: str | None, now: _Changes) -> Version:

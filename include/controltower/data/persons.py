@@ -111,14 +111,17 @@ class Persons:
             )
 
     def rows(self, traces: Traces) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device."""
+        """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device.
+
+        Those that only an earlier version of the lake has, too.
+        """
         manifest = self._lake.manifest()
         with self._connected(traces) as con:
             for table in sorted(manifest.tables):
-                files = self._local(manifest.parts(table))
+                files = self._local(manifest.parts(table) + manifest.earlier_parts(table))
                 if files and (whose := self._whose(table, files)):
                     whose += " AND customer_id IN (SELECT id FROM _customers)" if table == "devices" else ""
-                    found = con.sql(f"SELECT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
+                    found = con.sql(f"SELECT DISTINCT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
                     if found:
                         yield table, found
 

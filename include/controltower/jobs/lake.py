@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controltower.data.manifest import Manifest, Part
 
 _DELTA_LOG = "_delta_log"
+_OURS = ("profiles", "features_basis")  # as they are kept, nobody else may read them
 
 
 def list_versions(table: str | None = None) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def list_files(table: str, version: str | None = None) -> list[str]:
     """The Parquet files of a table, the oldest load first: paths, or the object store's URLs. NoData where none is."""
     from controltower.data.lake import Lake
 
+    _allow(table)
     conf = settings.load()
     lake = Lake(conf)
     return [lake.store.address(part.file) for part in _parts(lake.manifest(_version(version, conf)), table)]
@@ -86,6 +88,7 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
     from controltower.data.contract import CONTRACT
     from controltower.data.lake import Lake
 
+    _allow(table)
     conf = settings.load()
     if not (folder / _DELTA_LOG).is_dir() and folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ControlTowerError(f"{folder} holds something else.", "Name a new folder, or that of an earlier export.")
@@ -116,6 +119,14 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return {"table": table, "rows": counted, "folder": str(folder)}
+
+
+def _allow(table: str) -> None:
+    if table in _OURS:
+        raise BadSettings(
+            f"{table} isn't given away as it is: it holds what was inferred of people who don't agree to it any more.",
+            "`controltower profiles --out` writes what may be used.",
+        )
 
 
 def _parts(manifest: Manifest, table: str) -> list[Part]:

@@ -16,13 +16,18 @@ GENDERS = {
     "female": ("female", "f", "woman", "w", "여", "여성", "여자"),
     "male": ("male", "m", "man", "남", "남성", "남자"),
 }
+UNSAID = ("u", "unknown", "n/a", "na", "none", "null", "-", "0", "undisclosed", "prefer not to say", "미상", "선택안함")
 YOUNGEST, OLDEST = 14, 89  # birth dates that say otherwise are taken for mistakes
 
 
 def told(customers: ir.Table, today: date) -> ir.Table:
     """customer_id, told_gender (female, male, or another as told), told_age (full years), each null where not told."""
     given = customers.gender.strip().lower().nullif("")
-    gender = ibis.cases(*((given.isin(words), name) for name, words in GENDERS.items()), else_=given)
+    gender = ibis.cases(
+        (given.isin(UNSAID), ibis.null("string")),
+        *((given.isin(words), name) for name, words in GENDERS.items()),
+        else_=given,
+    )
     born = customers.birth_date
     had = (born.month() < today.month) | ((born.month() == today.month) & (born.day() <= today.day))
     years = ibis.literal(today.year, "int64") - born.year() - ibis.ifelse(had, 0, 1)
