@@ -48,11 +48,6 @@ class Traces:
     shared: frozenset[str] = frozenset()
     others: frozenset[str] = frozenset()  # telephones and push tokens
 
-    @property
-    def tokens(self) -> frozenset[str]:
-        """Values that name them in a text of somebody else's."""
-        return self.customers | self.visitors | self.devices | self.emails | self.others
-
 
 NO_TRACES = Traces(frozenset())
 
