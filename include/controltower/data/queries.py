@@ -45,12 +45,18 @@ class Queries:
             found: pa.Table = self._connection.sql(query).to_arrow_table()
         return found
 
-    def keep(self, name: str, query: str, given: Mapping[str, pa.Table] | None = None) -> ir.Table:
+    def keep(self, name: str, query: str, given: Mapping[str, pa.Table] | None = None) -> None:
         """Compute a query's rows once, for several others; it may name the Arrow tables that are given."""
         self._give(given)
         self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
         self._kept.add(name)
-        return self._backend.table(name)
+
+    def named(self, name: str) -> ir.Table:
+        """A view or what was kept, for expressions. (Ibis would ask the engine, and parse its words for the types.)"""
+        from ibis.expr import operations, schema
+
+        found = self._connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema
+        return operations.DatabaseTable(name, schema=schema.Schema.from_pyarrow(found), source=self._backend).to_expr()
 
     def forget(self) -> None:
         """Drop what was kept."""

@@ -79,7 +79,7 @@ class Reading(Queries):
         """
         if table not in self._views:
             self._create_view(table, self.query(table))
-        return self._backend.table(table)
+        return self.named(table)
 
     def query(self, table: str, among: str = "true") -> str:
         """The SQL of `table(table)`, of the keys that `among` limits it to (see `_contract_query`)."""
@@ -108,7 +108,7 @@ class Reading(Queries):
         view = f"given_{table}"
         if view not in self._views:
             self._create_view(view, self._contract_query(CONTRACT[table]))
-        return self._backend.table(view)
+        return self.named(view)
 
     def derived(self, table: str) -> ir.Table:
         """Features, scores, lists, profiles: the rows of the newest interval that is not later than this moment.
@@ -123,7 +123,7 @@ class Reading(Queries):
                 raise NoData(f"There are no {table} yet{until}.", f"Run `controltower {stage}` first." if stage else "")
             parts = list(self._manifest.loads(table)[newest].parts)
             self._create_view(table, f"SELECT * FROM {self._scan(parts)}")
-        return self._backend.table(table)
+        return self.named(table)
 
     def of(self, table: str, column: str, values: Collection[str], columns: Sequence[str]) -> pa.Table:
         """The rows of a version table whose `column` is one of these values, as of this reading's moment.
@@ -192,9 +192,12 @@ class Reading(Queries):
 
     def batches(self, expr: ir.Table) -> Iterator[pa.RecordBatch]:
         """The expression's rows, some at a time: for results that are larger than what is computed."""
+        from ibis.expr import operations
+
         with bounded():
-            self._backend.create_view("_batches", expr, overwrite=True)
-            yield from self._connection.sql("SELECT * FROM _batches").to_arrow_reader(BATCH)
+            for given in expr.op().find(operations.InMemoryTable):
+                self._connection.register(given.name, given.data.to_pyarrow(given.schema))
+            yield from self._connection.sql(self.sql(expr)).to_arrow_reader(BATCH)
 
     def frame(self, expr: ir.Table) -> pd.DataFrame:
         """The expression's rows as a data frame; money comes as Decimal objects, so cast it in the expression."""

@@ -26,13 +26,14 @@ class Facts:
     """One row a fact, of known customers only; `age` is in seconds before as_of and never negative.
 
     `tables` gives a contract table as of the date, on any engine. What isn't asked for isn't read. `keep` may compute
-    rows once, of which several others are made.
+    rows once, of which several others are made. `known_holidays`: where they were looked up before.
     """
 
     tables: Tables
     as_of: datetime
     shop: Shop
     keep: Keep
+    known_holidays: calendar.Calendar | None = None
 
     @cached_property
     def customers(self) -> ir.Table:
@@ -138,15 +139,20 @@ class Facts:
     @cached_property
     def holidays(self) -> calendar.Calendar:
         """The holidays around as_of of the countries that customers live in."""
+        if self.known_holidays is not None:
+            return self.known_holidays
         theirs = self.tables("customers")
         named = theirs.filter(theirs.country.notnull()).select("country").distinct().to_pyarrow()
         countries = {*named["country"].to_pylist(), self.shop.country}
         return calendar.holidays_of(self.tables("external"), countries, self.as_of, self.shop)
 
 
-def gather(tables: Tables, as_of: datetime, shop: Shop, keep: Keep = lambda _, rows: rows) -> Facts:
+def gather(
+    tables: Tables, as_of: datetime, shop: Shop, keep: Keep = lambda _, rows: rows,
+    known: calendar.Calendar | None = None,
+) -> Facts:  # fmt: skip
     """Facts as of a date from the contract's tables."""
-    return Facts(tables, as_of, shop, keep)
+    return Facts(tables, as_of, shop, keep, known)
 
 
 def uncounted_orders(facts: Facts) -> ir.IntegerScalar:

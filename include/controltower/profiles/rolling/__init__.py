@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
+import ibis.expr.types as ir
 import pyarrow as pa
 
 from controltower.data.lake import Reading
@@ -48,8 +50,8 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
     `reading` is as of the same moment. `rescan`: count everybody, whatever might be taken over.
     """
     told = "customer_id, timezone, country, home_store, points, signed_up_at"
-    customers = reading.keep("_customers", f"SELECT {told} FROM ({reading.query('customers')})")
-    facts = gather(lambda table: customers if table == "customers" else reading.table(table), as_of, shop)
+    reading.keep("_customers", f"SELECT {told} FROM ({reading.query('customers')})")
+    facts = gather(cache(lambda t: reading.named("_customers") if t == "customers" else reading.table(t)), as_of, shop)
     empty = counted(facts)
     now = basis.gathered(reading, facts, empty)
     step = "asked for" if rescan else step_to(reading, facts, now)
@@ -59,7 +61,12 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
     else:
         why, chosen = step, touched.everybody(reading, facts)
         columns = Columns(folder, chosen, empty)
-    theirs = gather(chosen.tables, as_of, shop, lambda name, rows: reading.keep(f"facts_{name}", reading.sql(rows)))
+
+    def keep(name: str, rows: ir.Table) -> ir.Table:
+        reading.keep(f"facts_{name}", reading.sql(rows))
+        return reading.named(f"facts_{name}")
+
+    theirs = gather(cache(chosen.tables), as_of, shop, keep, facts.holidays)
     for source, features in SOURCES.items():
         columns.put(features, reading.batches(per_customer(theirs, source, features)))
     without_rate = _without_rate(reading, facts)
@@ -77,9 +84,10 @@ def _without_rate(reading: Reading, facts: Facts) -> int:
         f' ANTI JOIN ({rates}) r ON CAST(o.ordered_at AS DATE) = r.date AND o.currency = r."from"'
         f" WHERE currency <> {literal(facts.shop.currency)}",
     )
-    among = "order_id IN (SELECT order_id FROM _without_rate)"
-    theirs = {
-        table: reading.keep(f"foreign_{table}", reading.query(table, among)) for table in ("orders", "order_lines")
-    }
-    some = gather(lambda table: theirs[table] if table in theirs else reading.table(table), facts.as_of, facts.shop)
-    return int(uncounted_orders(some).to_pyarrow().as_py())
+    if not reading.execute("SELECT 1 FROM _without_rate LIMIT 1"):
+        return 0
+    theirs = ("orders", "order_lines")
+    for table in theirs:
+        reading.keep(f"foreign_{table}", reading.query(table, "order_id IN (SELECT order_id FROM _without_rate)"))
+    named = cache(lambda table: reading.named(f"foreign_{table}") if table in theirs else reading.table(table))
+    return int(uncounted_orders(gather(named, facts.as_of, facts.shop)).to_pyarrow().as_py())

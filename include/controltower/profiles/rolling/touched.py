@@ -29,6 +29,7 @@ GROUPS = {
     "orders": ("orders", "lines", "visits", "local_orders", "bought_categories"),
     "messages": ("messages", "reactions"),
 }
+_found: dict[str, list[int]] = {}  # the edges of a group: they are of the definitions, whatever the facts
 _NUMBER = "CAST(row_number() OVER (ORDER BY customer_id) - 1 AS INTEGER)"
 _OWNERS = (
     "SELECT coalesce(person_id, customer_id) AS id, order_id FROM ({orders}) LEFT JOIN _persons USING (customer_id)"
@@ -122,7 +123,8 @@ def _chosen(reading: Reading, as_of: datetime, events: str, orders: str, lines: 
         "coupons": "SELECT k.position AS issued_to, redeemed_order_id, expires_at"
         f" FROM ({reading.query('coupons')}) JOIN _known k ON k.customer_id = issued_to",
     }
-    numbered = {table: reading.keep(f"numbered_{table}", query) for table, query in kept.items()}
+    for table, query in kept.items():
+        reading.keep(f"numbered_{table}", query)
     known = reading.run("SELECT * FROM _known ORDER BY position")
     members = known["member"].to_numpy().copy()
     for table, happened in (("events", "occurred_at"), ("orders", "ordered_at")):
@@ -134,7 +136,7 @@ def _chosen(reading: Reading, as_of: datetime, events: str, orders: str, lines: 
         moved=known["moved"].to_numpy(),
         rows=known["row"].to_numpy(),
         groups={group: known[group].to_numpy() for group in GROUPS},
-        tables=lambda table: numbered[table] if table in numbered else reading.table(table),
+        tables=lambda table: reading.named(f"numbered_{table}") if table in kept else reading.table(table),
     )
 
 
@@ -235,13 +237,15 @@ def _signed_up(as_of: datetime) -> str:
 
 def _edges(facts: Facts, group: str) -> list[int]:
     """The ages in days at which a fact of the group counts differently, by the features' own expressions; 0: as_of."""
-    found = {0}
-    for source in GROUPS[group]:
-        for node in per_customer(facts, source, SOURCES[source]).op().find(ops.Less):
-            if isinstance(node.left, ops.Field) and node.left.name == "age" and isinstance(node.right, ops.Literal):
-                days, rest = divmod(node.right.value, DAY)
-                found |= {days, days + 1} if rest else {days}
-    return sorted(found | ({LOOK_BACK_DAYS} if group == "orders" else set()))
+    if group not in _found:
+        found = {0}
+        for source in GROUPS[group]:
+            for node in per_customer(facts, source, SOURCES[source]).op().find(ops.Less):
+                if isinstance(node.left, ops.Field) and node.left.name == "age" and isinstance(node.right, ops.Literal):
+                    days, rest = divmod(node.right.value, DAY)
+                    found |= {days, days + 1} if rest else {days}
+        _found[group] = sorted(found | ({LOOK_BACK_DAYS} if group == "orders" else set()))
+    return _found[group]
 
 
 def _union(queries: Iterable[str]) -> str:
