@@ -47,11 +47,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home with its ledger on SQLite, named by the environment as users name it."""
+def home(tmp_path: Path, sqlite_ledger: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home with its empty ledger on SQLite, named by the environment as users name it."""
     folder = tmp_path / "home"
     folder.mkdir()
     (folder / "secret.key").write_text(KEY)
+    shutil.copy(sqlite_ledger, folder / "ledger.db")
     monkeypatch.setenv("CONTROLTOWER_HOME", str(folder))
     return folder
 
@@ -88,7 +89,6 @@ DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 def ledger_url(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
     """The URL of a ledger of its own on each kind of database: its tables are there, and empty."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_ledger"), home / "ledger.db")
         yield f"sqlite:///{home / 'ledger.db'}"
         return
     template = request.getfixturevalue("postgres_ledger")

@@ -16,13 +16,15 @@ _usual = gc.get_threshold()
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """Search seldom, and leave out what was there before: modules and what they hold. Also a decorator."""
+    """Search seldom, and leave out what was there before: modules and what they hold. Also a decorator.
+
+    (Not searching before that: it takes a second in a process that holds much, and spares nothing.)
+    """
     global _inside, _usual
     with _lock:
         _inside += 1
         if _inside == 1:
             _usual = gc.get_threshold()
-            gc.collect()
             gc.freeze()
             gc.set_threshold(_OBJECTS, *_usual[1:])
     try:

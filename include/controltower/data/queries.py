@@ -51,6 +51,14 @@ class Queries:
         self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
         self._kept.add(name)
 
+    def show(self, name: str, expr: ir.Table) -> None:
+        """An expression's rows under a name for other queries, each of which computes them."""
+        from ibis.expr import operations
+
+        for given in expr.op().find(operations.InMemoryTable):
+            self._connection.register(given.name, given.data.to_pyarrow(given.schema))
+        self.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {self.sql(expr)}")
+
     def named(self, name: str) -> ir.Table:
         """A view or what was kept, for expressions. (Ibis would ask the engine, and parse its words for the types.)"""
         from ibis.expr import operations, schema

@@ -190,14 +190,10 @@ class Reading(Queries):
         with bounded():
             return self._backend.to_pyarrow(expr)
 
-    def batches(self, expr: ir.Table) -> Iterator[pa.RecordBatch]:
-        """The expression's rows, some at a time: for results that are larger than what is computed."""
-        from ibis.expr import operations
-
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        """The query's rows, some at a time: for results that are larger than what is computed."""
         with bounded():
-            for given in expr.op().find(operations.InMemoryTable):
-                self._connection.register(given.name, given.data.to_pyarrow(given.schema))
-            yield from self._connection.sql(self.sql(expr)).to_arrow_reader(BATCH)
+            yield from self._connection.sql(query).to_arrow_reader(BATCH)
 
     def frame(self, expr: ir.Table) -> pd.DataFrame:
         """The expression's rows as a data frame; money comes as Decimal objects, so cast it in the expression."""

@@ -102,7 +102,7 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
 
         def batches() -> Iterable[pa.RecordBatch]:
             nonlocal counted
-            for batch in reading.batches(rows):
+            for batch in reading.batches(reading.sql(rows)):
                 counted += batch.num_rows
                 yield batch
 

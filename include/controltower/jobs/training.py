@@ -142,8 +142,13 @@ def _propensities(lake: Lake, as_of: datetime, shop: Shop, purchases: pd.DataFra
 
 def numeric_features(lake: Lake, as_of: datetime, shop: Shop) -> pd.DataFrame:
     """The features as of a date, computed afresh: index customer_id, float columns."""
-    from controltower.profiles.features import NAMES, features
+    import pyarrow as pa
 
-    with lake.read(as_of) as reading:
-        frame = reading.frame(features(reading.table, as_of, shop))
+    from controltower.data.scratch import scratch
+    from controltower.profiles.features import NAMES
+    from controltower.profiles.rolling import build
+
+    with lake.read(as_of) as reading, scratch(lake.settings) as folder:
+        built = build(reading, folder, as_of, shop, rescan=True)
+        frame = pa.Table.from_batches(built.rows, built.schema).to_pandas()
     return frame.set_index("customer_id")[list(NAMES)].astype(float)

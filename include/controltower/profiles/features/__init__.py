@@ -6,11 +6,12 @@ portable.py). No feature reads a fact later than as_of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 
 import ibis
 import ibis.expr.types as ir
+from ibis.expr.schema import Schema
 
 from controltower.profiles.facts import Facts, gather
 from controltower.profiles.facts.tables import Tables
@@ -62,8 +63,8 @@ def assemble(facts: Facts) -> ir.Table:
     everyone = facts.customers.select("customer_id")
     # one chain of joins and one selection: Ibis takes seconds to simplify nested ones of so many columns
     joined: ir.Table = everyone
-    for source, theirs in SOURCES.items():
-        rows = per_customer(facts, source, theirs, key=f"{source}_of")
+    for source in SOURCES:
+        rows = per_customer(source, getattr(facts, source), key=f"{source}_of")
         joined = joined.left_join(rows, everyone.customer_id == rows[f"{source}_of"])
     filled = {
         f.name: joined[f.name].fill_null(known[f.name]) if f.name in known else joined[f.name]
@@ -73,12 +74,19 @@ def assemble(facts: Facts) -> ir.Table:
     return complete(joined.select("customer_id", **filled), facts.as_of).order_by("customer_id")
 
 
-def per_customer(facts: Facts, source: str, wanted: Iterable[Feature], key: str = "customer_id") -> ir.Table:
-    """The customer's id and these features of a source: one row a customer with rows there."""
-    rows = _ready(source, getattr(facts, source))
+def per_customer(source: str, facts: ir.Table, key: str = "customer_id") -> ir.Table:
+    """The customer's id and the features of a source, of its facts: one row a customer with rows there."""
+    rows = _ready(source, facts)
     return rows.group_by(**{key: rows.customer_id}).aggregate(
-        **{f.name: f.expression(rows).cast("float64") for f in wanted}
+        **{f.name: f.expression(rows).cast("float64") for f in SOURCES[source]}
     )
+
+
+@cache
+def counting(source: str, facts: Schema) -> str:
+    """The SQL of `per_customer` for DuckDB, over a table `<source>_facts`: compiling takes long."""
+    rows = ibis.table(facts, name=f"{source}_facts")
+    return str(ibis.to_sql(per_customer(source, rows), dialect="duckdb"))
 
 
 def counted(facts: Facts) -> dict[str, float]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from controltower.data.lake import Reading
 from controltower.data.sql import literal
 from controltower.profiles.facts import Facts, gather, uncounted_orders
-from controltower.profiles.features import SOURCES, counted, per_customer
+from controltower.profiles.features import SOURCES, counted, counting
 from controltower.profiles.rolling import basis, touched
 from controltower.profiles.rolling.columns import Columns
 from controltower.profiles.rolling.step import Step, step_to
@@ -68,7 +68,9 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
 
     theirs = gather(cache(chosen.tables), as_of, shop, keep, facts.holidays)
     for source, features in SOURCES.items():
-        columns.put(features, reading.batches(per_customer(theirs, source, features)))
+        rows = getattr(theirs, source)
+        reading.show(f"{source}_facts", rows)
+        columns.put(features, reading.batches(counting(source, rows.schema())))
     without_rate = _without_rate(reading, facts)
     reading.forget()
     schema, rows = columns.rows(reading, as_of)

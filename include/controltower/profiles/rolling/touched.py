@@ -19,7 +19,7 @@ from controltower.data.lake import Reading
 from controltower.data.sql import listed
 from controltower.profiles.facts import Facts
 from controltower.profiles.facts.tables import Tables
-from controltower.profiles.features import SOURCES, per_customer
+from controltower.profiles.features import per_customer
 from controltower.profiles.local_time import LOOK_BACK_DAYS
 from controltower.profiles.portable import DAY
 from controltower.profiles.rolling.step import Step, moment
@@ -240,7 +240,7 @@ def _edges(facts: Facts, group: str) -> list[int]:
     if group not in _found:
         found = {0}
         for source in GROUPS[group]:
-            for node in per_customer(facts, source, SOURCES[source]).op().find(ops.Less):
+            for node in per_customer(source, getattr(facts, source)).op().find(ops.Less):
                 if isinstance(node.left, ops.Field) and node.left.name == "age" and isinstance(node.right, ops.Literal):
                     days, rest = divmod(node.right.value, DAY)
                     found |= {days, days + 1} if rest else {days}
