@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
-from controltower.jobs.ingest import publish
+from controltower.jobs.ingest import erased_people, publish
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -33,18 +33,18 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
 
     One interval a UTC day on which it was known, replaced as a whole when the ledger has more of that day than the
     lake; what was known when is the rows' own business (`sent_at`, `received_at`), so a past day reads as it did.
-    Holds ids, never addresses. Returns {as_of, days, messages, events}: the days and rows written, none where nothing
-    is new.
+    Holds ids, never addresses, and nothing of people who were erased. Returns {as_of, days, messages, events}: the days
+    and rows written, none where nothing is new.
     """
     from controltower.data.lake import Lake
     from controltower.ledger.database import reading
 
     conf = settings.load()
     at = clock.parse(as_of, settings.load_shop(conf)) if as_of else clock.now(conf)
-    lake = Lake(conf)
+    lake, erased = Lake(conf), erased_people(conf).pseudonyms
     with reading(conf) as ledger:
-        messages = _news(lake, MESSAGES, at, _sent(ledger, _since(lake, MESSAGES, at)))
-        events = _news(lake, EVENTS, at, _answered(ledger, _since(lake, EVENTS, at)))
+        messages = _news(lake, MESSAGES, at, _sent(ledger, _since(lake, MESSAGES, at), erased))
+        events = _news(lake, EVENTS, at, _answered(ledger, _since(lake, EVENTS, at), erased))
     days = sorted({*messages, *events})
     for day in days:
         tables = {name: rows[day] for name, rows in ((MESSAGES, messages), (EVENTS, events)) if day in rows}
@@ -90,20 +90,25 @@ def _interval(day: date) -> str:
     return f"{SOURCE}{day.isoformat()}"
 
 
-def _sent(ledger: sa.Connection, since: datetime | None) -> Iterable[tuple[datetime, dict[str, Any]]]:
+def _sent(
+    ledger: sa.Connection, since: datetime | None, without: Collection[str]
+) -> Iterable[tuple[datetime, dict[str, Any]]]:
     from controltower.ledger import engagement
     from controltower.ledger.sends import sends
 
     after = since - timedelta(microseconds=1) if since else None  # `sends` leaves its lower bound out
-    left = sorted(sends(ledger, since=after), key=lambda sent: sent.seq)
+    left = sorted((s for s in sends(ledger, since=after) if s.customer_id not in without), key=lambda sent: sent.seq)
     probabilities = engagement.probabilities(ledger, {sent.run_id for sent in left})
     return ((sent.sent_at, _message(sent, probabilities.get((sent.run_id, sent.customer_id)))) for sent in left)
 
 
-def _answered(ledger: sa.Connection, since: datetime | None) -> Iterable[tuple[datetime, dict[str, Any]]]:
+def _answered(
+    ledger: sa.Connection, since: datetime | None, without: Collection[str]
+) -> Iterable[tuple[datetime, dict[str, Any]]]:
     from controltower.ledger import engagement
 
-    return ((answer.received_at, _event(answer)) for answer in engagement.answers(ledger, since))
+    answers = engagement.answers(ledger, since)
+    return ((a.received_at, _event(a)) for a in answers if a.customer_id not in without)
 
 
 def _message(sent: Sent, probability: float | None) -> dict[str, Any]:
