@@ -130,7 +130,8 @@ def _check_place(folder: Path, table: str) -> None:
 
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    about = DeltaTable(folder).metadata() if DeltaTable.is_deltatable(str(folder)) else None
+    is_delta = folder.is_dir() and DeltaTable.is_deltatable(str(folder))
+    about = DeltaTable(folder).metadata() if is_delta else None
     if about is None or (about.name, about.description) != (table, _EXPORT):
         raise ControlTowerError(
             f"{folder} holds something else.", f"Name a new folder, or that of an earlier export of {table}."
