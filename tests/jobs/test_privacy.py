@@ -21,7 +21,7 @@ from controltower.ledger import event_bodies, events, plans, reports, suppressio
 from controltower.ledger.database import begin, reading
 from controltower.settings import Settings
 from support import small_shop
-from support.whole_home import everything, left_of
+from support.whole_home import counts, everything, hand_over, left_of
 
 NOW = datetime(2026, 6, 15, 3, 0, tzinfo=UTC)
 WHO, OTHER = "cust-zero-77", "other-88"
@@ -50,12 +50,7 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the shop hands over."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    for name, text in FILES.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder
+    return hand_over(tmp_path / "shop", FILES)
 
 
 @pytest.fixture
@@ -89,12 +84,6 @@ def shop(ledger_settings: Settings, folder: Path) -> Settings:
 
 def left_of_them(conf: Settings) -> list[str]:
     return left_of(conf, TRACES)
-
-
-def counts(conf: Settings) -> dict[str, int]:
-    with reading(conf) as ledger:
-        return {t.name: ledger.execute(sa.select(sa.func.count()).select_from(t)).scalar_one()
-                for t in tables.metadata.sorted_tables}  # fmt: skip
 
 
 def test_nothing_is_left_but_hashes_and_counts(shop: Settings) -> None:
