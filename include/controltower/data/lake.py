@@ -94,7 +94,7 @@ class Lake:
         manifests.drop(self.store, self.keeping, clock.now(self.settings), gone)
 
     def sweep(self) -> None:
-        """Remove what writers left who died before they published."""
+        """Remove files that no version names, and that are older than a writer could be."""
         manifests.sweep(self.store)
 
     def restore(self, interval: str, version: int) -> dict[str, tuple[int, int]]:

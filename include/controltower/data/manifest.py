@@ -247,7 +247,7 @@ def drop(
 
 
 def sweep(store: Store) -> None:
-    """Remove what writers left who died before they published."""
+    """Remove what nobody names: what writers left who died before they published, or as they tidied up."""
     manifest, before = read(store), clock.wall() - ABANDONED
     known = manifest.files() | {r.part.file for r in manifest.replaced}
     for table in {*CONTRACT, *manifest.tables}:
@@ -277,9 +277,9 @@ def _tidy(store: Store, keeping: Keeping, old: Manifest, version: Version) -> No
         r.part.file for r in new.replaced
         if r.at < now - keeping.grace - (0.0 if r.swapped else keeping.versions)
     }  # fmt: skip
-    store.remove(due)  # before the manifest forgets them: else nobody would, if this process were killed between
     new = replace(new, replaced=tuple(r for r in new.replaced if r.part.file not in due))
     store.put(NAME, _as_json(_raw_manifest(new)))
+    store.remove(due)  # what a process that is killed here leaves is swept
     # an entry stays for long: a process that was held up may put an old manifest in place
     store.remove(store.others(LOG, (), before=now - max(keeping.versions, ABANDONED)))
 

@@ -25,6 +25,7 @@ SOURCE = "ledger/"  # our intervals are ledger/2026-06-15; a source's own are na
 # A send whose answer was lost shows only when an event proves it: providers try for three days, and tell for one more.
 LOOK_BACK = timedelta(days=7)
 
+Fact = tuple[datetime, str, dict[str, Any]]  # when it was known, of whom, the row
 Days = Mapping[date, list[dict[str, Any]]]
 
 
@@ -41,10 +42,12 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
 
     conf = settings.load()
     at = clock.parse(as_of, settings.load_shop(conf)) if as_of else clock.now(conf)
-    lake, erased = Lake(conf), erased_people(conf).pseudonyms
+    lake = Lake(conf)
     with reading(conf) as ledger:
-        messages = _news(lake, MESSAGES, at, _sent(ledger, _since(lake, MESSAGES, at), erased))
-        events = _news(lake, EVENTS, at, _answered(ledger, _since(lake, EVENTS, at), erased))
+        sent = list(_sent(ledger, _since(lake, MESSAGES, at)))
+        answered = list(_answered(ledger, _since(lake, EVENTS, at)))
+    erased = erased_people(conf).pseudonyms  # as of now: who has one by then is in the list
+    messages, events = _news(lake, MESSAGES, at, sent, erased), _news(lake, EVENTS, at, answered, erased)
     days = sorted({*messages, *events})
     for day in days:
         tables = {name: rows[day] for name, rows in ((MESSAGES, messages), (EVENTS, events)) if day in rows}
@@ -67,11 +70,12 @@ def _since(lake: Lake, table: str, at: datetime) -> datetime | None:
     return datetime.fromisoformat(max(published).removeprefix(SOURCE)).replace(tzinfo=UTC) - LOOK_BACK
 
 
-def _news(lake: Lake, table: str, until: datetime, rows: Iterable[tuple[datetime, dict[str, Any]]]) -> Days:
+def _news(lake: Lake, table: str, until: datetime, facts: Iterable[Fact], erased: Collection[str]) -> Days:
     """Rows by UTC day, without the days that the lake has in full: history is append-only, so the count tells."""
     by_day: dict[date, list[dict[str, Any]]] = {}
-    for known, row in rows:
-        by_day.setdefault(known.astimezone(UTC).date(), []).append(row)
+    for known, customer, row in facts:
+        if customer not in erased:
+            by_day.setdefault(known.astimezone(UTC).date(), []).append(row)
     last = until.astimezone(UTC).date()
     held = lake.sizes(table)
     return {day: rows for day, rows in by_day.items() if day <= last and held.get(_interval(day)) != len(rows)}
@@ -90,25 +94,20 @@ def _interval(day: date) -> str:
     return f"{SOURCE}{day.isoformat()}"
 
 
-def _sent(
-    ledger: sa.Connection, since: datetime | None, without: Collection[str]
-) -> Iterable[tuple[datetime, dict[str, Any]]]:
+def _sent(ledger: sa.Connection, since: datetime | None) -> Iterable[Fact]:
     from controltower.ledger import engagement
     from controltower.ledger.sends import sends
 
     after = since - timedelta(microseconds=1) if since else None  # `sends` leaves its lower bound out
-    left = sorted((s for s in sends(ledger, since=after) if s.customer_id not in without), key=lambda sent: sent.seq)
+    left = sorted(sends(ledger, since=after), key=lambda sent: sent.seq)
     probabilities = engagement.probabilities(ledger, {sent.run_id for sent in left})
-    return ((sent.sent_at, _message(sent, probabilities.get((sent.run_id, sent.customer_id)))) for sent in left)
+    return ((s.sent_at, s.customer_id, _message(s, probabilities.get((s.run_id, s.customer_id)))) for s in left)
 
 
-def _answered(
-    ledger: sa.Connection, since: datetime | None, without: Collection[str]
-) -> Iterable[tuple[datetime, dict[str, Any]]]:
+def _answered(ledger: sa.Connection, since: datetime | None) -> Iterable[Fact]:
     from controltower.ledger import engagement
 
-    answers = engagement.answers(ledger, since)
-    return ((a.received_at, _event(a)) for a in answers if a.customer_id not in without)
+    return ((a.received_at, a.customer_id, _event(a)) for a in engagement.answers(ledger, since))
 
 
 def _message(sent: Sent, probability: float | None) -> dict[str, Any]:
