@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
+from controltower.data import weekdays
 from controltower.data.anomalies import Load, Odd, anomalies
+from controltower.data.lake import Lake
 from controltower.errors import BadSettings
 from controltower.jobs.anomalies import accept_data, list_anomalies
 from controltower.settings import Settings
 
 from data.conftest import EVENTS, PRODUCTS, Ingest, utc
 
+SEOUL = "timezone: Asia/Seoul\n"
 END = utc("2026-01-10")
 DAY = timedelta(days=1)
 
@@ -116,6 +119,30 @@ def test_a_day_without_events_stands_until_it_is_loaded_or_accepted(
     assert len(list_anomalies()["anomalies"]) == 1
     ingest({"events.csv": events(5, 39)}, "2025-06-05", "2025-06-06")  # the source was mended
     assert list_anomalies()["anomalies"] == []
+
+
+def test_a_weekday_without_trade_is_usual_and_an_empty_one_is_not(
+    conf: Settings, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock of Seoul, where its Saturdays lie on two dates of UTC."""
+    monkeypatch.setenv("CONTROLTOWER_NOW", "2025-06-10T00:00:00+00:00")
+
+    def load(first: date, last: date, start: str | None, end: str) -> list[str]:
+        days = [first + n * DAY for n in range((last - first).days + 1)]
+        times = [f"{d}T{at}:00+09:00" for d in days if d.weekday() != 5 for at in ("00:30", "23:30")]
+        rows = "".join(f"{t}-{n},{t},view_item,{t},c,\n" for t in times for n in range(6))
+        found: list[str] = ingest({"events.csv": EVENTS + rows, "source.yaml": SEOUL}, start, end)["anomalies"]
+        return found
+
+    load(date(2025, 5, 1), date(2025, 6, 4), None, "2025-06-04T15:00")
+    odd = [load(date(2025, 6, d), date(2025, 6, last), f"2025-06-{d - 1:02d}T15:00", f"2025-06-{d:02d}T15:00")
+           for d, last in ((5, 5), (6, 6), (7, 7), (8, 7))]  # fmt: skip
+    assert [len(found) for found in odd] == [0, 0, 0, 1]  # a Saturday, and a Sunday without rows
+    usual = [
+        weekdays.usual(Lake(conf), "events", utc(f"{day}T15:00"), utc(f"{day}T15:00") + DAY, "Asia/Seoul")
+        for day in ("2025-06-06", "2025-06-07", "2025-05-24")
+    ]
+    assert usual == [0, 12, None]  # before the last one there are less than four weeks
 
 
 def test_a_table_that_isnt_handed_over_brought_nothing(

@@ -158,8 +158,12 @@ def test_copies_are_bounded_but_for_those_in_use(bucket: Settings) -> None:
     for copy in lake.root.rglob("*.parquet"):
         assert copy.stat().st_mode & 0o777 == 0o600
         os.utime(copy, (copy.stat().st_mtime - UNUSED - 1,) * 2)
+    half, begun = (lake.root / "customers" / f".part-{n}.parquet-0a" for n in range(2))
+    for copy in (half, begun):
+        copy.write_bytes(b"PAR1")
+    os.utime(half, (half.stat().st_mtime - UNUSED - 1,) * 2)
     lake.store.forget(lake.manifest().kept_files())
-    assert not list(lake.root.rglob("*.parquet"))
+    assert list((lake.root / "customers").iterdir()) == [begun]
     assert set(names(lake)) == {"a", "b"}
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from controltower.data import manifest as manifests
+from controltower.data.gate import Checked, Gate
 from controltower.data.lake import GRACE, Lake
 from controltower.data.persons import Persons
 from controltower.errors import BadSettings, BadSource
 from controltower.settings import Settings
 from support.shop_tables import table
 
+from data.conftest import EVENTS, Ingest
 from data.test_lake import DAY, customers, names
 
 DAYS = 86_400.0
@@ -145,6 +150,54 @@ def test_a_load_is_restored_and_the_others_stay(lake: Lake) -> None:
     assert lake.intervals("x") == []
 
 
+def test_an_event_that_another_load_brought_meanwhile_is_restored_once(lake: Lake) -> None:
+    def seen(*events: tuple[str, int]) -> pa.Table:
+        rows = [{"event_id": e, "event_name": "view_item", "occurred_at": DAY + timedelta(d)} for e, d in events]
+        return table("events", rows)
+
+    lake.publish("events", "a", seen(("1", 0), ("2", 1), ("long ago", -9)))
+    lake.publish("events", "a", seen(("bad", 0)))
+    lake.publish("events", "b", seen(("2", 1), ("3", 2)))
+    lake.publish("events", "c", seen(("long ago", 9)))
+    assert lake.restore("a", 1) == {"events": (1, 2)}
+    with lake.read() as reading:
+        assert sorted(reading.arrow(reading.table("events"))["event_id"].to_pylist()) == [
+            "1",
+            "2",
+            "3",
+            *["long ago"] * 2,
+        ]
+    assert [(p.date, p.rows) for p in lake.manifest().loads("events")["a"].parts] == [
+        ("2025-05-23", 1), ("2025-06-01", 1)
+    ]  # fmt: skip
+
+
+def test_what_two_load_at_once_is_loaded_by_one(lake: Lake, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines with a lake in common don't see each other's lock: both would have the same event."""
+    checked = Gate.check
+
+    def meanwhile(self: Gate, *given: Any) -> Checked:
+        lake.publish("events", "another's", table("events", [{"event_id": "e", "event_name": "x", "occurred_at": DAY}]))
+        return checked(self, *given)
+
+    posted = {"events.csv": EVENTS + "e,2025-06-01,view_item,,,\n"}
+    with monkeypatch.context() as patch, pytest.raises(BadSource, match="Another process loaded events meanwhile"):
+        patch.setattr(Gate, "check", meanwhile)
+        ingest(posted)
+    assert lake.intervals("events") == ["another's"]
+    assert ingest(posted)["tables"]["events"]["duplicates"] == 1
+
+
+def test_a_file_system_without_hard_links_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(BadSettings, match=r"without hard links.*CONTROLTOWER_HOME"):
+        lake.publish("x", "a", pa.table({"a": [1]}))
+    assert lake.manifest().version == 0 and not list(lake.root.rglob(".*"))
+
+
 def test_a_table_that_the_load_did_not_have_is_empty_again(lake: Lake) -> None:
     """Its interval stays: one that is gone is taken for merged."""
     lake.publish("customers", "a", customers(("1", DAY, "x")))
@@ -190,18 +243,27 @@ def test_a_merge_never_undoes_what_came_between(lake: Lake, monkeypatch: pytest.
     assert names(lake) == {"1": "new", "2": "x"} and lake.intervals("customers") == ["a", "b"]
 
 
-@pytest.mark.parametrize("step", ["put", "written"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("step", ["put", "written", "remove"])
 def test_a_publication_that_was_cut_short_holds_and_the_next_follows(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
 ) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "old")))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(type(lake.store), step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        lake.publish("customers", "a", customers(("1", DAY, "new")))
-    assert names(lake) == {"1": "new"} and then(lake, 1) == {"1": "old"}
-    lake.publish("customers", "b", customers(("2", DAY, "x")))
-    assert names(lake) == {"1": "new", "2": "x"}
-    assert [v.number for v, _ in lake.versions()] == [3, 2, 1]
+    """Killed it is told to nobody; an error is no reason to tell that it failed. No file is left behind."""
+    for name in ("oldest", "old"):
+        lake.publish("customers", "a", customers(("1", DAY, name)))
+    wait(lake, 3 * DAYS + GRACE + 60)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(lake.store), step, lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(error) if error is KeyboardInterrupt else nullcontext():
+            lake.publish("customers", "a", customers(("1", DAY, "new")))
+    assert names(lake) == {"1": "new"} and then(lake, 2) == {"1": "old"}
+    lake.publish("x", "b", pa.table({"a": [1]}))
+    assert names(lake) == {"1": "new"} and len(files(lake)) == (3 if step == "remove" else 2)
+    for file in files(lake):
+        os.utime(lake.root / file, (0, 0))
+    lake.sweep()
+    assert len(files(lake)) == 2 and then(lake, 2) == {"1": "old"}
+    assert [v.number for v, _ in lake.versions()] == [4, 3, 2]
 
 
 def test_of_two_who_take_one_number_one_comes_after_the_other(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,8 +301,8 @@ def test_a_home_of_before_is_read_and_goes_on(lake: Lake) -> None:
     assert names(lake) == {"1": "old"} and lake.versions() == [] and then(lake, 41) == {"1": "old"}
     lake.publish("customers", "a", customers(("1", DAY, "new")))
     assert names(lake) == {"1": "new"} and [v.number for v, _ in lake.versions()] == [42]
-    raw = json.loads((lake.root / manifests.NAME).read_text())  # and the version before this one can still read it
-    assert (raw["schema"], raw["version"], set(raw["tables"])) == (1, 42, {"customers"})
+    raw = json.loads((lake.root / manifests.NAME).read_text())  # and the version before this one refuses it
+    assert (raw["schema"], raw["version"], set(raw["tables"])) == (2, 42, {"customers"})
 
 
 def test_a_lake_that_lost_its_manifest_is_not_taken_for_empty(lake: Lake) -> None:
@@ -255,15 +317,19 @@ def test_a_lake_that_lost_its_manifest_is_not_taken_for_empty(lake: Lake) -> Non
 
 def test_files_of_a_writer_that_died_go_after_a_week(lake: Lake) -> None:
     lake.write("customers", customers(("1", DAY, "never published")))
+    for half in (lake.root / ".manifest.json-0a", lake.root / "customers" / ".part-1.parquet-0a"):
+        half.write_bytes(b"{")
     wait_for = lake.write("customers", customers(("2", DAY, "yet to be published")))
     at = (lake.root / wait_for[0].file).stat().st_mtime
-    for file in files(lake) - {wait_for[0].file}:
-        os.utime(lake.root / file, (at - 7 * DAYS - 1,) * 2)
+    lake.publish("x", "a", pa.table({"a": [1]}))
+    for file in lake.root.rglob("*"):
+        os.utime(file, (at - 7 * DAYS - 1,) * 2)
     os.utime(lake.root / wait_for[0].file, (at - 6 * DAYS,) * 2)
-    lake.publish("customers", "a", customers(("3", DAY, "x")))
-    assert files(lake) == {wait_for[0].file} | lake.manifest().files()
+    lake.sweep()
+    assert files(lake) == {wait_for[0].file} and not list(lake.root.rglob(".*"))
+    assert files(lake, "x") == lake.manifest().files()
     lake.commit("b", {"customers": wait_for})
-    assert set(names(lake)) == {"2", "3"}
+    assert set(names(lake)) == {"2"}
     with pytest.raises(BadSource, match="vanished from the lake"):
         lake.commit("c", {"customers": (wait_for[0]._replace(file="customers/gone.parquet"),)})
 

@@ -173,6 +173,28 @@ def test_a_query_reads_its_files_and_nothing_else(ingest: Ingest, shop: Path, qu
     assert not (shop / "out.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("expression", "line", "said"),
+    [
+        ("CAST(day AS DATE)", "8,1.6.,zq", "can't convert: .*sales.csv line 3"),
+        ("strptime(day, '%Y-%m-%d')", "8,1.6.,zq", "can't convert: .*sales.csv line 3"),
+        ("day", "8,2025-06-01", "line 3 has 2 fields, 3 expected"),
+    ],
+)
+def test_a_line_that_a_query_cannot_read_is_told(
+    ingest: Ingest, shop: Path, expression: str, line: str, said: str
+) -> None:
+    query = f"SELECT nr AS order_id, {expression} AS ordered_at, 'KRW' AS currency FROM sales"
+    config = {"files": {"sales": "sales.csv"}, "tables": {"orders": {"query": query}}}
+    with pytest.raises(BadSource, match=said) as error:
+        ingest({"sales.csv": f"nr,day,who\n7,2025-06-01,a\n{line}\n", "source.yaml": json.dumps(config)})
+    assert "zq" not in str(error.value) and "1.6." not in str(error.value)
+    query = query.replace("CAST", "TRY_CAST").replace("strptime", "try_strptime")
+    config = {"files": {"sales": "sales.csv"}, "bad_rows_limit": 0.5, "tables": {"orders": {"query": query}}}
+    report = ingest({"sales.csv": "nr,day,who\n7,2025-06-01,a\n8,1.6.,zq\n", "source.yaml": json.dumps(config)})
+    assert (report["tables"]["orders"]["loaded"], report["tables"]["orders"]["quarantined"]) == (1, 1)
+
+
 SAMPLE: dict[str, Any] = {
     "key": "k1", "text": "text", "word": "email", "time": "2025-05-01T10:00:00Z", "date": "2025-05-01", "money": "12.5",
     "number": "1.5", "integer": "2", "flag": "true", "json": '{"a": 1}',

@@ -6,17 +6,19 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from controltower import settings
 from controltower.cli import app
 from controltower.data.lake import Lake
 from controltower.errors import BadSettings, ControlTowerError, NoData
+from controltower.jobs.identity import list_identity
 from controltower.jobs.ingest import ingest_data
 from controltower.jobs.lake import export_delta, list_files, list_versions
 from controltower.jobs.privacy import erase_person
 from controltower.settings import Settings
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
 
 CUSTOMERS = """customer_id,updated_at,email,phone,signed_up_at
@@ -80,8 +82,10 @@ def test_a_load_that_went_wrong_is_restored(shop: Path, conf: Settings) -> None:
     good = list_versions("customers")["versions"][0]
     (shop / "customers.csv").write_text(CUSTOMERS[: CUSTOMERS.index("store")])
     ingest_data(str(shop))
+    assert list_identity()["merged_ids"] == 0
     report = said("restore", str(good["version"]), good["interval"])
     assert "customers: before 2, after 4" in report
+    assert list_identity()["merged_ids"] == 1  # as in what was loaded
     assert count(list_files("customers")) == 4
     told = CliRunner().invoke(app, ["lake", "restore", "99", good["interval"]])
     assert isinstance(told.exception, BadSettings) and "no version 99" in str(told.exception)
@@ -95,6 +99,8 @@ def test_a_delta_table_has_the_last_versions_by_person_and_no_past(shop: Path, t
     found = {row["customer_id"]: row["email"] for row in table.to_pyarrow_table().to_pylist()}
     assert found == {"web": "anna@mail.example", "other": "bob@mail.example"}
     assert count(table.file_uris()) == 2  # as DuckDB reads it without its extension
+    for which in ("fresh", "before"):  # of an export that was killed
+        (tmp_path / f".delta-export-{which}" / "_delta_log").mkdir(parents=True)
     export_delta("customers", out, as_of="2025-03-15")
     assert DeltaTable(out).to_pyarrow_table()["email"].to_pylist() == ["ann@mail.example"]
     erase_person("web", "Ann")
@@ -114,6 +120,17 @@ def test_what_cannot_be_exported(shop: Path, tmp_path: Path, monkeypatch: pytest
         export_delta("customers", shop)
     with pytest.raises(ControlTowerError, match="holds something else"):
         export_delta("customers", shop / "customers.csv")
+    monkeypatch.chdir(shop)
+    with pytest.raises(ControlTowerError, match="shop holds something else"):
+        export_delta("customers", Path())
+    write_deltalake(tmp_path / "theirs", pa.table({"a": [1]}))
+    export_delta("customers", tmp_path / "ours")
+    lake = Lake(settings.load())
+    lake.commit("i", {"features": lake.write("features", pa.table({"customer_id": ["web"]}))})
+    for table, place in (("customers", "theirs"), ("features", "ours")):
+        with pytest.raises(ControlTowerError, match=f"holds something else.*earlier export of {table}"):
+            export_delta(table, tmp_path / place)
+    assert DeltaTable(tmp_path / "theirs").to_pyarrow_table().num_rows == 1
     monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(BadSettings, match=r"pip install 'controltower\[delta\]'"):
         export_delta("customers", tmp_path / "delta")

@@ -11,6 +11,7 @@ import yaml
 from controltower import clock
 from controltower.data.lake import Lake
 from controltower.jobs.learning import publish_engagement
+from controltower.jobs.privacy import erase_person
 from controltower.profiles.features import features
 from controltower.settings import Settings
 from support.sent_messages import answer, message_ids, plan, send
@@ -115,6 +116,19 @@ def test_what_a_shop_delivers_of_another_system_stays(shop: Settings) -> None:
         lake_with(shop.home, {"messages_history": [past], "message_events": [reported]}, "../2026-06-16T00:00:00Z")
         publish_engagement()
         assert len(rows(shop, "messages_history")) == len(rows(shop, "message_events")) == 2
+
+
+def test_who_was_erased_is_not_brought_back_under_the_pseudonym(shop: Settings) -> None:
+    run_id = plan(shop, MONDAY, ["a", "b"])
+    send(shop, MONDAY)
+    for message_id in message_ids(shop, run_id).values():
+        answer(shop, message_id, "clicked", MONDAY + HOUR)
+    publish_engagement()
+    erase_person("c0", "Ann")
+    answer(shop, message_ids(shop, run_id)["c1"], "opened", MONDAY + HOUR)  # so the day is published anew
+    assert publish_engagement()["days"] == ["2026-06-15"]
+    assert [r["customer_id"] for r in rows(shop, "messages_history")] == ["c1"]
+    assert [r["event"] for r in rows(shop, "message_events")] == ["clicked", "opened"]
 
 
 def test_an_empty_ledger_publishes_nothing(shop: Settings) -> None:

@@ -22,7 +22,7 @@ from controltower.ledger import event_bodies, merges, plans, reports, suppressio
 from controltower.ledger.database import begin, reading
 from controltower.settings import Settings
 from support import small_shop
-from support.whole_home import everything, left_of
+from support.whole_home import counts, everything, hand_over, left_of
 
 NOW = datetime(2026, 6, 15, 3, 0, tzinfo=UTC)
 # Web and store by their telephone, web and card by a log-in, store and club by a card; `parted` once, by an address.
@@ -67,12 +67,7 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the shop hands over."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    for name, text in FILES.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder
+    return hand_over(tmp_path / "shop", FILES)
 
 
 @pytest.fixture
@@ -101,12 +96,6 @@ def shop(ledger_settings: Settings, folder: Path) -> Settings:
         event_bodies.store(ledger, [json.dumps({"events": posted}).encode()], NOW)
         suppressions.add(ledger, "customer", "zq-club", reason="objection", source="test", now=NOW)
     return conf
-
-
-def counts(conf: Settings) -> dict[str, int]:
-    with reading(conf) as ledger:
-        found = {t: sa.select(sa.func.count()).select_from(t) for t in tables.metadata.sorted_tables}
-        return {t.name: ledger.execute(query).scalar_one() for t, query in found.items()}
 
 
 @pytest.mark.parametrize("asked", ["zq-web", "zq-club"])  # the id that stands for the person, and one far from it

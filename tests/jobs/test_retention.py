@@ -16,6 +16,7 @@ from controltower.cli import app
 from controltower.data.lake import Lake, interval_key
 from controltower.errors import BadSettings, NoData
 from controltower.jobs.ingest import ingest_data
+from controltower.jobs.lake import list_versions
 from controltower.jobs.profiles import publish_features
 from controltower.jobs.quarantine import list_quarantine
 from controltower.jobs.retention import keep_to_retention
@@ -100,6 +101,8 @@ def test_a_month_is_kept_until_all_of_it_is_older(home: Path, conf: Settings) ->
     days = 400 + ago(400).day - 1  # since that month began
     lake_with(home, {"events": [event(f"e{n}", "c1", ago(n), "view_item") for n in (0, 400, days, days + 1)]})
     assert removed() == {"events": 1}
+    (version, *_) = list_versions()["versions"]
+    assert (version["interval"], version["rows"]) == (None, {"events": 3})  # what the table has since
 
 
 def test_features_are_counted_anew_after_a_month_went(conf: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +13,21 @@ from controltower.data.lake import Lake
 from controltower.ledger import tables
 from controltower.ledger.database import reading
 from controltower.settings import Settings
+
+
+def hand_over(folder: Path, files: Mapping[str, str]) -> Path:
+    """Make the folder that a shop hands over."""
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def counts(conf: Settings) -> dict[str, int]:
+    """The rows of each table of the ledger."""
+    with reading(conf) as ledger:
+        found = {t.name: sa.select(sa.func.count()).select_from(t) for t in tables.metadata.sorted_tables}
+        return {name: ledger.execute(query).scalar_one() for name, query in found.items()}
 
 
 def everything(conf: Settings) -> str:

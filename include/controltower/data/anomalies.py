@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
@@ -41,15 +41,16 @@ class Load:
         return self.accepted or not self.odd
 
 
-def anomalies(today: Load, earlier: Sequence[Load]) -> list[Odd]:
+def anomalies(today: Load, earlier: Sequence[Load], weekday: Callable[[], float | None] = lambda: None) -> list[Odd]:
     """What is odd about a table's load: codes with the figures, JSON-able.
 
     `earlier`: the loads of this source that end no later, the last first. Like loads are of intervals of about the same
     length, or of all history. A load that was odd isn't compared with, unless it was accepted: then one as odd is fine.
+    `weekday`: how many rows are usual on this weekday, where that is known; asked only if there are few.
     """
     usual = [load for load in earlier if load.counts]
     like = [load for load in usual if _alike(today, load)][:LAST]
-    return [*(_size(today, like)), *_gone(today, usual)]
+    return [*(_size(today, like, weekday)), *_gone(today, usual)]
 
 
 def _alike(one: Load, other: Load) -> bool:
@@ -59,7 +60,7 @@ def _alike(one: Load, other: Load) -> bool:
     return length > _SHORTEST and 0.75 < its / length < 1.25  # clocks change
 
 
-def _size(today: Load, like: Sequence[Load]) -> list[Odd]:
+def _size(today: Load, like: Sequence[Load], weekday: Callable[[], float | None]) -> list[Odd]:
     if len(like) < FEWEST:
         return []
     most = max((load.keys or 0 for load in like), default=0)
@@ -70,7 +71,9 @@ def _size(today: Load, like: Sequence[Load]) -> list[Odd]:
     if today.rows > max(usual, FEWEST_ROWS) * FACTOR and not _accepted(today.rows, like, larger=True):
         return [{"code": "many_rows", "factor": FACTOR, **compared}]
     if usual >= FEWEST_ROWS and today.rows * FACTOR < usual and not _accepted(today.rows, like, larger=False):
-        return [{"code": "few_rows" if today.rows else "zero_rows", "factor": FACTOR, **compared}]
+        on_it = weekday()
+        if on_it is None or (on_it >= FEWEST_ROWS and today.rows * FACTOR < on_it):
+            return [{"code": "few_rows" if today.rows else "zero_rows", "factor": FACTOR, **compared}]
     return []
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1  # written into every Parquet file and manifest
+SCHEMA_VERSION = 1  # of the rows in a Parquet file, written into each
 
 
 class Type(StrEnum):

@@ -26,6 +26,11 @@ class Erased:
     customers: frozenset[str] = frozenset()
     visitors: Mapping[str, datetime] = field(default_factory=dict)
 
+    @property
+    def pseudonyms(self) -> frozenset[str]:
+        """What they are called in the ledger."""
+        return frozenset(map(_pseudonym, self.customers))
+
     def among(self, customers: Iterable[str]) -> list[str]:
         """Those of some customer ids that are erased; a million take two seconds, and nothing where nobody is."""
         return [c for c in customers if hashed(self.key, "customer", c) in self.customers] if self.customers else []
@@ -41,7 +46,11 @@ def hashed(key: bytes, kind: str, value: str) -> str:
 
 def pseudonym(key: bytes, customer: str) -> str:
     """The id that an erased customer's rows in the ledger have."""
-    return f"erased-{hashed(key, 'customer', customer)[:32]}"
+    return _pseudonym(hashed(key, "customer", customer))
+
+
+def _pseudonym(customer_hash: str) -> str:
+    return f"erased-{customer_hash[:32]}"
 
 
 def mark(con: duckdb.DuckDBPyConnection, table: Table, checked: Iterable[str], erased: Erased) -> None:

@@ -18,13 +18,13 @@ from controltower.data.anomalies import Load
 from controltower.data.contract import CONTRACT, Table
 from controltower.data.erased import ERASED, Erased, mark
 from controltower.data.manifest import Manifest, Part
+from controltower.data.parts import around
 from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, odd_keys, read, rules
 from controltower.data.sql import listed, literal, quoted, raw
 from controltower.data.staging import Group
 from controltower.data.stores import Store
 
 SKEW = timedelta(minutes=5)  # how far clocks may be apart
-LATE_WINDOW = timedelta(days=7)  # events are unique by event_id within the interval and this long around it
 EXTRAS = "_extras"  # in a row as it came: a JSON object of the columns that the contract doesn't know
 
 _ORDERS = "_orders"  # temporary table: the orders that lines may point at, with their times
@@ -280,5 +280,4 @@ class Gate:
         low, high = self.con.execute(span).fetchall()[0]
         if low is None:
             return []
-        first, last = (low - LATE_WINDOW).date().isoformat(), (high + LATE_WINDOW).date().isoformat()
-        return [p for p in parts if p.date is None or first <= p.date <= last]
+        return around(parts, low.date(), high.date())

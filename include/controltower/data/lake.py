@@ -16,7 +16,7 @@ import pyarrow as pa
 from controltower import clock
 from controltower.data import manifest as manifests
 from controltower.data.contract import CONTRACT
-from controltower.data.manifest import Keeping, Manifest, Part, Version
+from controltower.data.manifest import Keeping, Load, Manifest, Part, Version
 from controltower.data.parts import PartWriter, by_date, schema_of
 from controltower.data.reading import BATCH, Reading, interval_key
 from controltower.data.scratch import bounds, scratch
@@ -63,22 +63,27 @@ class Lake:
                     writer.write(date, piece)
         return writer.parts
 
-    def commit(self, interval: str, tables: Mapping[str, tuple[Part, ...]]) -> None:
-        """Publish written parts of several tables in one step."""
-        manifests.commit(self.store, self.keeping, clock.now(self.settings), interval, tables)
+    def commit(self, interval: str, tables: Mapping[str, tuple[Part, ...]], read: Manifest | None = None) -> None:
+        """Publish written parts of several tables in one step.
+
+        `read`: the manifest by which they were made; BadSource where these tables have changed since.
+        """
+        manifests.commit(self.store, self.keeping, clock.now(self.settings), interval, tables, read=read)
 
     def merge(self, tables: Sequence[str], intervals: Collection[str], into: str) -> None:
         """Let one interval of these tables hold what several held, in fewer files. Nothing reads differently.
 
         BadSource where one of the intervals is published anew meanwhile.
         """
-        parts, read = {}, self.manifest()
-        with self._reading(read) as reading:
-            for table in tables:
-                happened = CONTRACT[table].happened if table in CONTRACT else None
-                parts[table] = self.write(table, reading.rows_of(table, intervals, happened))
+        read = self.manifest()
         instead_of = {table: {i: load for i, load in read.loads(table).items() if i in intervals} for table in tables}
-        manifests.commit(self.store, self.keeping, clock.now(self.settings), into, parts, instead_of)
+        parts: dict[str, tuple[Part, ...]] = {table: () for table, loads in instead_of.items() if loads}
+        with self._reading(read) as reading:
+            for table in parts:
+                if any(load.parts for load in instead_of[table].values()):  # else they are too old, and were dropped
+                    happened = CONTRACT[table].happened if table in CONTRACT else None
+                    parts[table] = self.write(table, reading.rows_of(table, intervals, happened))
+        manifests.commit(self.store, self.keeping, clock.now(self.settings), into, parts, instead_of=instead_of)
 
     def swap(self, parts: Mapping[str, Part]) -> set[str]:
         """Let other parts take the place of files in every version (manifest.swap)."""
@@ -88,11 +93,16 @@ class Lake:
         """Name these parts (by table and interval) no longer; an earlier version has them while it is kept."""
         manifests.drop(self.store, self.keeping, clock.now(self.settings), gone)
 
+    def sweep(self) -> None:
+        """Remove files that no version names, and that are older than a writer could be."""
+        manifests.sweep(self.store)
+
     def restore(self, interval: str, version: int) -> dict[str, tuple[int, int]]:
         """Let an interval of all tables hold again what it held in an earlier version.
 
-        Returns the tables that changed, with their rows of the interval before and after. BadSettings where the version
-        isn't kept, or its interval went into another one since.
+        An event or log row that another interval has by now isn't in two. Returns the tables that changed, with their
+        rows of the interval before and after. BadSettings where the version isn't kept, or its interval went into
+        another one since.
         """
         then, now = self.manifest(version), self.manifest()
         if not any(interval in then.loads(table) for table in CONTRACT):
@@ -104,9 +114,24 @@ class Lake:
                 )
         names = {t for t, loads in now.tables.items() if loads.get(interval) != then.loads(t).get(interval)}
         if names:
-            tables = {t: then.loads(t) for t in names}
-            manifests.restore(self.store, self.keeping, clock.now(self.settings), interval, tables)
+            fresh = self._once(now, then, interval, names)
+            tables = {t: {**then.loads(t), **fresh.get(t, {})} for t in names}
+            files = Manifest(tables=fresh).files()
+            manifests.restore(self.store, self.keeping, clock.now(self.settings), interval, tables, files, read=now)
+            then = Manifest(tables=tables)
         return {table: (_rows(now, table, interval), _rows(then, table, interval)) for table in sorted(names)}
+
+    def _once(
+        self, now: Manifest, then: Manifest, interval: str, tables: Collection[str]
+    ) -> dict[str, dict[str, Load]]:
+        """What an interval held, written without the rows that others have now; only of tables where they have some."""
+        fresh = {}
+        with self._reading(now) as reading:
+            for table in tables:
+                load = then.loads(table).get(interval)
+                if load and (rows := reading.only_of(table, interval, load)):
+                    fresh[table] = {interval: Load(load.number, self.write(table, rows))}
+        return fresh
 
     def manifest(self, version: int | datetime | None = None) -> Manifest:
         """Which files there are: now, in a version, or in that of a moment."""

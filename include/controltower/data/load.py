@@ -47,16 +47,17 @@ def load(
     never too late. Raises BadSource as described above.
     """
     lake = Lake(settings)
+    read = lake.manifest()
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.store, lake.manifest(), interval, erased)
+        gate = Gate(con, lake.store, read, interval, erased)
         checked = _check_all(source, gate, folder)
         found = (quarantine.refusal(con, result, source.bad_rows_limit) for result in checked.values())
         refused = next((error for error in found if error), None)
-        parts = {quarantine.TABLE: quarantine.write(lake, con, checked, interval, keep_rows=not refused)}
+        parts = {quarantine.TABLE: quarantine.write(lake, con, checked, interval, read, keep_rows=not refused)}
         if refused:
             if withdrawals.TABLE in checked:
                 refused = _keep_withdrawals(refused, withdrawals.of_refused(con, interval.now), record)
-            lake.commit(interval.key, parts)
+            lake.commit(interval.key, parts, read)
             raise refused
         parts |= {table: lake.write(table, gate.rows(table)) for table in checked}
         reports = {table: _report(result, interval) for table, result in checked.items()}
@@ -66,7 +67,7 @@ def load(
             record(gate.rows(withdrawals.TABLE).read_all())
             reports[withdrawals.TABLE]["notes"] += withdrawals.notes(con, checked[withdrawals.TABLE])
         known = [at for table in checked if (at := gate.known_since(table))]
-        lake.commit(interval.key, parts)
+        lake.commit(interval.key, parts, read)
     return Loaded(reports, brought, min(known, default=None))
 
 

@@ -13,6 +13,7 @@ reaches into the past: it lets other files take the place of some in every versi
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,10 +21,13 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from controltower import clock
-from controltower.data.contract import CONTRACT, SCHEMA_VERSION
+from controltower.data.contract import CONTRACT
 from controltower.data.stores import Store
 from controltower.errors import BadSettings, BadSource
 
+log = logging.getLogger(__name__)
+
+FORM = 2  # of the manifest and its entries: 1 knew no entries. Whoever knows only that refuses what we write
 NAME = "manifest.json"
 LOG = "versions"
 _TRIES = 1000  # somebody else got the next number each time
@@ -118,11 +122,11 @@ def read(store: Store) -> Manifest:
     return found
 
 
-def check_schema(version: int, name: str) -> None:
+def check_schema(version: int, name: str, latest: int) -> None:
     """Raise BadSource for what a later Control Tower wrote."""
-    if version > SCHEMA_VERSION:
+    if version > latest:
         raise BadSource(
-            f"{name} has schema version {version}; this Control Tower knows up to {SCHEMA_VERSION}.",
+            f"{name} has schema version {version}; this Control Tower knows up to {latest}.",
             "Upgrade Control Tower, or use the home with the version that wrote it.",
         )
 
@@ -162,17 +166,20 @@ def at(store: Store, keeping: Keeping, version: int | datetime) -> Manifest:
 
 def commit(
     store: Store, keeping: Keeping, published: datetime, interval: str, tables: Mapping[str, tuple[Part, ...]],
-    instead_of: Tables | None = None,
-) -> Manifest:  # fmt: skip
+    *, instead_of: Tables | None = None, read: Manifest | None = None,
+) -> None:  # fmt: skip
     """Let `interval` of each table consist of these parts, all tables in one step. Safe among processes.
 
-    `instead_of`: what these tables then lack; BadSource where it isn't there any more.
+    `instead_of`: what these tables then lack; BadSource where it isn't there any more. `read`: the manifest by which
+    the parts were made; BadSource where these tables have changed since.
     """
     instead_of = instead_of or {}
 
     def change(old: Manifest) -> Version:
         if any(old.loads(t).get(i) != load for t, loads in instead_of.items() for i, load in loads.items()):
             raise BadSource(f"What was to become {interval} was published anew meanwhile.", "Run the job again.")
+        if read:
+            _check_unchanged(old, read, tables)
         load = {t: Load(old.version + 1, parts) for t, parts in tables.items()}
         now = {t: {**dict.fromkeys(instead_of.get(t, ())), interval: load[t]} for t in tables}
         return _instead(old, published, interval, now)
@@ -180,21 +187,26 @@ def commit(
     lacking = store.lacking([part.file for parts in tables.values() for part in parts])
     if lacking:
         raise BadSource(f"{lacking[0]} vanished from the lake before it was published.", "Run the job again.")
-    return _publish(store, keeping, change)
+    _publish(store, keeping, change)
 
 
-def restore(store: Store, keeping: Keeping, published: datetime, interval: str, tables: Tables) -> Manifest:
-    """Let an interval hold what it held in an earlier version: `tables` are that version's."""
+def restore(
+    store: Store, keeping: Keeping, published: datetime, interval: str, tables: Tables, fresh: Collection[str],
+    read: Manifest,
+) -> None:  # fmt: skip
+    """Let an interval hold what it held in an earlier version: `tables` are that version's, but for `fresh` files.
+    BadSource where these tables have changed since `read`."""
 
     def change(old: Manifest) -> Version:
+        _check_unchanged(old, read, tables)
         now = {
             t: {interval: loads.get(interval) or _emptied(t, old.loads(t).get(interval))} for t, loads in tables.items()
         }
-        if not _files(now) <= old.kept_files():
+        if not _files(now) <= old.kept_files() | set(fresh):
             raise BadSource("What is to be restored was replaced meanwhile.", "Run it again.")
         return _instead(old, published, interval, now)
 
-    return _publish(store, keeping, change)
+    _publish(store, keeping, change)
 
 
 def swap(store: Store, keeping: Keeping, published: datetime, parts: Mapping[str, Part]) -> set[str]:
@@ -234,7 +246,16 @@ def drop(
     _publish(store, keeping, change)
 
 
-def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Version]) -> Manifest:
+def sweep(store: Store) -> None:
+    """Remove what nobody names: what writers left who died before they published, or as they tidied up."""
+    manifest, before = read(store), clock.wall() - ABANDONED
+    known = manifest.files() | {r.part.file for r in manifest.replaced}
+    for table in {*CONTRACT, *manifest.tables}:
+        store.remove(store.others(table, known, before))
+    store.remove_halves(before)
+
+
+def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Version]) -> None:
     """Add an entry to those there are, whoever else does meanwhile, and remove what was kept long enough."""
     for _ in range(_TRIES):
         old = read(store)
@@ -243,6 +264,13 @@ def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Versio
             break
     else:
         raise BadSource("Other processes publish to the lake without a pause.", "Run the job again.")
+    try:
+        _tidy(store, keeping, old, version)
+    except Exception as e:  # it is published: what is left to do, the next publication does
+        log.warning("version %d of the lake holds, but couldn't be tidied up after: %s", version.number, e)
+
+
+def _tidy(store: Store, keeping: Keeping, old: Manifest, version: Version) -> None:
     now = store.written(_entry(version.number))
     new = _after(old, version, now)
     due = {
@@ -251,13 +279,17 @@ def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Versio
     }  # fmt: skip
     new = replace(new, replaced=tuple(r for r in new.replaced if r.part.file not in due))
     store.put(NAME, _as_json(_raw_manifest(new)))
-    store.remove(due)
+    store.remove(due)  # what a process that is killed here leaves is swept
     # an entry stays for long: a process that was held up may put an old manifest in place
     store.remove(store.others(LOG, (), before=now - max(keeping.versions, ABANDONED)))
-    known = new.files() | {r.part.file for r in new.replaced}
-    for table in version.now:
-        store.remove(store.others(table, known, before=now - ABANDONED))
-    return new
+
+
+def _check_unchanged(old: Manifest, read: Manifest, tables: Collection[str]) -> None:
+    if changed := [t for t in tables if old.loads(t) != read.loads(t)]:
+        raise BadSource(
+            f"Another process loaded {', '.join(changed)} meanwhile, so rows could be there twice: nothing was loaded.",
+            "Run the job again. Of the machines that share a lake, one only should load.",
+        )
 
 
 def _emptied(table: str, load: Load | None) -> Load | None:
@@ -315,7 +347,7 @@ def _entry(number: int) -> str:
 def _read(raw: bytes, name: str, parsed: Callable[[dict[str, Any]], _T]) -> _T:
     try:
         found = json.loads(raw)
-        check_schema(found["schema"], name)
+        check_schema(found["schema"], name, FORM)
         return parsed(found)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _damaged(name) from None
@@ -326,7 +358,7 @@ def _damaged(name: str) -> BadSource:
 
 
 def _as_json(raw: Mapping[str, Any]) -> bytes:
-    return json.dumps({"schema": SCHEMA_VERSION, **raw}).encode()
+    return json.dumps({"schema": FORM, **raw}).encode()
 
 
 def _raw_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -335,7 +367,7 @@ def _raw_manifest(manifest: Manifest) -> dict[str, Any]:
 
 def _manifest(raw: Mapping[str, Any]) -> Manifest:
     replaced = tuple(Replaced(Part(*part), at, swapped) for part, at, swapped in raw.get("replaced", ()))
-    tables = {t: {i: _whole(x) for i, x in loads.items()} for t, loads in raw["tables"].items()}
+    tables = {t: {i: _load(x) for i, x in loads.items()} for t, loads in raw["tables"].items()}
     return Manifest(raw["version"], tables, replaced)
 
 
@@ -348,7 +380,7 @@ def _raw_version(version: Version) -> dict[str, Any]:
 
 
 def _version(raw: Mapping[str, Any]) -> Version:
-    now, was = ({t: {i: _load(x) for i, x in some.items()} for t, some in raw[n].items()} for n in ("now", "was"))
+    now, was = ({t: {i: x and _load(x) for i, x in some.items()} for t, some in raw[n].items()} for n in ("now", "was"))
     published = datetime.fromisoformat(raw["published"])
     swapped = {file: Part(*part) for file, part in raw["swapped"].items()}
     return Version(raw["version"], published, raw["interval"], now, was, swapped)
@@ -361,9 +393,5 @@ def _raw_tables(tables: _Changes) -> dict[str, Any]:
     }
 
 
-def _load(raw: Mapping[str, Any] | None) -> Load | None:
-    return None if raw is None else _whole(raw)
-
-
-def _whole(raw: Mapping[str, Any]) -> Load:
+def _load(raw: Mapping[str, Any]) -> Load:
     return Load(raw["number"], tuple(Part(*part) for part in raw["parts"]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 from controltower.data.contract import CONTRACT, SCHEMA_VERSION
 from controltower.data.manifest import Part
 from controltower.data.stores import Store, private
+
+LATE_WINDOW = timedelta(days=7)  # events are unique by their id within an interval and this long around it
 
 
 def begun(store: Store, table: str) -> tuple[str, BinaryIO]:
@@ -82,9 +85,15 @@ def by_date(rows: pa.Table, happened: str | None) -> Iterator[tuple[str | None, 
         return
     dates = pc.run_end_encode(rows[happened].cast(pa.date32()).combine_chunks())
     start = 0
-    for end, date in zip(dates.run_ends.to_pylist(), dates.values.to_pylist(), strict=True):
-        yield date.isoformat() if date else None, rows.slice(start, end - start)
+    for end, day in zip(dates.run_ends.to_pylist(), dates.values.to_pylist(), strict=True):
+        yield day.isoformat() if day else None, rows.slice(start, end - start)
         start = end
+
+
+def around(parts: Iterable[Part], first: date, last: date) -> list[Part]:
+    """The parts that events of these dates may be in already."""
+    low, high = (first - LATE_WINDOW).isoformat(), (last + LATE_WINDOW).isoformat()
+    return [p for p in parts if p.date is None or low <= p.date <= high]
 
 
 def schema_of(table: str, given: pa.Schema) -> pa.Schema:

@@ -25,10 +25,14 @@ from controltower.data.manifest import Manifest, Part
 from controltower.data.parts import begun, finished
 from controltower.data.scratch import bounded, bounds, scratch
 from controltower.data.sql import listed, quoted
-from controltower.errors import BadSource
+from controltower.errors import BadSource, ControlTowerError
 
 _ROUNDS = 5  # a table may be published anew while its parts are written
 _LINKED = ("customer_id", "customer", "person_id", "person", "one", "other", "gone")  # columns of the identity tables
+# What of the lake names no person. A table that neither stands here nor has an owner is refused: none is forgotten.
+NOBODYS = frozenset(
+    "products listings collections collection_products costs exchange_rates external replayed identity_read".split()
+)
 _KINDS = ("customers", "visitors", "orders", "messages", "devices")
 
 
@@ -82,7 +86,8 @@ class Persons:
             emails = ids("customers", f"SELECT DISTINCT email {theirs}")
             same = ", ".join("?" for _ in emails) or "NULL"
             shared = frozenset[str]()
-            if emails and (files := self._files("customers")):
+            # as it is now: who was erased within the grace is still in files that nobody reads any more
+            if emails and (files := self._local(self._lake.manifest().parts("customers"))):
                 query = f"SELECT DISTINCT lower(trim(email)) FROM {_scan(files)} WHERE customer_id NOT IN ({mine})"
                 low = sorted(email.strip().lower() for email in emails)
                 rows = con.execute(f"{query} AND lower(trim(email)) IN ({same})", low).fetchall()
@@ -114,7 +119,7 @@ class Persons:
         with self._connected(traces) as con:
             for table in sorted(manifest.tables):
                 files = self._local(manifest.parts(table) + manifest.earlier_parts(table))
-                if files and (whose := self._whose(table, files)):
+                if files and (whose := _whose(table, _names(files))):
                     whose += " AND customer_id IN (SELECT id FROM _customers)" if table == "devices" else ""
                     found = con.sql(f"SELECT DISTINCT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
                     if found:
@@ -141,15 +146,15 @@ class Persons:
     def without_erased(self, tables: Mapping[str, Sequence[Part]], erased: Erased) -> dict[str, tuple[Part, ...]]:
         """Parts that nobody sees yet; those with rows of somebody erased are written anew."""
         return {
-            table: tuple(self._unless_erased(table, part, erased) if erased.customers else part for part in parts)
-            for table, parts in tables.items()
+            table: tuple(self._unless_erased(table, part, erased) for part in parts) for table, parts in tables.items()
         }
 
     def _unless_erased(self, table: str, part: Part, erased: Erased) -> Part:
         if self._store.lacking([part.file]):  # the commit tells it
             return part
         file = self._local([part])[0]
-        if "customer_id" not in pq.read_schema(file).names:
+        names = _names([file])
+        if _whose(table, names) is None or "customer_id" not in names or not erased.customers:
             return part
         with self._connected(NO_TRACES) as con:
             counted = f"SELECT customer_id, count(*) FROM {_scan([file])} WHERE customer_id IS NOT NULL GROUP BY ALL"
@@ -168,7 +173,7 @@ class Persons:
         with self._connected(traces) as con:
             for table in manifest.tables:
                 for name, file in self._unnamed(table, manifest):
-                    whose = self._whose(table, [file])
+                    whose = _whose(table, _names([file]))
                     if whose and con.execute(f"SELECT 1 FROM {_scan([file])} WHERE {whose} LIMIT 1").fetchall():
                         left += not delete
                         if delete:
@@ -182,7 +187,7 @@ class Persons:
             some = [part for part in manifest.parts(table) + manifest.earlier_parts(table) if part.rows]
             files = self._local(some)
             parts = dict(zip(files, some, strict=True))
-            whose = self._whose(table, files) if files else None
+            whose = _whose(table, _names(files)) if files else None
             if whose:
                 query = f"SELECT filename, count(*) FROM {_scan(files, named=True)} WHERE {whose} GROUP BY filename"
                 found[table] = [(parts[file], rows) for file, rows in con.execute(query).fetchall()]
@@ -194,7 +199,7 @@ class Persons:
         schema = pq.read_schema(file)
         kept = con.sql(
             f"SELECT {', '.join(map(quoted, schema.names))} FROM {_scan([file], numbered=True)}"
-            f" WHERE NOT coalesce({self._whose(table, [file])}, false) ORDER BY file_row_number"
+            f" WHERE NOT coalesce({_whose(table, _names([file]))}, false) ORDER BY file_row_number"
         ).to_arrow_reader(250_000)
         fresh, sink = begun(self._store, table)
         with pq.ParquetWriter(sink, schema) as writer:
@@ -224,26 +229,6 @@ class Persons:
                 continue  # still being written, or removed meanwhile
         return found
 
-    def _whose(self, table: str, files: Sequence[str]) -> str | None:
-        """SQL of whether a row is theirs; None: the table names no persons."""
-        names = {name for file in files for name in pq.read_schema(file).names}
-        if table == quarantine.TABLE:
-            return _quarantined(names)
-        owners: tuple[str, ...] = ("customer_id",)
-        if table in OWNER:
-            owners = (OWNER[table],)
-        elif table.startswith("identity"):
-            owners = _LINKED
-        told = [f"{name} IN (SELECT id FROM _customers)" for name in owners if name in names]
-        if table in CONTRACT and {"visitor_id", "customer_id"} <= names:
-            told.append("(customer_id IS NULL AND visitor_id IN (SELECT id FROM _visitors))")
-        if table in PARENTS:
-            parent, key = PARENTS[table]
-            told.append(f"{key} IN (SELECT id FROM _{'orders' if parent == 'orders' else 'messages'})")
-        if table == "devices":
-            told.append("device_id IN (SELECT id FROM _devices)")
-        return f"({' OR '.join(told)})" if told else None
-
     @contextmanager
     def _connected(self, traces: Traces) -> Iterator[duckdb.DuckDBPyConnection]:
         settings = self._lake.settings
@@ -255,6 +240,34 @@ class Persons:
                     f"CREATE TEMP TABLE _{kind} AS SELECT unnest($1::VARCHAR[]) AS id", [sorted(getattr(traces, kind))]
                 )
             yield con
+
+
+def _names(files: Iterable[str]) -> set[str]:
+    return {name for file in files for name in pq.read_schema(file).names}
+
+
+def _whose(table: str, names: Collection[str]) -> str | None:
+    """SQL of whether a row of a table with these columns is theirs; None: it names no persons."""
+    if table in NOBODYS:
+        return None
+    if table == quarantine.TABLE:
+        return _quarantined(names)
+    owners: tuple[str, ...] = ("customer_id",)
+    if table in OWNER:
+        owners = (OWNER[table],)
+    elif table.startswith("identity"):
+        owners = _LINKED
+    told = [f"{name} IN (SELECT id FROM _customers)" for name in owners if name in names]
+    if table in CONTRACT and {"visitor_id", "customer_id"} <= set(names):
+        told.append("(customer_id IS NULL AND visitor_id IN (SELECT id FROM _visitors))")
+    if table in PARENTS:
+        parent, key = PARENTS[table]
+        told.append(f"{key} IN (SELECT id FROM _{'orders' if parent == 'orders' else 'messages'})")
+    if table == "devices":
+        told.append("device_id IN (SELECT id FROM _devices)")
+    if not told:
+        raise ControlTowerError(f"Whose the rows of {table} are isn't known.", "Let data/persons.py tell it.")
+    return f"({' OR '.join(told)})"
 
 
 _KEYED: Mapping[str, str] = {

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from controltower.data.contract import PERSONAL
 from controltower.data.gate import Checked, Interval
 from controltower.data.lake import Lake
-from controltower.data.manifest import Load, Part
+from controltower.data.manifest import Load, Manifest, Part
 from controltower.data.rules import moment
 from controltower.data.sql import listed, literal, quoted
 from controltower.errors import BadSource
@@ -38,15 +38,17 @@ _BATCH = 50_000
 
 
 def write(
-    lake: Lake, con: duckdb.DuckDBPyConnection, checked: Mapping[str, Checked], interval: Interval, *, keep_rows: bool
-) -> tuple[Part, ...]:
+    lake: Lake, con: duckdb.DuckDBPyConnection, checked: Mapping[str, Checked], interval: Interval, manifest: Manifest,
+    *, keep_rows: bool,
+) -> tuple[Part, ...]:  # fmt: skip
     """Write the bad rows of the tables that the gate has just checked on this connection, for `commit` to name.
 
-    Those of the interval's other tables stay as they are. `keep_rows`: also what each gave, to be replayed.
+    Those of the interval's other tables stay as they are in the manifest. `keep_rows`: also what each gave, to be
+    replayed.
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
-        parts = lake.manifest().loads(TABLE).get(interval.key)
+        parts = manifest.loads(TABLE).get(interval.key)
         before = _read(lake, parts.parts if parts else ())
         yield from before.filter(
             pc.invert(pc.is_in(before["table"], pa.array(list(checked), pa.string())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from controltower.data import manifest as manifests
-from controltower.data.contract import CONTRACT, Table
+from controltower.data.contract import CONTRACT, SCHEMA_VERSION, Table
 from controltower.data.identity import people
 from controltower.data.manifest import Load, Manifest, Part
+from controltower.data.parts import around
 from controltower.data.queries import Queries
 from controltower.data.scratch import bounded
 from controltower.data.sql import listed, quoted
@@ -88,7 +89,7 @@ class Reading(Queries):
             return people.with_history(query)
         return people.by_person(CONTRACT[table], query) if self.has_persons else query
 
-    def versions(self, table: str) -> str:
+    def every_row(self, table: str) -> str:
         """SQL of every version of every row known, with ids as given and the `filename` it is in."""
         parts = [p for p in self._manifest.parts(table) if p.rows]
         if not parts:
@@ -156,6 +157,27 @@ class Reading(Queries):
         parts = [part for interval in sorted(intervals) if interval in loads for part in loads[interval].parts]
         day = f"CAST({quoted(happened)} AS DATE), " if happened else ""
         query = f"SELECT * FROM {self._scan(parts)} ORDER BY {day}file_index, file_row_number"
+        return self._connection.sql(query).to_arrow_reader(250_000)
+
+    def only_of(self, table: str, interval: str, load: Load) -> pa.RecordBatchReader | None:
+        """The rows of a load, by date, without those that are in another interval than its own; None: it has none.
+
+        An event counts once within the late window, a row of a log for good. Versions may be there twice.
+        """
+        contract = CONTRACT.get(table)
+        mine = [p for p in load.parts if p.rows]
+        if contract is None or contract.kind == "version" or not mine:
+            return None
+        others = [p for p in self._manifest.parts(table, without=interval) if p.rows]
+        if contract.kind == "event":
+            dates = [date.fromisoformat(p.date) for p in mine if p.date]
+            others = around(others, min(dates), max(dates))
+        same = " AND ".join(f"mine.{key} IS NOT DISTINCT FROM others.{key}" for key in map(quoted, contract.key))
+        query = f"FROM {self._scan(mine)} AS mine {{}} JOIN {self._scan(others)} AS others ON {same}" if others else ""
+        if not others or not self.execute(f"SELECT 1 {query.format('SEMI')} LIMIT 1"):
+            return None
+        day = f"CAST(mine.{quoted(contract.happened)} AS DATE), " if contract.happened else ""
+        query = f"SELECT mine.* {query.format('ANTI')} ORDER BY {day}mine.file_index, mine.file_row_number"
         return self._connection.sql(query).to_arrow_reader(250_000)
 
     @cached_property
@@ -226,7 +248,7 @@ class Reading(Queries):
         files = self._store.local(p.file for p in parts)
         # the files of one load are of one schema version, so the newest file tells whether we can read them
         metadata = pq.read_schema(files[-1]).metadata or {}
-        manifests.check_schema(int(metadata.get(b"controltower.schema", b"0")), parts[-1].file)
+        manifests.check_schema(int(metadata.get(b"controltower.schema", b"0")), parts[-1].file, SCHEMA_VERSION)
         return f"read_parquet({listed(files)})"
 
     def _newest(self, table: str) -> str | None:

@@ -159,7 +159,8 @@ def _through_gate(
 ) -> Replayed:
     lake = Lake(settings)
     with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
-        gate = Gate(con, lake.store, lake.manifest(), interval, erased)
+        manifest = lake.manifest()
+        gate = Gate(con, lake.store, manifest, interval, erased)
         checked = gate.check(table, [_group(table, rows, folder / "rows.parquet")])
         found = con.execute(f"SELECT _line, _rule FROM checked_{table} ORDER BY _line").fetchall()
         good = [line for line, rule in found if rule == 0]
@@ -172,7 +173,7 @@ def _through_gate(
             ids = rows.filter(pc.is_in(rows["_number"], pa.array(good, pa.int64())))[ID]
             marks = pa.table([ids, [table] * len(ids), [interval.now] * len(ids)], schema=SCHEMA)
             parts = {table: lake.write(table, gate.rows(table)), TABLE: lake.write(TABLE, marks)}
-            lake.commit(interval.key, parts)
+            lake.commit(interval.key, parts, manifest)
     broken = Counter(sofar.broken) + Counter(f"{rule.name} of {rule.column}" for _, rule in bad)
     shown = [{"line": line, "rule": rule.name, "column": rule.column} for line, rule in bad]
     return sofar._replace(

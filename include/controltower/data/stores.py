@@ -6,6 +6,7 @@ written. Parts never change, so those of an object store are read from copies be
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Collection, Iterable, Iterator
@@ -19,6 +20,7 @@ from controltower.data.objects import changed, in_bytes, is_taken, opened, unrea
 from controltower.errors import BadSettings, BadSource, ControlTowerError
 from controltower.settings import Settings
 
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 UNUSED = 3600.0  # seconds after which a copy may go: no reader holds it
 
 
@@ -63,6 +65,9 @@ class Store(Protocol):
     def forget(self, known: Collection[str]) -> None:
         """Drop copies of parts that aren't known any more, and beyond a size those that weren't read for longest."""
 
+    def remove_halves(self, before: float) -> None:
+        """Remove what was begun in `folder` before a moment and never became whole."""
+
 
 def store_of(settings: Settings) -> Store:
     if settings.lake is None:
@@ -93,6 +98,13 @@ class Folder:
             os.link(fresh, self.folder / name)
         except FileExistsError:
             return False
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            raise BadSettings(
+                f"{self.folder} is on a file system without hard links: publishing there isn't safe.",
+                "Let CONTROLTOWER_HOME be on another one, or the lake in an object store (CONTROLTOWER_LAKE).",
+            ) from None
         finally:
             fresh.unlink()
         return True
@@ -132,6 +144,9 @@ class Folder:
 
     def forget(self, known: Collection[str]) -> None:
         pass
+
+    def remove_halves(self, before: float) -> None:
+        _remove_halves(self.folder, before)
 
     def _fresh(self, name: str, data: bytes) -> Path:
         path = self.folder / name
@@ -238,9 +253,13 @@ class Bucket:
         size = sum(about.st_size for _, about in copies)
         for path, about in sorted(copies, key=lambda copy: copy[1].st_mtime):
             gone = f"{path.parent.name}/{path.name}" not in known
-            if about.st_mtime < unused and (gone or size > self._most):
+            if about.st_mtime < unused and (gone or size > self._most) and _time(path) < unused:  # not read meanwhile
                 path.unlink(missing_ok=True)
                 size -= about.st_size
+        self.remove_halves(unused)
+
+    def remove_halves(self, before: float) -> None:
+        _remove_halves(self.folder, before)
 
     def _create(self, name: str, data: bytes) -> bool:
         with self._reached():
@@ -291,7 +310,13 @@ def private(*folders: Path) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def _time(entry: os.DirEntry[str]) -> float:
+def _remove_halves(folder: Path, before: float) -> None:
+    for path in [*folder.glob(".*-*"), *folder.glob("*/.*-*")]:
+        if _time(path) < before:
+            path.unlink(missing_ok=True)
+
+
+def _time(entry: os.DirEntry[str] | Path) -> float:
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:

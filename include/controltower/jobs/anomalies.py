@@ -28,7 +28,9 @@ def look_over_load(
 
     A table that the source handed over before, and not now, brought no rows. Not `compared`: it comes in bits.
     """
+    from controltower.data import weekdays
     from controltower.data.anomalies import Load, anomalies
+    from controltower.data.lake import Lake
     from controltower.ledger import loads
     from controltower.ledger.database import begin
 
@@ -40,9 +42,14 @@ def look_over_load(
         for table in dict.fromkeys([*brought, *before]):
             today = brought.get(table, Load(interval.start, end, 0))
             earlier = [x for key, x in before.get(table, {}).items() if key != interval.key and x.end <= end]
+
+            def weekday(table: str = table) -> float | None:
+                start = interval.start
+                return weekdays.usual(Lake(conf), table, start, end, interval.zone) if start else None
+
             odd = [
                 {"table": table, "interval": interval.key, "at": end.isoformat(), **o}
-                for o in anomalies(today, earlier)
+                for o in anomalies(today, earlier, weekday)
             ]
             found += odd
             rows.append(

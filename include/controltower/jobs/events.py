@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.jobs import anomalies
 from controltower.jobs.ingest import alone, erased_people
 
+if TYPE_CHECKING:
+    from controltower.data.lake import Lake
+
 log = logging.getLogger(__name__)
 
 _BODIES = 500  # a load, each of up to a megabyte
-_LOADS = 50  # more than so many small loads become one
+_LOADS = 50  # more than so many of today become one, and all of a day that is over
 _SOURCE = "posted events"
 _KEY = "posted/"
 
@@ -42,7 +45,7 @@ def ingest_events() -> dict[str, Any]:
             shop = settings.load_shop(conf)  # a new home has none, and nothing to load
             now = clock.now(conf)
             last = max(now, *(b.received_at for b in bodies)) + timedelta(seconds=1)
-            key = f"{_KEY}{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
+            key = f"{_day(now)}/{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
             interval = Interval(key=key, start=None, end=last, zone=shop.timezone, known_at="file", now=now)
             posted = PostedEvents([(b.body, b.received_at) for b in bodies])
             found = load(conf, posted, interval, erased_people(conf), lambda _: None)
@@ -53,8 +56,23 @@ def ingest_events() -> dict[str, Any]:
             counts["bodies"] += len(bodies)
             counts.update({name: found.reports["events"][name] for name in counts if name != "bodies"})
             log.info("%d bodies: %s", counts["bodies"], dict(counts))
-        lake = Lake(conf)
-        small = [key for key in lake.intervals("events") if key.startswith(_KEY)]
-        if len(small) > _LOADS:
-            lake.merge(("events", "quarantine"), small, f"{small[0].partition('-')[0]}-{small[-1].partition('-')[2]}")
+        _merge(Lake(conf), clock.now(conf))
     return dict(counts)
+
+
+def _merge(lake: Lake, now: datetime) -> None:
+    """Let the loads of a day become one, by and by: the files of days before stay as they are."""
+    days: dict[str, list[str]] = {}
+    for key in lake.intervals("events"):
+        if key.startswith(_KEY) and "+" not in key:  # not what was replayed
+            day, _, bodies = key.rpartition("/")
+            days.setdefault(day, []).append(bodies)
+    for day, loads in days.items():
+        if len(loads) > (_LOADS if day == _day(now) else 1):
+            into = f"{day}/{loads[0].partition('-')[0]}-{loads[-1].partition('-')[2]}"
+            lake.merge(("events", "quarantine"), [f"{day}/{bodies}" for bodies in loads], into)
+
+
+def _day(now: datetime) -> str:
+    """What the intervals of a UTC day begin with. (Before these there was `posted` alone.)"""
+    return f"{_KEY}{now.astimezone(UTC):%Y-%m-%d}"

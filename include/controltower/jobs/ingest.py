@@ -120,11 +120,11 @@ def made_before(conf: Settings, oldest: datetime | None) -> list[str]:
 
 
 @contextmanager
-def alone(conf: Settings) -> Iterator[None]:
-    """One ingest at a time in a home: two would not see each other's rows, and load the same event twice."""
+def alone(conf: Settings, at: str = "ingest") -> Iterator[None]:
+    """One process at a time in a home: two loads would not see each other's rows, and have the same event twice."""
     try:
         conf.home.mkdir(parents=True, exist_ok=True)
-        lock = (conf.home / "ingest.lock").open("a")
+        lock = (conf.home / f"{at}.lock").open("a")
     except OSError as e:
         raise BadSettings(
             f"The home {conf.home} can't be used: {e.strerror}.", "Let CONTROLTOWER_HOME name a folder of your own."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -11,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.errors import BadSettings, ControlTowerError, NoData
+from controltower.jobs.identity import resolve_identity
 from controltower.jobs.ingest import alone
 from controltower.settings import Settings
 
 if TYPE_CHECKING:
     from controltower.data.manifest import Manifest, Part
 
-_DELTA_LOG = "_delta_log"
+_EXPORT = "An export of Control Tower's, which the next one replaces."
 _OURS = ("profiles", "features_basis")  # as they are kept, nobody else may read them
 
 
 def list_versions(table: str | None = None) -> dict[str, Any]:
     """The versions of the lake that can be read, newest first: {versions: [...]}.
 
-    Each with version, published (in UTC), interval (none: erased people's rows went), and tables: the rows that the
-    interval has since. Of `table` only those that changed it, with the table's rows altogether.
+    Each with version, published (in UTC), interval (none: rows of erased people, or too old ones, went), and tables:
+    the rows that the interval, or without one the table, has since. Of `table` only those that changed it, with the
+    table's rows altogether.
     """
     from controltower.data.lake import Lake
 
@@ -33,8 +34,9 @@ def list_versions(table: str | None = None) -> dict[str, Any]:
     for version, manifest in Lake(settings.load()).versions():
         swapped = {part.file.partition("/")[0] for part in version.swapped.values()}
         if table is None:
-            tables = {t: _rows(manifest.loads(t).get(str(version.interval))) for t in version.now}
-            tables |= {t: _rows(*manifest.loads(t).values()) for t in sorted(swapped)}
+            tables = {t: _rows(manifest.loads(t).get(str(version.interval))) for t in version.now if version.interval}
+            if not version.interval:
+                tables = {t: _rows(*manifest.loads(t).values()) for t in sorted({*version.now, *swapped})}
         elif table in version.now or table in swapped:
             tables = {table: _rows(*manifest.loads(table).values())}
         else:
@@ -69,6 +71,7 @@ def restore_interval(version: int, interval: str) -> dict[str, Any]:
     conf = settings.load()
     with alone(conf):
         changed = Lake(conf).restore(interval, version)
+        resolve_identity(conf, settings.load_shop(conf))
     tables = {table: {"before": before, "after": after} for table, (before, after) in changed.items()}
     return {"version": version, "interval": interval, "tables": tables}
 
@@ -90,15 +93,17 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
 
     _allow(table)
     conf = settings.load()
-    if not (folder / _DELTA_LOG).is_dir() and folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise ControlTowerError(f"{folder} holds something else.", "Name a new folder, or that of an earlier export.")
+    folder = folder.resolve()
     moment = clock.parse(as_of, settings.load_shop(conf)) if as_of else None
-    fresh = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    with Lake(conf).read(moment, _version(version, conf)) as reading:
+    fresh, before = (folder.with_name(f".{folder.name}-export-{which}") for which in ("fresh", "before"))
+    counted = 0
+    with alone(conf, "export"), Lake(conf).read(moment, _version(version, conf)) as reading:
+        _check_place(folder, table)
+        for left in (fresh, before):  # by an export that was killed
+            shutil.rmtree(left, ignore_errors=True)
         if not reading.has(table):
             raise NoData(f"There are no {table} to export.", "`controltower doctor` tells what the lake has.")
         rows = reading.table(table) if table in CONTRACT else reading.derived(table)
-        counted = 0
 
         def batches() -> Iterable[pa.RecordBatch]:
             nonlocal counted
@@ -109,16 +114,28 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
         fresh.mkdir(parents=True, mode=0o700)
         try:
             reader = pa.RecordBatchReader.from_batches(rows.schema().to_pyarrow(), batches())
-            deltalake.write_deltalake(fresh, reader)
+            deltalake.write_deltalake(fresh, reader, name=table, description=_EXPORT)
             if folder.exists():
-                folder.rename(before := fresh.with_name(f"{fresh.name}-before"))
-                fresh.rename(folder)
-                shutil.rmtree(before)
-            else:
-                fresh.rename(folder)
+                folder.rename(before)
+            fresh.rename(folder)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            for left in (fresh, before):
+                shutil.rmtree(left, ignore_errors=True)
     return {"table": table, "rows": counted, "folder": str(folder)}
+
+
+def _check_place(folder: Path, table: str) -> None:
+    """ControlTowerError for a folder that holds anything but an earlier export of the table."""
+    from deltalake import DeltaTable
+
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    is_delta = folder.is_dir() and DeltaTable.is_deltatable(str(folder))
+    about = DeltaTable(folder).metadata() if is_delta else None
+    if about is None or (about.name, about.description) != (table, _EXPORT):
+        raise ControlTowerError(
+            f"{folder} holds something else.", f"Name a new folder, or that of an earlier export of {table}."
+        )
 
 
 def _allow(table: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
-from controltower.jobs.ingest import publish
+from controltower.jobs.ingest import erased_people, publish
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -25,6 +25,7 @@ SOURCE = "ledger/"  # our intervals are ledger/2026-06-15; a source's own are na
 # A send whose answer was lost shows only when an event proves it: providers try for three days, and tell for one more.
 LOOK_BACK = timedelta(days=7)
 
+Fact = tuple[datetime, str, dict[str, Any]]  # when it was known, of whom, the row
 Days = Mapping[date, list[dict[str, Any]]]
 
 
@@ -33,8 +34,8 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
 
     One interval a UTC day on which it was known, replaced as a whole when the ledger has more of that day than the
     lake; what was known when is the rows' own business (`sent_at`, `received_at`), so a past day reads as it did.
-    Holds ids, never addresses. Returns {as_of, days, messages, events}: the days and rows written, none where nothing
-    is new.
+    Holds ids, never addresses, and nothing of people who were erased. Returns {as_of, days, messages, events}: the days
+    and rows written, none where nothing is new.
     """
     from controltower.data.lake import Lake
     from controltower.ledger.database import reading
@@ -43,8 +44,10 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
     at = clock.parse(as_of, settings.load_shop(conf)) if as_of else clock.now(conf)
     lake = Lake(conf)
     with reading(conf) as ledger:
-        messages = _news(lake, MESSAGES, at, _sent(ledger, _since(lake, MESSAGES, at)))
-        events = _news(lake, EVENTS, at, _answered(ledger, _since(lake, EVENTS, at)))
+        sent = list(_sent(ledger, _since(lake, MESSAGES, at)))
+        answered = list(_answered(ledger, _since(lake, EVENTS, at)))
+    erased = erased_people(conf).pseudonyms  # as of now: who has one by then is in the list
+    messages, events = _news(lake, MESSAGES, at, sent, erased), _news(lake, EVENTS, at, answered, erased)
     days = sorted({*messages, *events})
     for day in days:
         tables = {name: rows[day] for name, rows in ((MESSAGES, messages), (EVENTS, events)) if day in rows}
@@ -67,11 +70,12 @@ def _since(lake: Lake, table: str, at: datetime) -> datetime | None:
     return datetime.fromisoformat(max(published).removeprefix(SOURCE)).replace(tzinfo=UTC) - LOOK_BACK
 
 
-def _news(lake: Lake, table: str, until: datetime, rows: Iterable[tuple[datetime, dict[str, Any]]]) -> Days:
+def _news(lake: Lake, table: str, until: datetime, facts: Iterable[Fact], erased: Collection[str]) -> Days:
     """Rows by UTC day, without the days that the lake has in full: history is append-only, so the count tells."""
     by_day: dict[date, list[dict[str, Any]]] = {}
-    for known, row in rows:
-        by_day.setdefault(known.astimezone(UTC).date(), []).append(row)
+    for known, customer, row in facts:
+        if customer not in erased:
+            by_day.setdefault(known.astimezone(UTC).date(), []).append(row)
     last = until.astimezone(UTC).date()
     held = lake.sizes(table)
     return {day: rows for day, rows in by_day.items() if day <= last and held.get(_interval(day)) != len(rows)}
@@ -90,20 +94,20 @@ def _interval(day: date) -> str:
     return f"{SOURCE}{day.isoformat()}"
 
 
-def _sent(ledger: sa.Connection, since: datetime | None) -> Iterable[tuple[datetime, dict[str, Any]]]:
+def _sent(ledger: sa.Connection, since: datetime | None) -> Iterable[Fact]:
     from controltower.ledger import engagement
     from controltower.ledger.sends import sends
 
     after = since - timedelta(microseconds=1) if since else None  # `sends` leaves its lower bound out
     left = sorted(sends(ledger, since=after), key=lambda sent: sent.seq)
     probabilities = engagement.probabilities(ledger, {sent.run_id for sent in left})
-    return ((sent.sent_at, _message(sent, probabilities.get((sent.run_id, sent.customer_id)))) for sent in left)
+    return ((s.sent_at, s.customer_id, _message(s, probabilities.get((s.run_id, s.customer_id)))) for s in left)
 
 
-def _answered(ledger: sa.Connection, since: datetime | None) -> Iterable[tuple[datetime, dict[str, Any]]]:
+def _answered(ledger: sa.Connection, since: datetime | None) -> Iterable[Fact]:
     from controltower.ledger import engagement
 
-    return ((answer.received_at, _event(answer)) for answer in engagement.answers(ledger, since))
+    return ((a.received_at, a.customer_id, _event(a)) for a in engagement.answers(ledger, since))
 
 
 def _message(sent: Sent, probability: float | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from controltower import clock, settings
+from controltower.jobs.ingest import alone
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,12 @@ def keep_to_retention(*, dry_run: bool = False) -> dict[str, Any]:
     days = kept_days(settings.load_shop(conf).retention_days if conf.shop or conf.shop_file.is_file() else {})
     lake = Lake(conf)
     elsewhere = {*erasures.BODIES, "exports"}
-    gone = retention.outdated(lake, {name: most for name, most in days.items() if name not in elsewhere}, now)
+    with alone(conf):
+        gone = retention.outdated(lake, {name: most for name, most in days.items() if name not in elsewhere}, now)
+        if not dry_run:
+            retention.drop(lake, gone)
+            lake.sweep()
     removed = {table: sum(p.rows for parts in loads.values() for p in parts) for table, loads in gone.items()}
-    if not dry_run:
-        retention.drop(lake, gone)
     check_key(conf)
     for table in erasures.BODIES:
         if (most := days[table]) is not None:

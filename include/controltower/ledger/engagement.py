@@ -21,6 +21,7 @@ class Answer:
     provider: str
     provider_event_id: str
     message_id: str
+    customer_id: str
     event: str
     occurred_at: datetime
     received_at: datetime
@@ -32,7 +33,8 @@ def answers(connection: sa.Connection, since: datetime | None) -> Iterator[Answe
     """The delivery events received from `since` on (None: all), oldest first; those of unknown messages left out."""
     e = delivery_events.c
     columns = (
-        e.provider, e.provider_event_id, e.message_id, e.event, e.occurred_at, e.received_at, e.detail, e.machine,
+        e.provider, e.provider_event_id, e.message_id, messages.c.customer_id, e.event, e.occurred_at, e.received_at,
+        e.detail, e.machine,
     )  # fmt: skip
     rows = sa.select(*columns).join(messages, messages.c.message_id == e.message_id)
     if since is not None:

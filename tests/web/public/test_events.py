@@ -148,6 +148,17 @@ def test_many_small_loads_become_one_that_reads_the_same(
         assert in_lake(conf) == [f"e{n}" for n in range(number + 1)]
     assert len(lake.intervals("events")) == 2  # four in one, and the fifth
     assert sum(lake.sizes("quarantine").values()) == 5
+    clock.set_clock(conf, NOW + timedelta(days=1), speed=0)
+    job.ingest_events()
+    (first,) = lake.manifest().loads("events").items()  # the day is over, and its files stay as they are
+    clock.set_clock(conf, NOW + timedelta(days=91), speed=0)
+    for number in range(5, 10):
+        post(http, [EVENT | {"event_id": f"e{number}"}, {"event_id": f"bad{number}"}])
+        job.ingest_events()
+    keep_to_retention()
+    assert first in lake.manifest().loads("events").items() and len(lake.intervals("events")) == 3
+    assert sum(lake.sizes("quarantine").values()) == 5  # those of the first day are gone, though more came
+    assert in_lake(conf) == [f"e{n}" for n in range(10)]
     post(http, [EVENT | {"event_id": "e0", "occurred_at": "2026-06-10T00:00:00Z", "value": 2}])
     assert job.ingest_events()["duplicates"] == 1
 

@@ -288,4 +288,4 @@ def _commit(lake: Lake, manifest: Manifest, tables: Mapping[str, Sequence[tuple[
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             parts[table] = lake.write(table, pa.table(arrays, schema=schema))
     if parts:
-        lake.commit(CURRENT, parts)
+        lake.commit(CURRENT, parts, manifest)

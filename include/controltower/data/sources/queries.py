@@ -8,6 +8,7 @@ of .txt and .jsonl it sees `text` and `line`.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import duckdb
@@ -43,13 +44,13 @@ def run(
             con.execute(view)
         for table, mapping in asked.items():
             target = folder / f"{table}.parquet"
-            _write(con, table, str(mapping.query), target, list(named))
+            _write(con, table, str(mapping.query), target, named)
             os.utime(target, (newest, newest))
             found[table] = Input([target], mapping)
     return found
 
 
-def _write(con: duckdb.DuckDBPyConnection, table: str, query: str, target: Path, named: list[str]) -> None:
+def _write(con: duckdb.DuckDBPyConnection, table: str, query: str, target: Path, named: dict[str, list[Path]]) -> None:
     remedy = f"It may read {', '.join(named) or 'nothing: name files under `files:`'}; columns of CSV are text."
     try:
         if [s.type for s in con.extract_statements(query)] != [duckdb.StatementType.SELECT]:
@@ -57,15 +58,40 @@ def _write(con: duckdb.DuckDBPyConnection, table: str, query: str, target: Path,
         con.sql(query).write_parquet(str(target))
     except duckdb.OutOfMemoryException:
         raise
+    except (duckdb.ConversionException, duckdb.InvalidInputException) as e:  # their texts quote the value
+        raise BadSource(
+            f"The query of {table} meets a value that it can't convert{_place(con, str(e), named, target.parent)}.",
+            "Mend the value, or convert with try_cast or try_strptime: it is empty then, and where a column needs one"
+            " its row is in quarantine.",
+        ) from None
     except duckdb.Error as e:
         raise BadSource(f"The query of {table} can't run: {str(e).splitlines()[0]}", remedy) from None
+
+
+def _place(con: duckdb.DuckDBPyConnection, error: str, named: dict[str, list[Path]], folder: Path) -> str:
+    """Where the value that an error quotes stands first in a CSV file; of other files lines aren't known."""
+    quoted_value = re.search(r"(?:string|format:|range:) (['\"])(.*?)\1(?=,| to | when | according|$)", error)
+    for name, number, file in ((name, n, file) for name, files in named.items() for n, file in enumerate(files)):
+        if quoted_value and file.suffix == ".csv":
+            found = con.execute(
+                f"SELECT min(_line) FROM read_parquet({literal(_staged(folder, name, number))})"
+                " WHERE list_contains([*COLUMNS('^c[0-9]+$')], $1)",
+                [quoted_value[2]],
+            ).fetchall()
+            if found[0][0]:
+                return f": {file} line {found[0][0]}"
+    return ""
+
+
+def _staged(folder: Path, name: str, number: int) -> str:
+    return str(folder / f"{name}-{number}.parquet")
 
 
 def _view(name: str, files: list[Path], folder: Path, encoding: str, delimiter: str) -> str:
     """SQL of a view of these files, whatever their order of columns."""
     selects = []
     for number, file in enumerate(files):
-        staged = folder / f"{name}-{number}.parquet"
+        staged = Path(_staged(folder, name, number))
         columns = "*"
         match file.suffix:
             case ".parquet":
@@ -87,5 +113,6 @@ def _view(name: str, files: list[Path], folder: Path, encoding: str, delimiter: 
 def _whole(file: Path, odd: list[OddLine]) -> None:
     if odd:
         raise BadSource(
-            f"{file} line {odd[0].line} has {odd[0].found}, and {len(odd) - 1:,} more such lines.", "Mend the file."
+            f"{file} line {odd[0].line} has {odd[0].found}, and {len(odd) - 1:,} more such lines.",
+            "Mend it, or take it out: a query that lacks lines would make wrong rows of the others.",
         )

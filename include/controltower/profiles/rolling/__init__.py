@@ -79,10 +79,10 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
 
 def _without_rate(reading: Reading, facts: Facts) -> int:
     """uncounted_orders, looking only at orders of a day and a currency of which no rate was ever told."""
-    rates = f'SELECT * FROM ({reading.versions("exchange_rates")}) WHERE "to" = {literal(facts.shop.currency)}'
+    rates = f'SELECT * FROM ({reading.every_row("exchange_rates")}) WHERE "to" = {literal(facts.shop.currency)}'
     reading.keep(
         "_without_rate",
-        f"SELECT DISTINCT order_id FROM ({reading.versions('orders')}) o"
+        f"SELECT DISTINCT order_id FROM ({reading.every_row('orders')}) o"
         f' ANTI JOIN ({rates}) r ON CAST(o.ordered_at AS DATE) = r.date AND o.currency = r."from"'
         f" WHERE currency <> {literal(facts.shop.currency)}",
     )

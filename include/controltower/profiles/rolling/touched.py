@@ -95,7 +95,7 @@ def of_step(reading: Reading, step: Step, facts: Facts) -> Chosen:
         f"SELECT customer_id, {_NUMBER} AS position, max(row) AS row, {flags},"
         f" bool_or(messages) OR max(row) < 0 AS messages FROM ({' UNION ALL '.join(_known())}) GROUP BY customer_id",
     )
-    owners = _OWNERS.format(orders=reading.versions("orders"))
+    owners = _OWNERS.format(orders=reading.every_row("orders"))
     reading.keep("_their_orders", f"SELECT DISTINCT order_id FROM ({owners}) SEMI JOIN _touched_orders USING (id)")
     among = "order_id IN (SELECT order_id FROM _their_orders)"
     events = _their_events(reading, step, oldest, bool(moved))
@@ -167,7 +167,7 @@ def _touched_events(reading: Reading, step: Step, edges: Sequence[int], oldest: 
 
 
 def _changed_orders(reading: Reading, step: Step, edges: Sequence[int]) -> Iterable[str]:
-    orders, lines = reading.versions("orders"), reading.versions("order_lines")
+    orders, lines = reading.every_row("orders"), reading.every_row("order_lines")
     for condition in (*step.entered("orders"), *step.crossed("ordered_at", edges)):
         yield f"SELECT order_id FROM ({orders}) WHERE {condition}"
     for condition in step.entered("order_lines"):
@@ -175,7 +175,7 @@ def _changed_orders(reading: Reading, step: Step, edges: Sequence[int]) -> Itera
     if step.changed["product"]:
         yield f"SELECT order_id FROM ({lines}) WHERE product_id IN (SELECT id FROM _repriced)"
     for condition in step.entered("exchange_rates"):
-        rates = f'SELECT DISTINCT date, "from" FROM ({reading.versions("exchange_rates")}) WHERE {condition}'
+        rates = f'SELECT DISTINCT date, "from" FROM ({reading.every_row("exchange_rates")}) WHERE {condition}'
         yield (
             f"SELECT order_id FROM ({orders}) o JOIN ({rates}) r"
             ' ON CAST(o.ordered_at AS DATE) = r.date AND o.currency = r."from"'
@@ -186,7 +186,7 @@ def _touched_messages(reading: Reading, step: Step, edges: Sequence[int]) -> Ite
     for condition in (*step.entered("messages_history"), *step.crossed("sent_at", edges)):
         yield f"SELECT customer_id FROM ({reading.query('messages_history', condition)})"
     answers = _union(
-        f"SELECT message_id FROM ({reading.versions('message_events')}) WHERE {condition}"
+        f"SELECT message_id FROM ({reading.every_row('message_events')}) WHERE {condition}"
         for condition in (*step.entered("message_events"), *step.crossed("occurred_at", edges))
     )
     yield f"SELECT customer_id FROM ({reading.query('messages_history', f'message_id IN ({answers})')})"
@@ -194,7 +194,7 @@ def _touched_messages(reading: Reading, step: Step, edges: Sequence[int]) -> Ite
 
 
 def _touched_orders(reading: Reading) -> Iterable[str]:
-    owners = _OWNERS.format(orders=reading.versions("orders"))
+    owners = _OWNERS.format(orders=reading.every_row("orders"))
     yield f"SELECT id FROM ({owners}) o SEMI JOIN _changed_orders c ON c.id = o.order_id"
     yield from ("SELECT id FROM _moved", "SELECT id FROM _placed")
     # known by orders alone, and so maybe no more
