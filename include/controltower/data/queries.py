@@ -52,6 +52,13 @@ class Queries:
         self._kept.add(name)
         return self._backend.table(name)
 
+    def kept(self, name: str, expr: ir.Table) -> ir.Table:
+        """The same of an expression, which may hold rows of its own (ibis.memtable)."""
+        with bounded():
+            found = self._backend.create_table(name, expr, temp=True, overwrite=True)
+        self._kept.add(name)
+        return found
+
     def forget(self) -> None:
         """Drop what was kept."""
         while self._kept:
