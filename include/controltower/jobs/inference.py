@@ -164,7 +164,7 @@ def profile_of(conf: Settings, lake: Reading, ids: Sequence[str], as_of: datetim
 
     rows = lake.arrow(journeys(theirs, as_of)).to_pylist()
     with suppress(NoData):
-        rows += lake.arrow(usable(conf, lake, as_of, ids)).to_pylist()
+        rows += of_one(lake.arrow(usable(conf, lake, as_of, ids)).to_pylist(), ids)
     found = {name: value for row in rows for name, value in row.items() if value is not None}
     found = {name: value for name, value in found.items() if not name.startswith(("customer_id", "told_or_inferred_"))}
     if "as_of" in found:
@@ -174,6 +174,11 @@ def profile_of(conf: Settings, lake: Reading, ids: Sequence[str], as_of: datetim
             with suppress(NoData):
                 found |= {"inferred_age_years": years} if (years := _by_year(conf, found, made)) else {}
     return found
+
+
+def of_one(rows: list[dict[str, Any]], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the first of a person's ids that has any: what was made before a merge is there for each of them."""
+    return next((theirs for one in ids if (theirs := [row for row in rows if row["customer_id"] == one])), [])
 
 
 def _by_year(conf: Settings, profile: dict[str, Any], made: datetime) -> dict[int, float]:

@@ -29,7 +29,9 @@ def test_it_shows_what_holds_and_changes_nothing(public: Public) -> None:
     page = public.get("preferences", public.message()).text
     assert checked(page) == shown(page) == {"email.marketing", "push.marketing"}
     assert re.findall(r'name="box" value="([a-z_.]+)"', page) == [*BOXES, "you.profiling"]
-    assert "성별과 나이를 추정하고" in page and "Guess my gender" in public.get("preferences", public.message("c1")).text
+    assert (
+        "성별과 나이를 추정하고" in page and "Guess my gender" in public.get("preferences", public.message("c1")).text
+    )
     assert public.consents() == [] and public.events() == []
 
 
