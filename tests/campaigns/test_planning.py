@@ -31,7 +31,7 @@ def member(
     return {
         "customer_id": customer, "subject_id": subject or int(customer[1:]) + 100, "zone": SHOP.zone.key,
         "country": "KR", "send_hour": 22, "address": address, "device": device, "products": PICKS[:picks],
-        "algorithm": "als" if picks else None,
+        "algorithm": "als" if picks else None, "inferred": False,
     }  # fmt: skip
 
 

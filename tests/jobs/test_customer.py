@@ -206,3 +206,57 @@ def test_money_and_scores_are_plain_values(report: Callable[..., dict[str, Any]]
     assert found["scores"][0]["propensity_7d"] == 0.25
     assert found["recommendations"][0]["title"] == "상품 1"
     assert 12.5 in [e.get("value") for e in found["timeline"]["shown"]]
+
+
+def test_two_ids_of_one_person_are_shown_as_one(report: Callable[..., dict[str, Any]], shop: Settings) -> None:
+    """c1 was merged into c0 after both were scored: what was made of each isn't mixed."""
+    made, lake = BEFORE + timedelta(hours=1), Lake(shop)
+
+    def derived(table: str, *rows: dict[str, Any]) -> None:
+        lake.publish(table, interval_key(made), pa.Table.from_pylist([row | {"as_of": made} for row in rows]))
+
+    derived("features", {"customer_id": "c0", "orders_30d": 5.0}, {"customer_id": "c1", "orders_30d": 7.0})
+    derived("scores", {"customer_id": "c1", "propensity_7d": 0.5})
+    c1 = {"told_age": 40, "inferred_gender": "male", "inferred_age": 33, "inferred_female_probability": 0.1,
+          "inferred_male_probability": 0.9}  # fmt: skip
+    derived("profiles", {"customer_id": "c0", "told_gender": "female"} | dict.fromkeys(c1), {"customer_id": "c1"} | c1)
+    with begin(shop) as ledger:
+        ledger.execute(sa.insert(tables.merges).values(customer_id="c1", person_id="c0", merged_at=made))
+    found = report("c1")
+    assert found["identity"]["ids"] == ["c0", "c1"]
+    assert {row["customer_id"] for row in found["identity"]["attributes"]} == {"c0", "c1"}
+    assert {e["order_id"] for e in found["timeline"]["shown"] if e["kind"] == "order"} == {"o1", "o2"}
+    assert [(f["name"], f["value"]) for f in found["features"]] == [("orders_30d", 5.0)]
+    assert found["features_as_of"] == made.isoformat()
+    assert [(row["customer_id"], row["propensity_7d"]) for row in found["scores"]] == [("c1", 0.5)]
+    profile = found["profile"]
+    assert profile.pop("journey_minutes") > 0 and profile == {
+        "journey": "bought", "told_gender": "female", "profile_as_of": made.isoformat()
+    }  # fmt: skip
+
+
+def test_what_other_systems_did_and_every_kind_of_suppression(
+    report: Callable[..., dict[str, Any]], shop: Settings
+) -> None:
+    lake, later = Lake(shop), BEFORE + timedelta(hours=1)
+    small_shop.plan(shop, ["c0"], BEFORE)  # waits: it is in no timeline
+    with begin(shop) as ledger:
+        (ours,) = ledger.execute(sa.select(message_states.c.message_id)).scalars()
+        key = shop.signing_key()
+        values = {"customer": "c0", "device": "d-c0", "address": suppressions.address_hash(key, "token-c0")}
+        for kind, value in values.items():
+            suppressions.add(ledger, kind, value, reason="objected", source="test", now=BEFORE)
+    sent = [{"message_id": m, "customer_id": "c0", "channel": "email", "campaign": "old", "sent_at": BEFORE}
+            for m in ("theirs", ours)]  # fmt: skip
+    came = [{"event_id": m, "message_id": m, "event": "clicked", "occurred_at": later, "received_at": later}
+            for m in ("theirs", ours)]  # fmt: skip
+    login = {"kind": "login", "value": "l", "customer_id": "c0", "visitor_id": "v7", "seen_at": BEFORE}
+    for table, rows in (("messages_history", sent), ("message_events", came), ("identities", [login])):
+        lake.publish(table, "i", small_shop.rows(table, *rows))
+    found = report()
+    assert found["identity"]["visitors"] == ["v0", "v7"]
+    shown = [(e["kind"], e["message_id"], e["campaign"]) for e in found["timeline"]["shown"] if "message_id" in e]
+    assert shown == [("reaction", "theirs", "old"), ("message", "theirs", "old")]
+    assert {s["kind"] for s in found["suppressions"] if s["reason"] == "objected"} == values.keys()
+    assert {(s["channel"], s["purpose"]) for s in found["suppressions"]} >= {("all", "all"), ("email", "all")}
+    assert found["timeline"]["more"] == {}

@@ -40,7 +40,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         did(put, 100, "cancelled"), did(paid, 95, "cancelled", None, order_id="gone"),
         did(view, 100, "late"), did(put, 99, "late", received_at=at(-1)),
         did(view, 100, "bought_later"), did(view, 300, "long_ago"),
-        did(paid, 5, "till", None, channel="store"),
+        did(paid, 5, "till", None, channel="store"), did(put, 44_641, "a_month_ago"), did(put, 43_199, "lately"),
     ]  # fmt: skip
     made = orders(
         order("1", "ordered", at(96), ("p1", 1, 10)),
@@ -49,6 +49,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         order("3", "bought_later", at(50), ("p1", 1, 10), channel="store"),
         order("4", "only_store", at(5), ("p1", 1, 10), channel="store"),
         order("5", "long_ago", at(400), ("p1", 1, 10)),
+        order("7", "bought_a_month_ago", at(44_641), ("p1", 1, 10)),
         order("6", "looked", at(90), ("p1", 1, 10), updated_at=at(-1)),
     )
     return lake_with(tmp_path_factory.mktemp("lake"), {"events": events, **made})
@@ -69,8 +70,13 @@ def test_each_area(lake: Lake) -> None:
         "half_hour_later": "left_without_cart",
         "paid": "bought", "cancelled": "left_with_cart", "late": "left_without_cart", "bought_later": "bought",
         "long_ago": "left_without_cart", "till": "bought", "only_store": "bought",
+        "lately": "left_with_cart",
     }  # fmt: skip
     minutes = {customer: number for customer, (_, number) in found.items()}
+    then = areas(lake, at(24 * 60 + 2))
+    assert (then["a_month_ago"][0], then["bought_a_month_ago"][0]) == ("left_with_cart", "bought"), (
+        "no longer, a day on"
+    )
     assert (minutes["carted"], minutes["ordered"], minutes["bought_later"], minutes["till"]) == (90, 95, 50, 5)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+INFERRED = ("inferred_", "told_or_inferred_")  # how columns begin that hold what is inferred of people
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 

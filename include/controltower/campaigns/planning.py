@@ -38,6 +38,7 @@ MEMBERS = pa.schema(
         ("device", pa.bool_()),  # the same of their devices: true, if one is open
         ("products", pa.list_(_CODES)),  # as JSON: product_id, algorithm, reason, value
         ("algorithm", _CODES),  # of the first
+        ("inferred", pa.bool_()),  # without what is inferred of them they wouldn't be here
     ]
 )
 
@@ -127,7 +128,7 @@ def decide(
         "channel": _named(spec.channels, np.where(sent, channels.first, -1)),
         "due_at": due.take(pa.array(slot, mask=slot < 0)),
         "algorithm": members["algorithm"].take(pa.array(np.arange(len(sent)), mask=~sent)),
-        "about": _about(channels, slots, slot),
+        "about": _about(channels, slots, slot, members["inferred"]),
         "products": members["products"],
     }
     return pa.table(columns).cast(decisions.SCHEMA)
@@ -202,14 +203,17 @@ def _slots(
     return [*slots, Slot(0)], slot
 
 
-def _about(channels: _Channels, slots: Sequence[Slot], slot: Codes) -> pa.Array:
-    """What was chosen but for the products: channels, and of messages (those with a slot) the hours."""
-    codes, which = np.unique(channels.which * (len(slots) + 1) + slot + 1, return_inverse=True)
+def _about(channels: _Channels, slots: Sequence[Slot], slot: Codes, inferred: pa.ChunkedArray) -> pa.Array:
+    """What was chosen but for the products: channels, of messages (those with a slot) the hours, and whether a member
+    was by what is inferred of them."""
+    hour = channels.which * (len(slots) + 1) + slot + 1
+    codes, which = np.unique(hour * 2 + inferred.to_numpy(), return_inverse=True)
     texts = []
     for code in codes.tolist():
-        chosen, n = divmod(code, len(slots) + 1)
+        chosen, n = divmod(code // 2, len(slots) + 1)
         hours = {"hours": slots[n - 1].hours, "best_hour": slots[n - 1].best_hour} if n else {}
-        texts.append(decisions.about({**channels.distinct[chosen], **hours}))
+        guessed = {"inferred": True} if code % 2 else {}
+        texts.append(decisions.about({**channels.distinct[chosen], **hours, **guessed}))
     return _named(texts, which)
 
 

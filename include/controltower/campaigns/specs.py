@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from controltower.audiences.rules import Rule
+from controltower.audiences.rules import INFERRED, Rule
 from controltower.errors import BadSpec, first_mistake, yaml_mistake
 
 Channel = Literal["email", "push", "in_app"]
@@ -34,6 +34,12 @@ class Audience(_Part):
     at_most: int | None = Field(
         default=None, ge=1, le=1_000_000_000, description="most customers, the highest score first"
     )
+
+    @property
+    def inferred(self) -> list[str]:
+        """The columns it names that hold what is inferred of people."""
+        named = {self.order_by, *(rule.column for rule in self.rules)}
+        return sorted(name for name in named if name.startswith(INFERRED))
 
 
 class Window(_Part):

@@ -66,6 +66,13 @@ class Queries:
         found = self._connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema
         return operations.DatabaseTable(name, schema=schema.Schema.from_pyarrow(found), source=self._backend).to_expr()
 
+    def kept(self, name: str, expr: ir.Table) -> ir.Table:
+        """The same of an expression, which may hold rows of its own (ibis.memtable)."""
+        with bounded():
+            found = self._backend.create_table(name, expr, temp=True, overwrite=True)
+        self._kept.add(name)
+        return found
+
     def forget(self) -> None:
         """Drop what was kept."""
         while self._kept:

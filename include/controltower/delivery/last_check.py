@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from controltower.campaigns.specs import Spec
 from controltower.delivery.policy import Check, Facts, without_suppressed_devices
-from controltower.ledger import caps, consents, doubles, suppressions, work
+from controltower.ledger import caps, consents, doubles, plans, suppressions, work
 from controltower.profiles.contacts import Contact
 from controltower.shop import Shop
 
@@ -53,14 +53,14 @@ def check(
 def gather(
     ledger: sa.Connection,
     shop: Shop,
-    purpose: str,
+    spec: Spec,
     batch: work.Batch,
     who: Mapping[str, Contact],
     now: datetime,
     key: bytes,
 ) -> Facts:
     """What the ledger says at this moment of the customers of a batch. It is asked for as little as can be."""
-    customers, channel = list(who), batch.channel
+    customers, channel, purpose = list(who), batch.channel, spec.purpose
     full = caps.full(
         ledger, shop.frequency_caps, [channel], now, customers=customers, but_run=batch.run_id, with_planned=False
     )
@@ -83,5 +83,12 @@ def gather(
         suppressed=suppressed,
         suppressed_devices=devices,
         capped=full[channel],
+        unprofiled=unprofiled(ledger, batch.run_id, now, customers) if spec.audience.inferred else frozenset(),
         doubled=doubles.find(ledger, batch, customers),
     )
+
+
+def unprofiled(ledger: sa.Connection, run_id: int, now: datetime, customers: Collection[str]) -> set[str]:
+    """Whom a run chose by what was inferred of them, though they don't agree to profiling now."""
+    guessed = plans.by_inference(ledger, run_id, customers)
+    return guessed - consents.agreed(ledger, consents.PROFILING, now, guessed) if guessed else guessed

@@ -26,6 +26,7 @@ class Facts:
     suppressed: AbstractSet[str]  # themselves, or by their address
     suppressed_devices: AbstractSet[str]
     capped: AbstractSet[str]
+    unprofiled: AbstractSet[str] = frozenset()  # chosen by what was inferred of them, and don't agree to that now
     doubled: AbstractSet[str] = frozenset()  # whom another message of the occasion reaches, by another of their ids
 
 
@@ -64,6 +65,8 @@ class Check:
             return Refusal("merged")
         if customer not in facts.granted:
             return Refusal("no_consent")
+        if customer in facts.unprofiled:
+            return Refusal("no_profiling_consent")
         if customer in facts.suppressed:
             return Refusal("suppressed")
         if not (contact.email if self.channel == "email" else self.channel in contact.channels):

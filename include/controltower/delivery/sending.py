@@ -121,7 +121,7 @@ class Sending:
         now, spec, batch = self.means.now, self.composer.spec, self.batch
         who = {m.customer_id: self._who[m.customer_id] for m in some if m.customer_id in self._who}
         with reading(self.means.settings) as ledger:
-            facts = last_check.gather(ledger, self.means.shop, spec.purpose, batch, who, now, self._key)
+            facts = last_check.gather(ledger, self.means.shop, spec, batch, who, now, self._key)
         found = last_check.check(batch, some, who, facts, spec, self.means.shop, now)
         if found.dropped:
             self._drop(found.dropped)

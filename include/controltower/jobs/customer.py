@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controltower import clock, settings
 from controltower.errors import ControlTowerError, NoData
-from controltower.jobs.inference import profile_of
+from controltower.jobs.inference import of_one, profile_of
 from controltower.jobs.privacy import check_not_erased
 from controltower.settings import Settings
 from controltower.shop import Shop
@@ -230,7 +230,7 @@ def _of_newest(lake: Reading, table: str, ids: Sequence[str], *order: str) -> li
         rows = lake.derived(table)
     except NoData:
         return []
-    return _rows(lake, rows.filter(rows.customer_id.isin(ids)).order_by(*order))
+    return of_one(_rows(lake, rows.filter(rows.customer_id.isin(ids)).order_by(*order)), ids)
 
 
 def _told(row: Decided) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from controltower.campaigns.specs import Spec
+from controltower.campaigns.specs import Audience, Spec
 from controltower.errors import BadSettings
 from controltower.settings import Settings
 from controltower.shop import Shop
@@ -29,7 +29,7 @@ _PICK = {
 class Gathered(NamedTuple):
     """The audience by column, the highest score first. Personal data: never logged, never stored."""
 
-    members: pa.Table  # customer_id, send_hour, zone, country, email, products, algorithm
+    members: pa.Table  # customer_id, send_hour, zone, country, email, products, algorithm, inferred
     devices: pa.Table  # device_id, push_token, place of its owner among the members
     policy: Mapping[str, Any]  # the part that all members share
 
@@ -76,6 +76,7 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
             "send_hour": _hours(chosen["send_hour"]),
             **contacts.places(lake, shop, customers),
             **_picks(lake, spec, customers),
+            "inferred": _by_inference(lake, first, spec.audience, customers),
         }
         devices = contacts.devices(lake, customers if "push" in spec.channels else customers[:0])
     policy = {
@@ -102,6 +103,24 @@ def _with_profiles(conf: Settings, lake: Reading, known: ir.Table, asked: set[st
         theirs = part.rename(whose="customer_id")
         known = known.left_join(theirs, known.customer_id == theirs.whose).drop("whose")
     return known
+
+
+def _by_inference(lake: Reading, chosen: ir.Table, audience: Audience, customers: pa.ChunkedArray) -> pa.Array:
+    """Which of the customers chosen wouldn't be if nothing was inferred of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from controltower.audiences.segments import select
+    from controltower.profiles.told import without_inference
+
+    if not audience.inferred:
+        return pa.repeat(False, len(customers))
+    ranked_by = chosen[audience.order_by]
+    without = {name: without_inference(chosen, name) for name in audience.inferred}
+    still = select(chosen.mutate(**without, ranked_by=ranked_by), audience.rules)
+    if audience.at_most and audience.order_by in without:
+        still = still.filter(still[audience.order_by].identical_to(still.ranked_by))
+    return pc.invert(pc.is_in(customers, lake.arrow(still.select("customer_id"))["customer_id"].combine_chunks()))
 
 
 def _made(lake: Reading, derived: ir.Table) -> datetime | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from controltower import clock, settings
 from controltower.settings import Settings
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from controltower.data.lake import Lake, Reading
     from controltower.models.base import Outcome
     from controltower.models.registry import Registry
+    from controltower.models.traits.model import Trait
 
-PURPOSE = "profiling"
+log = logging.getLogger("controltower")
+
+SLICE: Final = 50_000  # customers of whom is inferred at a time: memory must not grow with the shop
 
 
 def agreed(conf: Settings, as_of: datetime, customers: Collection[str] | None = None) -> set[str]:
@@ -28,60 +32,107 @@ def agreed(conf: Settings, as_of: datetime, customers: Collection[str] | None = 
     from controltower.ledger.database import reading
 
     with reading(conf) as ledger:
-        then, now = (consents.agreed(ledger, PURPOSE, at, customers) for at in (as_of, clock.now(conf)))
+        then, now = (consents.agreed(ledger, consents.PROFILING, at, customers) for at in (as_of, clock.now(conf)))
     return then & now
 
 
-def train_traits(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
+def train_traits(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> Iterator[Outcome]:
     """The models of gender and age, from those who told theirs and agree to profiling."""
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     from controltower.models.traits import items, said, training
 
     with lake.read(as_of) as reading:
-        who = agreed(conf, as_of)
-        rows = {r["customer_id"]: r for r in reading.arrow(_told(reading, as_of, shop)).to_pylist()}
-        histories = items.read(reading.table, as_of, shop, who & rows.keys())
-    known = [rows[customer] for customer in histories.customer_ids.tolist()]
-    genders = [said.GENDERS.index(r["told_gender"]) if r["told_gender"] in said.GENDERS else -1 for r in known]
-    ages = [-1 if r["told_age"] is None else r["told_age"] for r in known]
-    outcomes = []
-    for name, values in ((training.GENDER, genders), (training.AGE_BAND, ages)):
-        told = np.array(values, dtype=np.int64)
-        there = np.flatnonzero(told >= 0)
-        outcomes.append(training.train(name, histories.of(there), told[there], as_of))
-    return outcomes
+        rows = reading.arrow(_told(reading, as_of, shop).order_by("customer_id"))
+        rows = rows.filter(pc.is_in(rows["customer_id"], pa.array(agreed(conf, as_of), pa.string())))
+        classes = {
+            training.GENDER: pc.index_in(rows["told_gender"], pa.array(said.GENDERS)),
+            training.AGE_BAND: rows["told_age"],
+        }
+        drawn = {name: training.drawn(values.is_valid().to_numpy()) for name, values in classes.items()}
+        customers = rows["customer_id"].take(np.unique(np.concatenate(list(drawn.values())))).to_pylist()
+        histories = items.read(reading.table, as_of, shop, customers)
+    for name, values in classes.items():
+        theirs = histories.of_customers(rows["customer_id"].take(drawn[name]))
+        yield training.train(name, theirs, values.take(drawn[name]).to_numpy().astype(np.int64), as_of)
 
 
-def profile_rows(
-    conf: Settings, lake: Lake, registry: Registry, as_of: datetime, shop: Shop
-) -> tuple[pa.Table, dict[str, str]]:
-    """The rows of `profiles`, one a customer, and which model served for each trait. Needs the features of `as_of`."""
-    import numpy as np
+class Profiles(NamedTuple):
+    """The rows of `profiles`, one a customer, made while they are read; which model serves for each trait, and why none
+    does for the others: of those nothing is inferred."""
+
+    rows: pa.RecordBatchReader
+    served: dict[str, str]
+    lacking: dict[str, str]
+
+
+def profile_rows(conf: Settings, lake: Reading, registry: Registry, as_of: datetime, shop: Shop) -> Profiles:
+    """Needs the features of `as_of`, as `lake` is, which must stay until all rows are read."""
+    import ibis
     import pyarrow as pa
 
-    from controltower.models.traits import items, said, training
+    from controltower.errors import NoData
+    from controltower.models.traits import items, training
     from controltower.models.traits.model import KINDS
 
-    models = {name: registry.load(name, as_of, KINDS) for name in training.NAMES}
-    with lake.read(as_of) as reading:
-        table = reading.arrow(_seen(reading, as_of, shop))
-        who = agreed(conf, as_of)
-        silent = {name: _silent(table, column) & who for name, column in _TOLD.items()}
-        histories = items.read(reading.table, as_of, shop, set().union(*silent.values()))
-    for name, infer in ((training.GENDER, said.gender), (training.AGE_BAND, said.age)):
-        theirs = histories.of(np.flatnonzero(np.isin(histories.customer_ids, sorted(silent[name]))))
-        table = _beside(table, theirs.customer_ids, infer(models[name][0], theirs))
-    by = " ".join(f"{name}@{card.version}" for name, (_, card) in models.items())
-    counted = {
-        "inferred_from_items": pa.array(histories.lengths, pa.int64()),
-        "inferred_by": pa.array([by] * len(histories.customer_ids), pa.string()),
-    }
-    table = _beside(table, histories.customer_ids, counted)
-    return table, {name: card.serves for name, (_, card) in models.items()}
+    models, cards, lacking = {}, {}, {}
+    for name in training.NAMES:
+        try:
+            models[name], cards[name] = registry.load(name, as_of, KINDS)
+        except NoData as e:
+            models[name], lacking[name] = training.untaught(name), e.what
+            log.warning("nothing is inferred by %s: %s", name, e.what)
+    by = " ".join(f"{name}@{card.version}" for name, card in cards.items())
+    who = ibis.memtable(pa.table({"agreed_id": pa.array(agreed(conf, as_of), pa.string())}))
+    seen = _seen(lake, as_of, shop)
+    seen = seen.left_join(who, seen.customer_id == who.agreed_id)
+    seen = lake.kept("_seen", seen.mutate(agrees=seen.agreed_id.notnull()).drop("agreed_id").order_by("customer_id"))
+    silent = seen.filter(seen.agrees, seen.told_gender.isnull() | seen.told_age.isnull())
+    looked = lake.kept("_items", items.once(lake.table, as_of, shop, silent).order_by("customer_id"))
+    words = items.words_of_products(lake.table)
+    ids = lake.arrow(seen.select("customer_id").order_by("customer_id"))["customer_id"]
+
+    def some(first: int) -> pa.Table:
+        """The rows of a slice of the customers; past the last: none."""
+        theirs = ids[first : first + SLICE]
+        edges = [theirs[0].as_py(), theirs[-1].as_py()] if len(theirs) else ["", ""]
+        rows, histories = (lake.arrow(t.filter(t.customer_id.between(*edges))) for t in (seen, looked))
+        return _inferred(rows.sort_by("customer_id"), histories, words, models, by)
+
+    schema = some(len(ids)).schema
+    made = (batch for first in range(0, len(ids), SLICE) for batch in some(first).to_batches())
+    served = {name: card.serves for name, card in cards.items()}
+    return Profiles(pa.RecordBatchReader.from_batches(schema, made), served, lacking)
 
 
 _TOLD = {"gender": "told_gender", "age_band": "told_age"}  # by model
+
+
+def _inferred(
+    seen: pa.Table, looked: pa.Table, words: dict[str, list[str]], models: dict[str, Trait], by: str
+) -> pa.Table:
+    """Rows of `profiles`: `seen` (customer_id, agrees, what isn't inferred; sorted), and what is inferred of those who
+    agree and didn't tell, from the items that they had to do with."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from controltower.models.traits import items, said, training
+
+    silent = {name: pc.and_(seen["agrees"], seen[column].is_null()) for name, column in _TOLD.items()}
+    ids = np.array(seen["customer_id"].filter(pc.or_(*silent.values())).to_pylist(), dtype=np.str_)
+    histories = items.of_rows(ids, looked, words)
+    table = seen.drop("agrees")
+    for name, infer in ((training.GENDER, said.gender), (training.AGE_BAND, said.age)):
+        theirs = histories.of_customers(seen["customer_id"].filter(silent[name]))
+        table = _beside(table, theirs.customer_ids, infer(models[name], theirs))
+    counted = {
+        "inferred_from_items": pa.array(histories.lengths, pa.int64()),
+        "inferred_by": pa.array([by or None] * len(ids), pa.string()),
+    }
+    return _beside(table, ids, counted)
 
 
 def usable(conf: Settings, lake: Reading, as_of: datetime, customers: Collection[str] | None = None) -> ir.Table:
@@ -113,16 +164,21 @@ def profile_of(conf: Settings, lake: Reading, ids: Sequence[str], as_of: datetim
 
     rows = lake.arrow(journeys(theirs, as_of)).to_pylist()
     with suppress(NoData):
-        rows += lake.arrow(usable(conf, lake, as_of, ids)).to_pylist()
+        rows += of_one(lake.arrow(usable(conf, lake, as_of, ids)).to_pylist(), ids)
     found = {name: value for row in rows for name, value in row.items() if value is not None}
     found = {name: value for name, value in found.items() if not name.startswith(("customer_id", "told_or_inferred_"))}
     if "as_of" in found:
         made = found.pop("as_of")
         found["profile_as_of"] = made.isoformat()
-        if "inferred_by" in found and "told_age" not in found:
+        if "told_age" not in found:
             with suppress(NoData):
-                found["inferred_age_years"] = _by_year(conf, found, made)
+                found |= {"inferred_age_years": years} if (years := _by_year(conf, found, made)) else {}
     return found
+
+
+def of_one(rows: list[dict[str, Any]], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the first of a person's ids that has any: what was made before a merge is there for each of them."""
+    return next((theirs for one in ids if (theirs := [row for row in rows if row["customer_id"] == one])), [])
 
 
 def _by_year(conf: Settings, profile: dict[str, Any], made: datetime) -> dict[int, float]:
@@ -159,11 +215,7 @@ def _seen(reading: Reading, as_of: datetime, shop: Shop) -> ir.Table:
     rows = features.select("customer_id", "as_of")
     for part in (_told(reading, as_of, shop), preferences(reading.table, as_of, shop), cells(features)):
         rows = rows.left_join(part, "customer_id").drop("customer_id_right")
-    return rows.order_by("customer_id")
-
-
-def _silent(table: pa.Table, column: str) -> set[str]:
-    return set(table.filter(table[column].is_null())["customer_id"].to_pylist())
+    return rows
 
 
 def _beside(table: pa.Table, customers: object, columns: dict[str, pa.Array]) -> pa.Table:

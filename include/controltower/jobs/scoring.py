@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.data.lake import Lake
+    from controltower.data.manifest import Part
     from controltower.models.registry import Registry
     from controltower.shop import Shop
 
@@ -27,7 +28,9 @@ K = 12  # recommendations stored a customer and placement
 def score_customers(as_of: str | None = None) -> dict[str, Any]:
     """Publish `scores`, `recommendations` and `profiles` together as of a date, by the newest models not trained later.
 
-    Features of that date are built first where they are missing. Raises NoData where no model was trained yet.
+    Features of that date are built first where they are missing. Raises NoData where no model was trained yet; but
+    where one of gender or age lacks, `not_inferred` says so, and nothing is inferred. What fails in profiles is raised
+    once scores and recommendations are published.
     """
     from threadpoolctl import threadpool_limits
 
@@ -42,22 +45,25 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
     lake, registry = Lake(config), Registry(config.home / "models")
     if interval_key(at) not in lake.intervals("features") or not _complete(lake, at):
         publish_features(lake, at, shop)
-    with threadpool_limits(limits=1):
-        scores, served = _scores(lake, registry, at, shop, clock.now(config))
-        log.info("scores: %d customers", scores.num_rows)
-        lists = _recommendations(lake, registry, at, shop, served)
-        log.info("recommendations: %d rows", lists.num_rows)
-        profiles, inferring = profile_rows(config, lake, registry, at, shop)
-        log.info("profiles: %d customers", profiles.num_rows)
-    # in one step: nobody sees new scores with older lists
-    tables = {"scores": scores, "recommendations": lists, "profiles": profiles}
-    publish(lake, interval_key(at), {name: lake.write(name, rows) for name, rows in tables.items()})
-    return {
-        "as_of": at.isoformat(),
-        "customers": scores.num_rows,
-        "recommendations": lists.num_rows,
-        "served": served | inferring,
-    }
+    report: dict[str, Any] = {"as_of": at.isoformat()}
+    tables: dict[str, tuple[Part, ...]] = {}
+    try:
+        with threadpool_limits(limits=1):
+            scores, served = _scores(lake, registry, at, shop, clock.now(config))
+            log.info("scores: %d customers", scores.num_rows)
+            lists = _recommendations(lake, registry, at, shop, served)
+            log.info("recommendations: %d rows", lists.num_rows)
+            tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", lists)}
+            report |= {"customers": scores.num_rows, "recommendations": lists.num_rows, "served": served}
+            with lake.read(at) as reading:
+                profiles = profile_rows(config, reading, registry, at, shop)
+                tables["profiles"] = lake.write("profiles", profiles.rows)
+            served |= profiles.served
+            report |= {"not_inferred": profiles.lacking} if profiles.lacking else {}
+    finally:  # where profiles fail, the scores need not be lost
+        if tables:  # in one step: nobody sees new scores with older lists
+            publish(lake, interval_key(at), tables)
+    return report
 
 
 def _complete(lake: Lake, as_of: datetime) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
@@ -45,7 +46,8 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
         log.info("training is %s", note)
         return report | {"note": note}
     with threadpool_limits(limits=1):
-        for outcome in [*_outcomes(lake, at, shop), *train_traits(config, lake, at, shop)]:
+        # each is stored before the next room trains: what fails there takes nothing of the others away
+        for outcome in chain(_outcomes(lake, at, shop), train_traits(config, lake, at, shop)):
             card = store(registry, outcome, at, clock.now(config))
             log.info("%s: %s serves. %s", card.name, card.serves, card.why)
             report["models"][card.name] = {

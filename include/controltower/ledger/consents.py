@@ -15,6 +15,7 @@ from controltower.ledger.insert import insert_new
 from controltower.ledger.tables import consents
 from controltower.settings import Settings
 
+PROFILING = "profiling"  # the purpose for which gender and age are inferred
 _COLUMNS = [c.name for c in consents.c if c.name != "consent_id"]
 
 

@@ -101,12 +101,24 @@ def _batches_of(occurrence_id: int) -> sa.Select[tuple[int]]:
 
 def picks(connection: sa.Connection, run_id: int, customers: Collection[str]) -> dict[str, list[Mapping[str, Any]]]:
     """The products that a run picked for the customers given. What several are shown is one object."""
+    numbers = {who: theirs[1:] for who, theirs in _numbers(connection, run_id, customers)}
+    known = _choices(connection, run_id, set(chain.from_iterable(numbers.values())))
+    return {customer: [known[n] for n in theirs] for customer, theirs in numbers.items()}
+
+
+def by_inference(connection: sa.Connection, run_id: int, customers: Collection[str]) -> set[str]:
+    """Those of the customers given whom a run chose by what was inferred of them."""
+    about = {who: theirs[0] for who, theirs in _numbers(connection, run_id, customers)}
+    known = _choices(connection, run_id, set(about.values()))
+    return {who for who, number in about.items() if known[number].get("inferred")}
+
+
+def _numbers(connection: sa.Connection, run_id: int, customers: Collection[str]) -> Iterator[tuple[str, list[int]]]:
+    """Of each customer the numbers of their choices: what all is `about`, then the products."""
     d = decisions.c
     text = sa.cast(d.choices, sa.Text)
     rows = sa.select(d.customer_id, text).where(d.run_id == run_id, among(connection, d.customer_id, customers))
-    numbers = {who: orjson.loads(chosen)[1:] for who, chosen in zip(*columns(connection, rows), strict=True)}
-    known = _choices(connection, run_id, set(chain.from_iterable(numbers.values())))
-    return {customer: [known[n] for n in theirs] for customer, theirs in numbers.items()}
+    return ((who, orjson.loads(chosen)) for who, chosen in zip(*columns(connection, rows), strict=True))
 
 
 def _choices(connection: sa.Connection, run_id: int, numbers: Collection[int]) -> dict[int, Mapping[str, Any]]:

@@ -5,12 +5,13 @@ left_with_cart     else, and put something into the cart at the last visit that 
 bought             else, and bought at the last visit or since
 left_without_cart  else
 
-A visit is a run of events with less than VISIT minutes between them. Who was never seen has no area.
+A visit is a run of events with less than VISIT minutes between them. Who did nothing within the last LATELY days has no
+area: so much is read, not the whole history, at each planning.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import ibis
 import ibis.expr.types as ir
@@ -19,14 +20,16 @@ from controltower.profiles.facts.tables import Tables, age
 from controltower.profiles.portable import one_if, seconds, whole
 
 VISIT = 30  # minutes
+LATELY = 30  # days
 AREAS = ("browsing_now", "left_with_cart", "bought", "left_without_cart")
 COLUMNS = ("journey", "journey_minutes")
 
 
 def journeys(tables: Tables, as_of: datetime) -> ir.Table:
     """customer_id, journey (one of AREAS), journey_minutes (whole ones since the last event or purchase)."""
+    first = as_of - timedelta(days=LATELY)
     events = tables("events")
-    events = events.filter(events.customer_id.notnull(), events.occurred_at <= as_of).select(
+    events = events.filter(events.customer_id.notnull(), events.occurred_at.between(first, as_of)).select(
         "customer_id",
         "event_name",
         "product_id",
@@ -35,7 +38,7 @@ def journeys(tables: Tables, as_of: datetime) -> ir.Table:
         "occurred_at",
         second=seconds(events.occurred_at),
     )
-    purchases = _purchases(events, tables("orders"), as_of)
+    purchases = _purchases(events, tables("orders"), first, as_of)
     visits = _last_visits(events.filter(events.channel.fill_null("web") != "store"))
     carts = _open_carts(events, visits, purchases)
     seen = ibis.union(visits.select("customer_id"), purchases.select("customer_id"), distinct=True)
@@ -52,9 +55,9 @@ def journeys(tables: Tables, as_of: datetime) -> ir.Table:
     return found.select("customer_id", journey=area, journey_minutes=whole(age(seconds(last), as_of), ibis.literal(60)))
 
 
-def _purchases(events: ir.Table, orders: ir.Table, as_of: datetime) -> ir.Table:
+def _purchases(events: ir.Table, orders: ir.Table, first: datetime, as_of: datetime) -> ir.Table:
     """customer_id, bought: the last purchase, by orders and `purchase` events, that was not cancelled."""
-    known = orders.filter(orders.customer_id.notnull(), orders.ordered_at <= as_of)
+    known = orders.filter(orders.customer_id.notnull(), orders.ordered_at.between(first, as_of))
     gone = known.status.fill_null("placed") == "cancelled"
     cancelled = known.filter(gone).select(gone_id=known.order_id).distinct()
     told = events.filter(events.event_name == "purchase")

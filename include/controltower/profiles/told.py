@@ -60,3 +60,12 @@ def told_or_inferred(profiles: ir.Table, agreed: ir.Table) -> ir.Table:
         **shares,
         told_or_inferred_age=rows.told_age.coalesce(rows.inferred_age),
     )
+
+
+def without_inference(profiles: ir.Table, column: str) -> ir.Value:
+    """An `inferred_` or `told_or_inferred_` column of `told_or_inferred` as it is where nothing is inferred."""
+    nothing = ibis.null(profiles[column].type())
+    if column.startswith("inferred_"):
+        return nothing
+    said = profiles.told_age if column.endswith("_age") else profiles.told_gender
+    return ibis.ifelse(said.notnull(), profiles[column], nothing)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from controltower import clock
-from controltower.ledger import suppressions
+from controltower.ledger import consents, suppressions
 from controltower.ledger.database import begin, reading
 
 from web.public.conftest import BOXES, Public
@@ -28,7 +28,10 @@ def suppressed(public: Public) -> set[str]:
 def test_it_shows_what_holds_and_changes_nothing(public: Public) -> None:
     page = public.get("preferences", public.message()).text
     assert checked(page) == shown(page) == {"email.marketing", "push.marketing"}
-    assert re.findall(r'name="box" value="([a-z_.]+)"', page) == list(BOXES)
+    assert re.findall(r'name="box" value="([a-z_.]+)"', page) == [*BOXES, "you.profiling"]
+    assert (
+        "성별과 나이를 추정하고" in page and "Guess my gender" in public.get("preferences", public.message("c1")).text
+    )
     assert public.consents() == [] and public.events() == []
 
 
@@ -87,6 +90,40 @@ def test_a_consent_taken_back_and_given_in_one_moment_holds(public: Public) -> N
     public.choose(message_id, ("email.marketing",), ())
     public.at("2026-06-15T12:01+09:00")
     assert "c2" in public.granted("email")
+
+
+def profiled(public: Public) -> set[str]:
+    with reading(public.settings) as ledger:
+        return consents.agreed(ledger, "profiling", clock.now(public.settings), ["c0", "c0-old"])
+
+
+def test_the_box_of_profiling_is_no_channels(public: Public) -> None:
+    """A yes anywhere checks it, a no of any id clears it; who checks it again takes back each no."""
+    message_id, box = public.message(), ("you.profiling",)
+
+    def said(customer: str, channel: str, granted: bool) -> None:
+        row = {"customer_id": customer, "channel": channel, "purpose": "profiling", "granted": granted,
+               "recorded_at": clock.now(public.settings), "source": "test"}  # fmt: skip
+        with begin(public.settings) as ledger:
+            consents.record(ledger, [row])
+
+    def is_checked() -> bool:
+        return {*box} <= checked(public.get("preferences", message_id).text)
+
+    assert not is_checked() and "동의: 조회, 검색" in public.choose(message_id, box, ()).text
+    assert is_checked() and {(r.customer_id, r.channel) for r in public.consents()} == {("c0", "email")}
+    public.at("2026-06-15T12:01+09:00")
+    said("c0-old", "app", False)
+    assert not is_checked()
+    public.at("2026-06-15T12:02+09:00")
+    public.choose(message_id, box, ())
+    assert is_checked() and profiled(public) == {"c0", "c0-old"}
+    public.at("2026-06-15T12:03+09:00")
+    assert "동의 철회: 조회, 검색" in public.choose(message_id, (), box).text
+    assert not is_checked() and profiled(public) == set()
+    withdrawn = {(r.customer_id, r.channel) for r in public.consents() if not r.granted}
+    assert withdrawn == {(c, channel) for c in ("c0", "c0-old") for channel in ("app", "email", "push")}
+    assert {r.purpose for r in public.consents()} == {"profiling"} and not public.events()
 
 
 def test_stop_everything_is_an_objection(public: Public) -> None:

@@ -56,6 +56,10 @@ class Histories:
         keep = self.place < most
         return replace(self, customer=self.customer[keep], item=self.item[keep], place=self.place[keep])
 
+    def of_customers(self, customers: pa.Array | pa.ChunkedArray) -> Histories:
+        """Some customers, by their ids, sorted."""
+        return self.of(np.searchsorted(self.customer_ids, np.array(customers.to_pylist(), dtype=np.str_)))
+
     def of(self, rows: np.ndarray) -> Histories:
         """Some customers, by their positions in rising order."""
         at = np.full(len(self.customer_ids), -1)
@@ -73,8 +77,13 @@ class Histories:
 def read(tables: Tables, as_of: datetime, shop: Shop, customers: Collection[str]) -> Histories:
     """The items of these customers that were known as of a moment; nothing of others is read."""
     ids = np.unique(np.array(list(customers), dtype=np.str_))
+    rows = once(tables, as_of, shop, ibis.memtable(pa.table({"customer_id": pa.array(ids, pa.string())})))
+    return of_rows(ids, rows.to_pyarrow(), words_of_products(tables))
+
+
+def once(tables: Tables, as_of: datetime, shop: Shop, wanted: ir.Table) -> ir.Table:
+    """customer_id, key, second (when it first came) of the items of the customers that `wanted` (customer_id) lists."""
     facts = gather(tables, as_of, shop)
-    wanted = ibis.memtable(pa.table({"customer_id": pa.array(ids, pa.string())}))
     events = facts.events.filter(facts.events.age < HISTORY).semi_join(wanted, "customer_id")
     looked = events.filter(events.event_name.isin(LOOKED_AT), events.product_id.notnull())
     bought = facts.lines.filter(facts.lines.bought, facts.lines.age < HISTORY).semi_join(wanted, "customer_id")
@@ -84,11 +93,19 @@ def read(tables: Tables, as_of: datetime, shop: Shop, customers: Collection[str]
         bought.select("customer_id", "second", key=ibis.literal("p:") + bought.product_id),
         searched.select("customer_id", "second", key=ibis.literal("q:") + searched["query"].lower()),
     )
-    once = rows.group_by("customer_id", "key").aggregate(second=rows.second.min()).to_pyarrow()
+    return rows.group_by("customer_id", "key").aggregate(second=rows.second.min())
+
+
+def words_of_products(tables: Tables) -> dict[str, list[str]]:
+    """By key."""
     products = tables("products").select("product_id", "category", "brand", "title").to_pyarrow().to_pylist()
-    told = {f"p:{row['product_id']}": words_of_product(row) for row in products}
-    whose, keys = (once[name].combine_chunks() for name in ("customer_id", "key"))
-    return from_arrays(ids, whose, keys, once["second"].to_numpy(), told)
+    return {f"p:{row['product_id']}": words_of_product(row) for row in products}
+
+
+def of_rows(ids: np.ndarray, rows: pa.Table, told: Mapping[str, list[str]]) -> Histories:
+    """Histories of the customers `ids` (sorted) from the rows of `once`."""
+    whose, keys = (rows[name].combine_chunks() for name in ("customer_id", "key"))
+    return from_arrays(ids, whose, keys, rows["second"].to_numpy(), told)
 
 
 def from_arrays(
@@ -126,3 +143,6 @@ def words_of_product(row: dict[str, str | None]) -> list[str]:
         *([f"b:{brand}"] if brand else []),
         *(f"w:{word}" for word in title_words(row["title"], brand)),
     ]
+
+
+NOBODY = from_arrays(np.array([], np.str_), pa.array([], pa.string()), pa.array([], pa.string()), np.arange(0), {})

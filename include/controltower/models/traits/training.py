@@ -14,7 +14,7 @@ import numpy as np
 
 from controltower.models.base import Outcome
 from controltower.models.traits import ages, said
-from controltower.models.traits.items import HISTORY, Histories
+from controltower.models.traits.items import HISTORY, NOBODY, Histories
 from controltower.models.traits.model import LENGTHS, ItemsLogistic, Prior, Trait, best, length_of, pooled
 
 GENDER, AGE_BAND = NAMES = ("gender", "age_band")
@@ -39,11 +39,21 @@ class Held(NamedTuple):
     label: np.ndarray
 
 
+def drawn(told: np.ndarray) -> np.ndarray:
+    """Whom to learn from: the positions where `told` (flags) is true, MOST at most, sorted."""
+    there = np.flatnonzero(told)
+    return there if len(there) <= MOST else np.sort(np.random.default_rng(7).choice(there, MOST, replace=False))
+
+
+def untaught(name: str) -> Trait:
+    """A model of GENDER or AGE_BAND that tells nothing of anybody."""
+    model = Prior().fit(NOBODY, np.arange(0), said.GENDERS if name == GENDER else ages.BANDS)
+    model.shares = ages.within(np.arange(0))
+    return model
+
+
 def train(name: str, histories: Histories, told: np.ndarray, as_of: datetime) -> Outcome:
     """The model of GENDER or AGE_BAND. `told`: of each customer the position in said.GENDERS, or the age in years."""
-    if len(told) > MOST:
-        drawn = np.sort(np.random.default_rng(7).choice(len(told), MOST, replace=False))
-        histories, told = histories.of(drawn), told[drawn]
     classes, label = (said.GENDERS, told) if name == GENDER else (ages.BANDS, ages.band_of(told))
     prior, challenger = Prior().fit(histories, label, classes), ItemsLogistic().fit(histories, label, classes)
     if name == AGE_BAND:

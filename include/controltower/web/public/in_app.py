@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, time
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from controltower.campaigns.specs import Window
 from controltower.content.customer_tokens import verify_customer
 from controltower.content.links import BadToken
 from controltower.data.lake import Lake
+from controltower.delivery import last_check
 from controltower.delivery.policy import Check, Facts
 from controltower.errors import BadSpec
 from controltower.ledger import consents, events, in_app, plans, recipients, runs, suppressions
@@ -84,6 +86,7 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
     with reading(settings) as ledger:
         whose = {run_id: runs.known(ledger, run_id) for run_id in {m.run_id for m in there}}
         chosen = {run_id: plans.picks(ledger, run_id, customers) for run_id in whose}
+        unprofiled = {run_id: last_check.unprofiled(ledger, run_id, now, customers) for run_id in whose}
         facts = {
             purpose: Facts(
                 granted=consents.granted(ledger, CHANNEL, purpose, now, customers),
@@ -105,7 +108,8 @@ def show(settings: Settings, there: list[Available], now: datetime) -> list[tupl
     shown = []
     for m in there:
         contact, run = who.get(m.customer_id), whose[m.run_id]
-        check = Check(CHANNEL, facts[run.spec["purpose"]], now, m.expires_at, _ANY_TIME, None)
+        known = replace(facts[run.spec["purpose"]], unprofiled=unprofiled[m.run_id])
+        check = Check(CHANNEL, known, now, m.expires_at, _ANY_TIME, None)
         if contact is None or check.refusal(contact):
             continue
         try:

@@ -4,6 +4,9 @@ Only a box that the customer changed appends a consent row. "Stop everything" is
 withdraws every box and suppresses the person on all channels. The objection ends when the person, on this page, checks
 a box again: the page says so beside the button.
 
+The box of profiling is no channel's: it is checked while a yes holds on some channel and no word on any, of any of the
+person's ids, is a no (as `consents.agreed` has it). Who checks it takes back each no; who clears it says no on all.
+
 Where the customer's address of now is suppressed, no mail leaves whatever is checked, and the page says so with what to
 do about it. A complaint was a wish, so who checks the e-mail box again takes it back, and the suppression ends. A
 bounce is a fact about the address: it stays, and so does everything else (`controltower suppressions` lifts it). The
@@ -13,7 +16,7 @@ address comes from the lake; while that can't be read, the page says nothing of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -34,12 +37,12 @@ from controltower.web.public.page import RETRY, Reader, page, reader_of
 from controltower.web.public.tokens import message_of
 
 Box = tuple[str, str]  # channel, purpose
+Said = Mapping[tuple[str, str, str], consents.Standing]  # by customer, channel and purpose
 
 BOXES: Final[tuple[Box, ...]] = (("email", "marketing"), ("push", "marketing"), ("push", "night_marketing"))
 _IN_APP: Final = ("in_app", "marketing")  # on the page of those only who ever said yes or no to it
-# Not on the page: what a message shows doesn't depend on this consent, so a box would promise too much. An objection
-# withdraws it, and with it what is inferred of them.
-_PROFILING: Final[tuple[Box, ...]] = (("email", "profiling"), ("push", "profiling"))
+_PROFILING: Final = ("you", consents.PROFILING)
+_WITHDRAWN_ON: Final = frozenset(["email", "push"])  # profiling, besides the channels on which a word was said
 SOURCE: Final = "preference_page"
 OBJECTION: Final = "objection"
 COMPLAINT: Final = "complained"
@@ -148,14 +151,26 @@ def router(settings: Settings) -> APIRouter:
 def offered(ledger: sa.Connection, recipient: Recipient, now: datetime) -> tuple[Box, ...]:
     """The boxes of this person's page."""
     said = consents.standing(ledger, recipient.customers, now)
-    return (*BOXES, *[_IN_APP] * any((c, *_IN_APP) in said for c in recipient.customers))
+    return (*BOXES, *[_IN_APP] * any((c, *_IN_APP) in said for c in recipient.customers), _PROFILING)
 
 
 def holding(ledger: sa.Connection, recipient: Recipient, now: datetime) -> set[Box]:
     """The boxes for which anybody of this person's customer ids has a consent that holds."""
     said = consents.standing(ledger, recipient.customers, now)
     boxes = (*BOXES, _IN_APP)
-    return {box for box in boxes for c in recipient.customers if (word := said.get((c, *box))) and word.holds}
+    found = {box for box in boxes for c in recipient.customers if (word := said.get((c, *box))) and word.holds}
+    profiling = _of_profiling(said).values()
+    agrees = any(word.holds for word in profiling) and all(word.granted for word in profiling)
+    return found | {_PROFILING} if agrees else found
+
+
+def _of_profiling(said: Said) -> dict[tuple[str, str], consents.Standing]:
+    """By customer and channel."""
+    return {
+        (customer, channel): word
+        for (customer, channel, purpose), word in said.items()
+        if purpose == consents.PROFILING
+    }
 
 
 def objection(ledger: sa.Connection, recipient: Recipient, now: datetime) -> datetime | None:
@@ -178,7 +193,6 @@ def choose(
     form: Form, text: str, objected: bool,
 ) -> Change:  # fmt: skip
     """Do what the customer changed on the page; what changed elsewhere since it was shown stays as it is now."""
-    told = {"source": SOURCE, "proof": recipient.message_id, "text_version": text}
     off = set(form.shown - form.checked)
     on = form.checked - form.shown
     if ("push", "marketing") not in form.checked and _NIGHT in form.checked | form.shown:
@@ -186,9 +200,9 @@ def choose(
     granted = tuple(b for b in boxes if b in on and b not in before)
     withdrawn = tuple(b for b in boxes if b in off and b in before)
     for box in granted:
-        consents.grant(ledger, recipient.customer_id, *box, now, **told)
+        _grant(ledger, recipient, box, now, text)
     for box in withdrawn:
-        consents.withdraw(ledger, recipient.customers, *box, now, **told)
+        _withdraw(ledger, recipient, box, now, text)
     ended = bool(objected and granted)
     if ended:
         suppressions.end(ledger, "customer", recipient.customers, OBJECTION, now, SOURCE)
@@ -200,14 +214,35 @@ def object_to_all(
     text: str, already: bool,
 ) -> Change:  # fmt: skip
     """Withdraw every box and suppress the person; again, it changes nothing."""
-    for box in (*boxes, *_PROFILING):
-        consents.withdraw(
-            ledger, recipient.customers, *box, now, source=SOURCE, proof=recipient.message_id, text_version=text
-        )
+    for box in boxes:
+        _withdraw(ledger, recipient, box, now, text)
     if not already:
         for customer in recipient.customers:
             suppressions.add(ledger, "customer", customer, reason=OBJECTION, source=SOURCE, now=now)
     return Change(now, withdrawn=tuple(b for b in boxes if b in before), objected=not already)
+
+
+def _grant(ledger: sa.Connection, recipient: Recipient, box: Box, now: datetime, text: str) -> None:
+    words = {(recipient.customer_id, recipient.channel if box == _PROFILING else box[0])}
+    if box == _PROFILING:
+        said = _of_profiling(consents.standing(ledger, recipient.customers, now))
+        words |= {who for who, word in said.items() if not word.granted}
+    for customer, channel in sorted(words):
+        consents.grant(
+            ledger, customer, channel, box[1], now, source=SOURCE, proof=recipient.message_id, text_version=text
+        )
+
+
+def _withdraw(ledger: sa.Connection, recipient: Recipient, box: Box, now: datetime, text: str) -> None:
+    channels = {box[0]}
+    if box == _PROFILING:
+        said = _of_profiling(consents.standing(ledger, recipient.customers, now))
+        channels = {*_WITHDRAWN_ON, *(channel for _, channel in said)}
+    for channel in sorted(channels):
+        consents.withdraw(
+            ledger, recipient.customers, channel, box[1], now, source=SOURCE, proof=recipient.message_id,
+            text_version=text,
+        )  # fmt: skip
 
 
 def read_form(body: bytes) -> Form:
@@ -221,7 +256,7 @@ def read_form(body: bytes) -> Form:
         return frozenset(tuple(value.split(".", 1)) for value in fields.get(name, ()))  # type: ignore[misc]
 
     form = Form(fields.get("action", [""])[-1], boxes("box"), boxes("shown"))
-    if form.action not in ("save", "stop") or not (form.checked | form.shown) <= {*BOXES, _IN_APP}:
+    if form.action not in ("save", "stop") or not (form.checked | form.shown) <= {*BOXES, _IN_APP, _PROFILING}:
         raise HTTPException(400)
     return form
 
