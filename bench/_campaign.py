@@ -119,9 +119,9 @@ def write_shop(home: Path, number: int) -> None:
                 else pa.repeat(pa.scalar(c, f.type), rows)
                 for f in schema
             ]  # fmt: skip
-            lake.publish(table, interval, pa.Table.from_arrays(arrays, schema=schema))
+            lake.commit(interval, {table: lake.write(table, pa.Table.from_arrays(arrays, schema=schema))})
         else:
-            lake.publish(table, interval, pa.table(dict(columns)))
+            lake.commit(interval, {table: lake.write(table, pa.table(dict(columns)))})
 
     day = PLANNED - timedelta(hours=2)
     publish("customers", {

@@ -32,7 +32,8 @@ def fill(lake: Lake, events: int, customers: int, seed: int = 1, days: int | Non
     ):
         for number, made in enumerate(tables):
             for table, body in made.items():
-                rows += lake.publish(table, f"{name}-{number:04}", body)
+                lake.commit(f"{name}-{number:04}", {table: lake.write(table, body)})
+                rows += body.num_rows
     return rows
 
 

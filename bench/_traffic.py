@@ -39,7 +39,8 @@ begun, done, erased = (multiprocessing.get_context("fork").Array("l", WRITERS) f
 
 def watch(home: Path, seconds: float) -> list[dict[str, Any]]:
     """Run all roles in a new process. Returns for each {role, looks, wrong: what was seen that isn't right}."""
-    Lake(Settings(home=home)).publish("events", "first", events([]))  # something to look back at
+    lake = Lake(Settings(home=home))
+    lake.commit("first", {"events": lake.write("events", events([]))})  # something to look back at
     run = [sys.executable, "-m", "bench._traffic", str(home), str(seconds)]
     done_ = subprocess.run(run, stdout=subprocess.PIPE, text=True, timeout=seconds + 120, check=True)
     found: list[dict[str, Any]] = json.loads(done_.stdout)
@@ -63,7 +64,8 @@ def work(role: str | int, home: str, seconds: float) -> dict[str, Any]:
 
 def write(lake: Lake, writer: int, number: int) -> None:
     begun[writer] += 1
-    lake.publish("events", f"w{writer}-{number:06d}", events(["stays"] * LASTING + [f"{writer}-{number}"]))
+    rows = events(["stays"] * LASTING + [f"{writer}-{number}"])
+    lake.commit(f"w{writer}-{number:06d}", {"events": lake.write("events", rows)})
     done[writer] += 1
     some = [f"w{writer}-{n:06d}" for n in range(number - TOGETHER + 1, number + 1)]
     merged = number % TOGETHER > 0

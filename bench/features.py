@@ -42,7 +42,7 @@ def run() -> list[dict[str, Any]]:
         tables = _shop(np.random.default_rng(1))
         rows = sum(t.num_rows for t in tables.values())
         for name, table in tables.items():
-            lake.publish(name, "bench", table)
+            lake.commit("bench", {name: lake.write(name, table)})
         files = {name: [str(p) for p in (lake.root / name).glob("*.parquet")] for name in tables}
         computed = _compare(_ours(lake), _naive(files))
         ours, theirs = [], []

@@ -30,7 +30,9 @@ def run() -> list[dict[str, Any]]:
         lake = Lake(Settings(home=Path(folder)))
         with_a_year(lake, rows)
         costs = {
-            f"publishing 1,000 rows to {DAYS * TABLES * PARTS:,} files": lambda: lake.publish("t0", "x", rows),
+            f"publishing 1,000 rows to {DAYS * TABLES * PARTS:,} files": lambda: lake.commit(
+                "x", {"t0": lake.write("t0", rows)}
+            ),
             "finding its newest version": lake.manifest,
             f"going back over its {len(lake.versions())} versions": lake.versions,
         }

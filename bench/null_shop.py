@@ -149,7 +149,7 @@ def simulated_shop(customers: int, days: int) -> Iterator[Shop]:
         generate(made, until=UNTIL, parameters=parameters, seed=3)
         lake = Lake(Settings(home=Path(folder) / "home"))
         for table in ("orders", "order_lines"):
-            lake.publish(table, "all", pq.read_table(made / f"{table}.parquet"))
+            lake.commit("all", {table: lake.write(table, pq.read_table(made / f"{table}.parquet"))})
         with lake.read() as reading:
             orders = reading.arrow(
                 counted(reading.table("orders"), reading.table("order_lines")).order_by("ordered_at")

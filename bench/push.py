@@ -148,7 +148,7 @@ def _write_shop(conf: Settings) -> None:
     ]  # fmt: skip
     lake = Lake(conf)
     for table, rows in (("customers", customers), ("devices", devices), ("products", products)):
-        lake.publish(table, "i", pa.Table.from_pylist(rows, schema=CONTRACT[table].schema))
+        lake.commit("i", {table: lake.write(table, pa.Table.from_pylist(rows, schema=CONTRACT[table].schema))})
     with begin(conf) as ledger:
         consents.record(
             ledger,

@@ -17,6 +17,7 @@ from controltower.settings import Settings
 from controltower.shop import Identity, Sender, Shop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.lakes import publish_rows
 
 SHOP = Shop(
     name="s", url="https://s.example", identity=Identity(customers_per_key=2, customers_per_person=3),
@@ -52,7 +53,7 @@ def publish(lake: Lake, load: str, rows: list[Any], keys: list[Any]) -> None:
     ]  # fmt: skip
     identities = [{"kind": kind, "value": "k", "customer_id": c, "seen_at": day(n)} for kind, c, n, _ in keys]
     for table, some in (("customers", customers), ("identities", identities)):
-        lake.publish(table, load, pa.Table.from_pylist(some, CONTRACT[table].schema))
+        publish_rows(lake, table, load, pa.Table.from_pylist(some, CONTRACT[table].schema))
 
 
 def tables(lake: Lake) -> dict[str, Any]:

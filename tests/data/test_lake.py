@@ -17,6 +17,7 @@ from controltower.data.lake import Lake, interval_key
 from controltower.data.scratch import scratch
 from controltower.errors import BadSettings, BadSource, NoData
 from controltower.settings import Settings
+from support.lakes import publish_rows
 
 DAY = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -56,7 +57,7 @@ def test_an_absent_table_is_typed_and_empty(lake: Lake) -> None:
 def test_what_is_read_has_the_contracts_types(lake: Lake) -> None:
     for name in CONTRACT:
         key = CONTRACT[name].known
-        lake.publish(name, "a", table_of(name, **{key: [DAY]}))
+        publish_rows(lake, name, "a", table_of(name, **{key: [DAY]}))
     with lake.read() as reading:
         for name, contract in CONTRACT.items():
             found = reading.arrow(reading.table(name))
@@ -65,16 +66,16 @@ def test_what_is_read_has_the_contracts_types(lake: Lake) -> None:
 
 
 def test_publishing_an_interval_again_replaces_it(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "old"), ("2", DAY, "gone")))
-    lake.publish("customers", "b", customers(("3", DAY, "other")))
-    assert lake.publish("customers", "a", customers(("1", DAY, "new"))) == 1
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "old"), ("2", DAY, "gone")))
+    publish_rows(lake, "customers", "b", customers(("3", DAY, "other")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "new")))
     assert names(lake) == {"1": "new", "3": "other"}
     assert lake.intervals("customers") == ["a", "b"]
 
 
 def test_the_last_version_not_later_than_as_of_holds(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(("1", DAY + timedelta(days=2), "two"), ("1", DAY, "zero")))
-    lake.publish("customers", "b", customers(("1", DAY + timedelta(days=1), "one")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY + timedelta(days=2), "two"), ("1", DAY, "zero")))
+    publish_rows(lake, "customers", "b", customers(("1", DAY + timedelta(days=1), "one")))
     assert names(lake, DAY - timedelta(microseconds=1)) == {}
     assert names(lake, DAY) == {"1": "zero"}
     assert names(lake, DAY + timedelta(days=1)) == {"1": "one"}
@@ -84,17 +85,17 @@ def test_the_last_version_not_later_than_as_of_holds(lake: Lake) -> None:
 
 
 def test_of_versions_of_one_moment_the_later_load_wins(lake: Lake) -> None:
-    lake.publish("customers", "z", customers(("1", DAY, "first")))
-    lake.publish("customers", "a", customers(("1", DAY, "second")))
+    publish_rows(lake, "customers", "z", customers(("1", DAY, "first")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "second")))
     assert names(lake) == {"1": "second"}
-    lake.publish("customers", "z", customers(("1", DAY, "third"), ("1", DAY, "fourth")))
+    publish_rows(lake, "customers", "z", customers(("1", DAY, "third"), ("1", DAY, "fourth")))
     for _ in range(3):
         assert names(lake) == {"1": "fourth"}
 
 
 def test_events_are_cut_by_when_they_were_received_and_kept_all(lake: Lake) -> None:
     late = table_of("events", event_id=["1", "1"], occurred_at=[DAY, DAY], received_at=[DAY, DAY + timedelta(hours=1)])
-    lake.publish("events", "a", late)
+    publish_rows(lake, "events", "a", late)
     with lake.read(DAY) as reading:
         assert reading.arrow(reading.table("events")).num_rows == 1
     with lake.read() as reading:
@@ -103,7 +104,7 @@ def test_events_are_cut_by_when_they_were_received_and_kept_all(lake: Lake) -> N
 
 def test_rows_are_split_by_utc_date_and_every_file_tells_its_schema(lake: Lake) -> None:
     times = [DAY + timedelta(hours=h) for h in (30, 0, 23, 24)]
-    lake.publish("events", "a", table_of("events", event_id=list("1234"), occurred_at=times, received_at=times))
+    publish_rows(lake, "events", "a", table_of("events", event_id=list("1234"), occurred_at=times, received_at=times))
     parts = lake.manifest().parts("events")
     assert [(p.date, p.rows) for p in parts] == [("2025-06-01", 2), ("2025-06-02", 2)]
     for part in parts:
@@ -113,7 +114,7 @@ def test_rows_are_split_by_utc_date_and_every_file_tells_its_schema(lake: Lake) 
 
 
 def test_a_newer_schema_is_one_clear_error(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "x")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "x")))
     file = lake.root / lake.manifest().parts("customers")[0].file
     whole = pq.read_table(file)
     pq.write_table(whole.replace_schema_metadata({"controltower.schema": "99"}), file)
@@ -131,7 +132,7 @@ def test_a_newer_schema_is_one_clear_error(lake: Lake) -> None:
 def test_derived_tables_give_their_newest_interval(lake: Lake) -> None:
     for day in (1, 2, 3):
         moment = datetime(2025, 6, day, tzinfo=UTC)
-        lake.publish("scores", interval_key(moment), pa.table({"customer_id": ["1"], "day": [day]}))
+        publish_rows(lake, "scores", interval_key(moment), pa.table({"customer_id": ["1"], "day": [day]}))
     with lake.read(datetime(2025, 6, 2, 12, tzinfo=UTC)) as reading:
         assert reading.has("scores")
         assert reading.frame(reading.derived("scores"))["day"].tolist() == [2]
@@ -144,9 +145,9 @@ def test_derived_tables_give_their_newest_interval(lake: Lake) -> None:
 
 
 def test_a_derived_table_may_be_empty_and_change_its_columns(lake: Lake) -> None:
-    lake.publish("features", "2025-01-01T00:00:00Z", pa.table({"a": [1.0]}))
-    lake.publish(
-        "features", "2025-01-02T00:00:00Z", pa.table({"a": pa.array([], pa.float64()), "b": pa.array([], "int8")})
+    publish_rows(lake, "features", "2025-01-01T00:00:00Z", pa.table({"a": [1.0]}))
+    publish_rows(
+        lake, "features", "2025-01-02T00:00:00Z", pa.table({"a": pa.array([], pa.float64()), "b": pa.array([], "int8")})
     )
     with lake.read() as reading:
         assert not reading.has("features")
@@ -155,9 +156,9 @@ def test_a_derived_table_may_be_empty_and_change_its_columns(lake: Lake) -> None
 
 
 def test_a_reading_keeps_its_version_while_others_publish(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "old")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "old")))
     with lake.read() as reading:
-        lake.publish("customers", "a", customers(("1", DAY, "new"), ("2", DAY, "new")))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, "new"), ("2", DAY, "new")))
         assert reading.arrow(reading.table("customers"))["first_name"].to_pylist() == ["old"]
 
 
@@ -185,7 +186,7 @@ def test_memory_and_spill_are_bounded(conf: Settings) -> None:
         memory, threads, folder = reading.execute(setting)[0]
         assert (memory, threads) == ("28.6 MiB", 1)
         assert str(folder).startswith(str(conf.home))
-    lake.publish("x", "a", pa.table({"a": [str(i) * 20 for i in range(400_000)]}))
+    publish_rows(lake, "x", "a", pa.table({"a": [str(i) * 20 for i in range(400_000)]}))
     with lake.read() as reading, pytest.raises(BadSettings, match=r"CONTROLTOWER_MEMORY"):
         rows = reading.derived("x")
         reading.arrow(rows.order_by(rows.a.reverse()))

@@ -20,6 +20,7 @@ from controltower.errors import BadSettings, BadSource
 from controltower.jobs.ingest import ingest_data
 from controltower.settings import Settings
 from moto.server import DomainDispatcherApplication, create_backend_app
+from support.lakes import publish_rows
 from werkzeug.serving import make_server
 
 from data.conftest import CUSTOMERS
@@ -78,8 +79,8 @@ def bucket(server: Server, conf: Settings, monkeypatch: pytest.MonkeyPatch, requ
 
 def test_publish_read_and_look_back(bucket: Settings) -> None:
     lake = Lake(bucket)
-    lake.publish("customers", "a", customers(("1", DAY, "old")))
-    lake.publish("customers", "a", customers(("1", DAY, "new"), ("2", DAY, "x")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "old")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "new"), ("2", DAY, "x")))
     elsewhere = Lake(bucket.model_copy(update={"home": bucket.home / "another"}))
     assert names(elsewhere) == {"1": "new", "2": "x"}
     with elsewhere.read(version=1) as reading:
@@ -90,7 +91,7 @@ def test_publish_read_and_look_back(bucket: Settings) -> None:
 
 def test_a_read_again_fetches_no_part(bucket: Settings, server: Server) -> None:
     lake = Lake(bucket)
-    lake.publish("customers", "a", customers(("1", DAY, "x")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "x")))
     names(lake)
     server.requests.clear()
     names(lake)
@@ -99,10 +100,10 @@ def test_a_read_again_fetches_no_part(bucket: Settings, server: Server) -> None:
 
 
 def test_those_who_publish_at_once_lose_nothing(bucket: Settings) -> None:
-    Lake(bucket).publish("x", "first", pa.table({"a": [1]}))
+    publish_rows(Lake(bucket), "x", "first", pa.table({"a": [1]}))
 
     def publish(number: int) -> None:
-        Lake(bucket).publish("x", f"i{number}", pa.table({"a": [number]}))
+        publish_rows(Lake(bucket), "x", f"i{number}", pa.table({"a": [number]}))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(publish, range(8)))
@@ -113,9 +114,9 @@ def test_those_who_publish_at_once_lose_nothing(bucket: Settings) -> None:
 
 def test_a_write_whose_answer_was_lost_counts_once(bucket: Settings, server: Server) -> None:
     lake = Lake(bucket)
-    lake.publish("x", "a", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "a", pa.table({"a": [1]}))
     server.answers_lost = 1
-    lake.publish("x", "b", pa.table({"a": [2]}))
+    publish_rows(lake, "x", "b", pa.table({"a": [2]}))
     assert server.answers_lost == 0
     assert [v.interval for v, _ in lake.versions()] == ["b", "a"]
 
@@ -123,14 +124,14 @@ def test_a_write_whose_answer_was_lost_counts_once(bucket: Settings, server: Ser
 def test_a_store_without_conditional_writes_is_refused(bucket: Settings, server: Server) -> None:
     server.knows_conditions = False
     with pytest.raises(BadSettings, match="without conditional writes"):
-        Lake(bucket).publish("x", "a", pa.table({"a": [1]}))
+        publish_rows(Lake(bucket), "x", "a", pa.table({"a": [1]}))
     assert Lake(bucket).manifest().version == 0
 
 
 def test_an_erased_persons_rows_are_in_no_version_and_no_copy(bucket: Settings, server: Server) -> None:
     lake = Lake(bucket, grace=0)
-    lake.publish("customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "old")))
-    lake.publish("customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "new")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "old")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "new")))
     other = Lake(bucket.model_copy(update={"home": bucket.home / "another"}))
     assert names(other) == {"1": "gone", "2": "new"}
     persons = Persons(lake)
@@ -152,7 +153,7 @@ def test_an_erased_persons_rows_are_in_no_version_and_no_copy(bucket: Settings, 
 def test_copies_are_bounded_but_for_those_in_use(bucket: Settings) -> None:
     lake = Lake(bucket.model_copy(update={"lake_copies": "1KB"}))
     for interval in "ab":
-        lake.publish("customers", interval, customers((interval, DAY, "x")))
+        publish_rows(lake, "customers", interval, customers((interval, DAY, "x")))
     assert set(names(lake)) == {"a", "b"}
     assert len(list(lake.root.rglob("*.parquet"))) == 2
     for copy in lake.root.rglob("*.parquet"):
@@ -169,7 +170,7 @@ def test_copies_are_bounded_but_for_those_in_use(bucket: Settings) -> None:
 
 def test_a_part_that_is_gone_is_told(bucket: Settings) -> None:
     lake = Lake(bucket)
-    lake.publish("customers", "a", customers(("1", DAY, "x")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "x")))
     lake.store.remove(lake.manifest().files())
     with pytest.raises(BadSource, match="replaced meanwhile, run it again"):
         names(lake)
@@ -189,10 +190,10 @@ def test_a_lake_is_moved_by_copying_it(bucket: Settings, conf: Settings) -> None
 
     local = Lake(conf)
     for name in ("old", "new"):
-        local.publish("customers", "a", customers(("1", DAY, name)))
+        publish_rows(local, "customers", "a", customers(("1", DAY, name)))
     s3fs.S3FileSystem().put(str(local.root), str(bucket.lake), recursive=True)
     lake = Lake(bucket)
-    lake.publish("customers", "b", customers(("2", DAY, "x")))
+    publish_rows(lake, "customers", "b", customers(("2", DAY, "x")))
     assert names(lake) == {"1": "new", "2": "x"} and [v.number for v, _ in lake.versions()] == [3, 2, 1]
     with lake.read(version=1) as reading:
         assert reading.arrow(reading.table("customers"))["first_name"].to_pylist() == ["old"]
@@ -205,4 +206,4 @@ def test_a_store_that_is_away_or_a_place_that_is_none(bucket: Settings, monkeypa
             settings.load()
     monkeypatch.setenv("CONTROLTOWER_LAKE", "s3://no-such-bucket/lake")
     with pytest.raises(BadSource, match=r"no-such-bucket/lake.*check the bucket"):
-        Lake(settings.load()).publish("x", "a", pa.table({"a": [1]}))
+        publish_rows(Lake(settings.load()), "x", "a", pa.table({"a": [1]}))

@@ -18,6 +18,7 @@ from controltower.data.lake import GRACE, Lake
 from controltower.data.persons import Persons
 from controltower.errors import BadSettings, BadSource
 from controltower.settings import Settings
+from support.lakes import publish_rows
 from support.shop_tables import table
 
 from data.conftest import EVENTS, Ingest
@@ -50,8 +51,8 @@ def files(lake: Lake, table: str = "customers") -> set[str]:
 def test_each_publication_is_a_version_that_can_be_read(conf: Settings) -> None:
     for day in (1, 2, 3):
         lake = Lake(conf.model_copy(update={"now": DAY + timedelta(days=day)}))
-        lake.publish("customers", "a", customers(("1", DAY, f"of day {day}")))
-    lake.publish("customers", "b", customers(("2", DAY, "another")))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, f"of day {day}")))
+    publish_rows(lake, "customers", "b", customers(("2", DAY, "another")))
     told = [(v.number, v.published, v.interval, sorted(v.now)) for v, _ in lake.versions()]
     assert told == [
         (n, DAY + timedelta(days=min(n, 3)), "b" if n == 4 else "a", ["customers"]) for n in (4, 3, 2, 1)
@@ -68,20 +69,20 @@ def test_each_publication_is_a_version_that_can_be_read(conf: Settings) -> None:
 def test_earlier_versions_go_after_their_days_and_files_a_grace_later(conf: Settings) -> None:
     lake = Lake(conf)
     for name in ("one", "two"):
-        lake.publish("customers", "a", customers(("1", DAY, name)))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, name)))
     wait(lake, 3 * DAYS + 60)
-    lake.publish("customers", "a", customers(("1", DAY, "three")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "three")))
     assert len(files(lake)) == 3  # a reader of version 1 may have begun a minute ago
     assert [v.number for v, _ in lake.versions()] == [3, 2]
     assert then(lake, 2) == {"1": "two"}  # it was the newest until now
     with pytest.raises(BadSettings, match="no version 1"):
         then(lake, 1)
     wait(lake, GRACE)
-    lake.publish("x", "b", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "b", pa.table({"a": [1]}))
     assert len(files(lake)) == 2 and names(lake) == {"1": "three"}
     assert then(lake, 2) == {"1": "two"}
     wait(lake, 7 * DAYS)
-    lake.publish("x", "b", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "b", pa.table({"a": [1]}))
     assert len(files(lake)) == 1 and len(files(lake, manifests.LOG)) == 1
     assert then(lake, 5) == {"1": "three"}
 
@@ -89,9 +90,9 @@ def test_earlier_versions_go_after_their_days_and_files_a_grace_later(conf: Sett
 def test_without_days_only_the_grace_holds(conf: Settings) -> None:
     lake = Lake(conf.model_copy(update={"lake_days": 0}))
     for name in ("one", "two"):
-        lake.publish("customers", "a", customers(("1", DAY, name)))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, name)))
     wait(lake, GRACE + 1)
-    lake.publish("x", "b", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "b", pa.table({"a": [1]}))
     assert files(lake) == lake.manifest().files() - files(lake, "x")
     assert [v.number for v, _ in lake.versions()] == [3, 2]
     with pytest.raises(BadSettings, match="no version 1"):
@@ -100,9 +101,9 @@ def test_without_days_only_the_grace_holds(conf: Settings) -> None:
 
 def test_an_erased_person_is_in_no_version_and_their_files_go_after_the_grace(conf: Settings) -> None:
     lake = Lake(conf)
-    lake.publish("customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "old")))
-    lake.publish("customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "new")))
-    lake.publish("customers", "b", customers(("1", DAY + timedelta(1), "gone, too")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "old")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "new")))
+    publish_rows(lake, "customers", "b", customers(("1", DAY + timedelta(1), "gone, too")))
     before = files(lake)
     persons = Persons(lake)
     traces = persons.find(["1"])
@@ -110,7 +111,7 @@ def test_an_erased_person_is_in_no_version_and_their_files_go_after_the_grace(co
     assert [then(lake, n) for n in (1, 2, 3, 4)] == [{"2": "old"}, {"2": "new"}, {"2": "new"}, {"2": "new"}]
     assert persons.left_over(traces, delete=False) == 3
     wait(lake, GRACE + 1)
-    lake.publish("x", "b", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "b", pa.table({"customer_id": ["9"]}))
     assert not files(lake) & before and persons.left_over(traces, delete=False) == 0
     assert [then(lake, n) for n in (1, 2, 3, 4)] == [{"2": "old"}, {"2": "new"}, {"2": "new"}, {"2": "new"}]
     lake.restore("a", 1)
@@ -119,8 +120,8 @@ def test_an_erased_person_is_in_no_version_and_their_files_go_after_the_grace(co
 
 
 def test_rows_that_only_earlier_versions_have_are_erased_as_well(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "old")))
-    lake.publish("customers", "a", customers(("2", DAY, "new")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "old")))
+    publish_rows(lake, "customers", "a", customers(("2", DAY, "new")))
     persons = Persons(lake)
     traces = persons.find(["1"])
     assert [row["first_name"] for _, some in persons.rows(traces) for row in some] == ["gone"]  # so it is held
@@ -129,23 +130,23 @@ def test_rows_that_only_earlier_versions_have_are_erased_as_well(lake: Lake) -> 
 
 
 def test_two_erasures_of_one_file_reach_every_version(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(*((n, DAY, "x") for n in "123")))
+    publish_rows(lake, "customers", "a", customers(*((n, DAY, "x") for n in "123")))
     for who in "12":
         Persons(lake).erase(Persons(lake).find([who]))
-    lake.publish("customers", "a", customers(("4", DAY, "x")))
+    publish_rows(lake, "customers", "a", customers(("4", DAY, "x")))
     assert [set(then(lake, n)) for n in (1, 2, 3, 4)] == [{"3"}, {"3"}, {"3"}, {"4"}]
 
 
 def test_a_load_is_restored_and_the_others_stay(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "good"), ("2", DAY, "good")))
-    lake.publish("customers", "a", customers(("1", DAY, "bad")))
-    lake.publish("customers", "b", customers(("3", DAY, "later")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "good"), ("2", DAY, "good")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "bad")))
+    publish_rows(lake, "customers", "b", customers(("3", DAY, "later")))
     assert lake.restore("a", 1) == {"customers": (1, 2)}
     assert names(lake) == {"1": "good", "2": "good", "3": "later"}
     assert lake.restore("a", 1) == {} and len(lake.versions()) == 4
     assert lake.restore("a", 3) == {"customers": (2, 1)}  # and what was restored can be undone
     assert names(lake) == {"1": "bad", "3": "later"}
-    lake.publish("x", "a", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "a", pa.table({"a": [1]}))
     assert lake.restore("a", 1) == {"customers": (1, 2), "x": (1, 0)}
     assert lake.intervals("x") == []
 
@@ -155,10 +156,10 @@ def test_an_event_that_another_load_brought_meanwhile_is_restored_once(lake: Lak
         rows = [{"event_id": e, "event_name": "view_item", "occurred_at": DAY + timedelta(d)} for e, d in events]
         return table("events", rows)
 
-    lake.publish("events", "a", seen(("1", 0), ("2", 1), ("long ago", -9)))
-    lake.publish("events", "a", seen(("bad", 0)))
-    lake.publish("events", "b", seen(("2", 1), ("3", 2)))
-    lake.publish("events", "c", seen(("long ago", 9)))
+    publish_rows(lake, "events", "a", seen(("1", 0), ("2", 1), ("long ago", -9)))
+    publish_rows(lake, "events", "a", seen(("bad", 0)))
+    publish_rows(lake, "events", "b", seen(("2", 1), ("3", 2)))
+    publish_rows(lake, "events", "c", seen(("long ago", 9)))
     assert lake.restore("a", 1) == {"events": (1, 2)}
     with lake.read() as reading:
         assert sorted(reading.arrow(reading.table("events"))["event_id"].to_pylist()) == [
@@ -177,7 +178,9 @@ def test_what_two_load_at_once_is_loaded_by_one(lake: Lake, ingest: Ingest, monk
     checked = Gate.check
 
     def meanwhile(self: Gate, *given: Any) -> Checked:
-        lake.publish("events", "another's", table("events", [{"event_id": "e", "event_name": "x", "occurred_at": DAY}]))
+        publish_rows(
+            lake, "events", "another's", table("events", [{"event_id": "e", "event_name": "x", "occurred_at": DAY}])
+        )
         return checked(self, *given)
 
     posted = {"events.csv": EVENTS + "e,2025-06-01,view_item,,,\n"}
@@ -194,21 +197,21 @@ def test_a_file_system_without_hard_links_is_refused(lake: Lake, monkeypatch: py
 
     monkeypatch.setattr(os, "link", link)
     with pytest.raises(BadSettings, match=r"without hard links.*CONTROLTOWER_HOME"):
-        lake.publish("x", "a", pa.table({"a": [1]}))
+        publish_rows(lake, "x", "a", pa.table({"a": [1]}))
     assert lake.manifest().version == 0 and not list(lake.root.rglob(".*"))
 
 
 def test_a_table_that_the_load_did_not_have_is_empty_again(lake: Lake) -> None:
     """Its interval stays: one that is gone is taken for merged."""
-    lake.publish("customers", "a", customers(("1", DAY, "x")))
-    lake.publish("orders", "a", table("orders", [{"order_id": "o", "ordered_at": DAY, "currency": "KRW"}]))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "x")))
+    publish_rows(lake, "orders", "a", table("orders", [{"order_id": "o", "ordered_at": DAY, "currency": "KRW"}]))
     assert lake.restore("a", 1) == {"orders": (1, 0)} and lake.sizes("orders") == {"a": 0}
     assert lake.restore("a", 2) == {"orders": (0, 1)}
 
 
 def test_what_went_into_another_interval_is_not_restored_beside_it(lake: Lake) -> None:
     for interval in "ab":
-        lake.publish("customers", interval, customers((interval, DAY, "x")))
+        publish_rows(lake, "customers", interval, customers((interval, DAY, "x")))
     lake.merge(("customers",), ["a", "b"], "a-b")
     assert [set(then(lake, n)) for n in (1, 2, 3)] == [{"a"}, {"a", "b"}, {"a", "b"}]
     with pytest.raises(BadSettings, match="went into another one"):
@@ -219,22 +222,22 @@ def test_what_went_into_another_interval_is_not_restored_beside_it(lake: Lake) -
 
 def test_restored_files_are_kept_as_what_they_are_now(lake: Lake) -> None:
     for name in ("one", "two"):
-        lake.publish("customers", "a", customers(("1", DAY, name)))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, name)))
     lake.restore("a", 1)
     wait(lake, 4 * DAYS)
-    lake.publish("x", "b", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "b", pa.table({"a": [1]}))
     assert names(lake) == {"1": "one"} and len(files(lake)) == 1
 
 
 def test_a_merge_never_undoes_what_came_between(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "old")))
-    lake.publish("customers", "b", customers(("2", DAY, "x")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "old")))
+    publish_rows(lake, "customers", "b", customers(("2", DAY, "x")))
     written = Lake.write
 
     def meanwhile(self: Lake, table: str, rows: pa.RecordBatchReader) -> tuple[manifests.Part, ...]:
         parts = written(self, table, rows)
         monkeypatch.undo()
-        lake.publish("customers", "a", customers(("1", DAY, "new")))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, "new")))
         return parts
 
     monkeypatch.setattr(Lake, "write", meanwhile)
@@ -250,14 +253,14 @@ def test_a_publication_that_was_cut_short_holds_and_the_next_follows(
 ) -> None:
     """Killed it is told to nobody; an error is no reason to tell that it failed. No file is left behind."""
     for name in ("oldest", "old"):
-        lake.publish("customers", "a", customers(("1", DAY, name)))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, name)))
     wait(lake, 3 * DAYS + GRACE + 60)
     with monkeypatch.context() as patch:
         patch.setattr(type(lake.store), step, lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(error) if error is KeyboardInterrupt else nullcontext():
-            lake.publish("customers", "a", customers(("1", DAY, "new")))
+            publish_rows(lake, "customers", "a", customers(("1", DAY, "new")))
     assert names(lake) == {"1": "new"} and then(lake, 2) == {"1": "old"}
-    lake.publish("x", "b", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "b", pa.table({"a": [1]}))
     assert names(lake) == {"1": "new"} and len(files(lake)) == (3 if step == "remove" else 2)
     for file in files(lake):
         os.utime(lake.root / file, (0, 0))
@@ -271,27 +274,27 @@ def test_of_two_who_take_one_number_one_comes_after_the_other(lake: Lake, monkey
 
     def late(self: object, name: str, data: bytes) -> bool:
         monkeypatch.undo()
-        Lake(lake.settings).publish("customers", "a", customers(("1", DAY, "first")))
+        publish_rows(Lake(lake.settings), "customers", "a", customers(("1", DAY, "first")))
         return created(self, name, data)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(lake.store), "create", late)
-    lake.publish("customers", "b", customers(("2", DAY, "second")))
+    publish_rows(lake, "customers", "b", customers(("2", DAY, "second")))
     assert names(lake) == {"1": "first", "2": "second"}
     assert [v.interval for v, _ in lake.versions()] == ["b", "a"]
 
 
 def test_an_old_manifest_put_in_place_late_hides_nothing(lake: Lake) -> None:
-    lake.publish("customers", "a", customers(("1", DAY, "x")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "x")))
     early = (lake.root / manifests.NAME).read_bytes()
     for interval in "bc":
-        lake.publish("customers", interval, customers((interval, DAY, "x")))
+        publish_rows(lake, "customers", interval, customers((interval, DAY, "x")))
     (lake.root / manifests.NAME).write_bytes(early)
     assert set(names(lake)) == {"1", "b", "c"}
 
 
 def test_a_home_of_before_is_read_and_goes_on(lake: Lake) -> None:
     """Its manifest knew no replaced files, and no entries were written."""
-    lake.publish("customers", "a", customers(("1", DAY, "old")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "old")))
     raw = json.loads((lake.root / manifests.NAME).read_text())
     tables = raw["tables"]
     (lake.root / manifests.NAME).write_text(json.dumps({"schema": 1, "version": 41, "tables": tables}))
@@ -299,7 +302,7 @@ def test_a_home_of_before_is_read_and_goes_on(lake: Lake) -> None:
         entry.unlink()
     (lake.root / manifests.LOG).rmdir()
     assert names(lake) == {"1": "old"} and lake.versions() == [] and then(lake, 41) == {"1": "old"}
-    lake.publish("customers", "a", customers(("1", DAY, "new")))
+    publish_rows(lake, "customers", "a", customers(("1", DAY, "new")))
     assert names(lake) == {"1": "new"} and [v.number for v, _ in lake.versions()] == [42]
     raw = json.loads((lake.root / manifests.NAME).read_text())  # and the version before this one refuses it
     assert (raw["schema"], raw["version"], set(raw["tables"])) == (2, 42, {"customers"})
@@ -307,7 +310,7 @@ def test_a_home_of_before_is_read_and_goes_on(lake: Lake) -> None:
 
 def test_a_lake_that_lost_its_manifest_is_not_taken_for_empty(lake: Lake) -> None:
     for interval in "ab":
-        lake.publish("customers", interval, customers((interval, DAY, "x")))
+        publish_rows(lake, "customers", interval, customers((interval, DAY, "x")))
     (lake.root / manifests.NAME).unlink()
     assert set(names(lake)) == {"a", "b"}  # its entries are all there
     (lake.root / manifests.LOG / "0000000001.json").unlink()
@@ -321,7 +324,7 @@ def test_files_of_a_writer_that_died_go_after_a_week(lake: Lake) -> None:
         half.write_bytes(b"{")
     wait_for = lake.write("customers", customers(("2", DAY, "yet to be published")))
     at = (lake.root / wait_for[0].file).stat().st_mtime
-    lake.publish("x", "a", pa.table({"a": [1]}))
+    publish_rows(lake, "x", "a", pa.table({"a": [1]}))
     for file in lake.root.rglob("*"):
         os.utime(file, (at - 7 * DAYS - 1,) * 2)
     os.utime(lake.root / wait_for[0].file, (at - 6 * DAYS,) * 2)
@@ -337,7 +340,7 @@ def test_files_of_a_writer_that_died_go_after_a_week(lake: Lake) -> None:
 def test_all_of_it_is_its_owners_alone(lake: Lake, conf: Settings) -> None:
     old = os.umask(0o002)
     try:
-        lake.publish("customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "x")))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, "gone"), ("2", DAY, "x")))
         Persons(lake).erase(Persons(lake).find(["1"]))
         lake.merge(("customers",), ["a"], "b")
     finally:
@@ -350,6 +353,6 @@ def test_all_of_it_is_its_owners_alone(lake: Lake, conf: Settings) -> None:
 def test_no_name_leaves_the_folder(lake: Lake, tmp_path: Path) -> None:
     """Also what is written beside the parts is swept: no temporary file stays."""
     for n in range(3):
-        lake.publish("customers", "a", customers(("1", DAY, str(n))))
+        publish_rows(lake, "customers", "a", customers(("1", DAY, str(n))))
     assert {path.name for path in lake.root.iterdir()} == {manifests.NAME, manifests.LOG, "customers"}
     assert not list(lake.root.rglob(".*"))

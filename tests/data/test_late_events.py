@@ -9,6 +9,7 @@ import pytest
 from controltower.data import quarantine
 from controltower.data.lake import Lake
 from controltower.jobs.quarantine import replay_quarantine
+from support.lakes import publish_rows
 
 from data.conftest import EVENTS, Ingest, rows, utc
 
@@ -60,7 +61,7 @@ def test_running_a_day_again_replaces_its_own_parts_only(lake: Lake, three_days:
 
 def test_features_made_without_a_row_that_was_known_by_then_are_told(lake: Lake, three_days: Ingest) -> None:
     for day in DAYS[1:]:
-        lake.publish("features", f"{day}T00:00:00Z", pa.table({"customer_id": ["c"], "as_of": [utc(day)]}))
+        publish_rows(lake, "features", f"{day}T00:00:00Z", pa.table({"customer_id": ["c"], "as_of": [utc(day)]}))
     late = three_days({"events.csv": EVENTS + event("late", DAYS[0], DAYS[4])}, "2025-06-05", "2025-06-06")
     assert late["notes"] == [], "received after all of them"
     again = three_days({"events.csv": EVENTS + event("new", DAYS[1], DAYS[1])}, *DAYS[1:3])
@@ -75,7 +76,7 @@ def test_a_replayed_row_touches_its_date_only_and_tells_of_features(
 ) -> None:
     bad = EVENTS + event("e0", DAYS[0], DAYS[0]) + event("e1", DAYS[1], "2099-01-01").replace("c,", "c,1")
     ingest({"events.csv": bad, "source.yaml": "bad_rows_limit: 1"}, *DAYS[:2])
-    lake.publish("features", f"{DAYS[2]}T00:00:00Z", pa.table({"customer_id": ["c"], "as_of": [utc(DAYS[2])]}))
+    publish_rows(lake, "features", f"{DAYS[2]}T00:00:00Z", pa.table({"customer_id": ["c"], "as_of": [utc(DAYS[2])]}))
     disk = files(lake)
     mended = shop.parent / "mended.csv"
     (row,) = quarantine.read(lake)["id"].to_pylist()

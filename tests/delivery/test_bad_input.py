@@ -21,6 +21,7 @@ from controltower.data.lake import Lake
 from controltower.ledger.database import reading
 from controltower.settings import Settings
 from support.counterparts import MailServer
+from support.lakes import publish_rows
 from support.small_shop import rows
 
 from .conftest import CUSTOMERS, NOW, Desk, write_shop
@@ -31,7 +32,7 @@ INJECTED = "c1@customers.example\r\nBcc: evil@elsewhere.example"
 
 
 def newer(conf: Settings, table: str, *given: dict[str, Any]) -> None:
-    Lake(conf).publish(table, "later", rows(table, *({"updated_at": KNOWN} | row for row in given)))
+    publish_rows(Lake(conf), table, "later", rows(table, *({"updated_at": KNOWN} | row for row in given)))
 
 
 def person(customer: str, **about: str) -> dict[str, Any]:

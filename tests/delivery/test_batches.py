@@ -12,6 +12,7 @@ from controltower.data.lake import Lake
 from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.ledger import tables
 from controltower.ledger.database import begin
+from support.lakes import publish_rows
 from support.small_shop import rows
 
 from .conftest import CUSTOMERS, NOW, Desk
@@ -29,8 +30,7 @@ def ids(desk: Desk) -> dict[str, str]:
 def rename(desk: Desk, names: dict[str, str], **more: str) -> None:
     """Newer versions of customers."""
     known = NOW - timedelta(days=1)
-    Lake(desk.settings).publish(
-        "customers", "later",
+    publish_rows(Lake(desk.settings), "customers", "later",
         rows("customers", *({"customer_id": c, "updated_at": known, "email": more.get(c, f"{c}@customers.example"),
                              "country": "KR", "locale": "ko-KR", "timezone": "Asia/Seoul", "first_name": name}
                             for c, name in names.items())),

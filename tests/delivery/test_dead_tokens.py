@@ -12,6 +12,7 @@ from controltower.delivery.providers.base import Answer, Result
 from controltower.ledger import suppressions, tables
 from controltower.ledger.database import begin
 from sqlalchemy import select
+from support.lakes import publish_rows
 from support.small_shop import rows
 
 from .conftest import CUSTOMERS, NOW, Desk
@@ -23,8 +24,7 @@ DAY = timedelta(days=1)
 def give_tokens(desk: Desk, day: int, **tokens: str) -> None:
     """The shop's app reports a token of a device, named by its customer."""
     moment = NOW + day * DAY - timedelta(hours=1)
-    Lake(desk.settings).publish(
-        "devices", f"day {day}",
+    publish_rows(Lake(desk.settings), "devices", f"day {day}",
         rows("devices", *({"device_id": f"d-{c}", "customer_id": c, "push_token": token, "platform": "ios",
                            "updated_at": moment, "last_seen_at": moment} for c, token in tokens.items())),
     )  # fmt: skip
@@ -93,8 +93,7 @@ def test_an_answer_of_no_form_blames_no_token(body: bytes) -> None:
 def test_a_message_to_several_devices_is_accepted_if_one_of_them_is(desk: Desk) -> None:
     second = {"c0": "token-second", "c1": "unregistered-second", "c2": "unregistered-second"}
     known = NOW - timedelta(hours=1)
-    Lake(desk.settings).publish(
-        "devices", "second",
+    publish_rows(Lake(desk.settings), "devices", "second",
         rows("devices", *({"device_id": f"second-{c}", "customer_id": c, "push_token": f"{token}-{c}",
                            "platform": "android", "updated_at": known, "last_seen_at": known}
                           for c, token in second.items())),

@@ -14,6 +14,7 @@ from controltower.delivery.providers.sendgrid import SendGrid
 from controltower.ledger import consents, suppressions, tables
 from controltower.ledger.database import begin
 from support import small_shop
+from support.lakes import publish_rows
 from support.small_shop import rows
 
 from .conftest import AT_ONCE, NOW, Desk
@@ -22,7 +23,7 @@ from .test_batches import rename
 
 def test_a_push_with_no_device_left_to_try_ends_by_the_others(desk: Desk) -> None:
     known = NOW - timedelta(hours=1)
-    Lake(desk.settings).publish("devices", "second", rows("devices", {
+    publish_rows(Lake(desk.settings), "devices", "second", rows("devices", {
         "device_id": "second-c0", "customer_id": "c0", "push_token": "token-second", "platform": "android",
         "updated_at": known, "last_seen_at": known,
     }))  # fmt: skip

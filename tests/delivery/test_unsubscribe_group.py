@@ -21,6 +21,7 @@ from controltower.ledger import consents, suppressions, tables
 from controltower.ledger.consents import Standing
 from controltower.ledger.database import begin, reading
 from support import small_shop
+from support.lakes import publish_rows
 from support.patience import PATIENCE
 from support.sandbox import NOW as THERE  # where the sandbox's clock stands
 
@@ -208,7 +209,7 @@ def test_addresses_as_mail_goes_to_them(shop: Shop) -> None:
     known = EARLIER - timedelta(days=1)
     emails = {"x1": "no address", "x2": "kim@b\u00fccher.example", "x3": " KIM@b\u00fccher.example", "x4": None}
     given = ({"customer_id": c, "updated_at": known, "email": email} for c, email in emails.items())
-    Lake(shop.conf).publish("customers", "j", small_shop.rows("customers", *given))
+    publish_rows(Lake(shop.conf), "customers", "j", small_shop.rows("customers", *given))
     shop.withdraw(*emails)
     assert numbers(sync_asm_group()) == {"added": 1, "unfit": 1}
     assert shop.group() == ["kim@xn--bcher-kva.example"]
@@ -218,7 +219,7 @@ def test_addresses_as_mail_goes_to_them(shop: Shop) -> None:
 def test_customers_of_one_address_are_looked_at_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unsubscribe_group, "CHUNK", 1)
     shared = {"customer_id": "x1", "updated_at": EARLIER - timedelta(days=1), "email": address("c0")}
-    Lake(shop.conf).publish("customers", "j", small_shop.rows("customers", shared))
+    publish_rows(Lake(shop.conf), "customers", "j", small_shop.rows("customers", shared))
     shop.withdraw("x1", "c1")
     assert numbers(sync_asm_group()) == {"added": 1}
     assert shop.group() == [address("c1")]

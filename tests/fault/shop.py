@@ -13,6 +13,7 @@ from controltower.ledger.database import begin
 from controltower.ledger.decisions import Decision, tabulate
 from controltower.settings import INCLUDE, Settings
 from support import small_shop
+from support.lakes import publish_rows
 
 NOW = datetime.fromisoformat("2026-06-15T12:00+09:00")
 OCCASION = NOW.date().isoformat()
@@ -45,7 +46,7 @@ def write(conf: Settings) -> None:
          "updated_at": known, "last_seen_at": known}
         for c in customers[::4]
     ]  # fmt: skip
-    Lake(conf).publish("devices", "j", small_shop.rows("devices", *second))
+    publish_rows(Lake(conf), "devices", "j", small_shop.rows("devices", *second))
     conf.campaigns.mkdir()
     for campaign, (_, channel, delivery) in CAMPAIGNS.items():
         _write_spec(conf, campaign, channel, delivery)

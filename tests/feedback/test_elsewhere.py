@@ -15,6 +15,7 @@ from controltower.ledger.database import begin
 from controltower.settings import Settings, load, load_shop
 from support import webhooks
 from support.daily_shop import open_shop, score
+from support.lakes import publish_rows
 from support.shop_tables import table
 
 MORNING = datetime.fromisoformat("2026-06-15T06:30+09:00")
@@ -30,7 +31,7 @@ def test_a_plan_does_not_count_on_a_dead_token(ledger_settings: Settings) -> Non
         {"device_id": f"d{n}", "customer_id": customer, "push_token": f"token-{n}", "updated_at": before}
         for n, customer in enumerate(["c0", "c0", "c1"])
     ]
-    Lake(conf).publish("devices", "i", table("devices", devices))
+    publish_rows(Lake(conf), "devices", "i", table("devices", devices))
     clock.set_clock(conf, MORNING, speed=0)
     with begin(conf) as ledger:
         for n, received in ((0, before), (2, before), (1, MORNING + timedelta(days=1))):

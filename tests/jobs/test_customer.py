@@ -21,6 +21,7 @@ from controltower.ledger.decisions import Decision, tabulate
 from controltower.ledger.states import message_states
 from controltower.settings import Settings
 from support import small_shop
+from support.lakes import publish_rows
 
 NOW = datetime(2026, 6, 15, 3, 0, tzinfo=UTC)
 BEFORE, AFTER = NOW - timedelta(days=2), NOW + timedelta(days=2)
@@ -45,12 +46,12 @@ def shop(ledger_settings: Settings) -> Settings:
     clock.set_clock(conf, AFTER + timedelta(days=1), speed=0)
     lake = Lake(conf)
     made = [order("o1", BEFORE, BEFORE), order("late", BEFORE, AFTER), order("o2", BEFORE, BEFORE, "c1")]
-    lake.publish("orders", "i", small_shop.rows("orders", *made))
+    publish_rows(lake, "orders", "i", small_shop.rows("orders", *made))
     seen = [event(f"e{n}", BEFORE + timedelta(minutes=n)) for n in range(5)]
     seen.append(event("e9", AFTER, visitor_id="v9", query="mail c0@customers.example"))
-    lake.publish("events", "i", small_shop.rows("events", *seen))
-    lake.publish("features", interval_key(BEFORE), features(orders_30d=1.0, at=BEFORE))
-    lake.publish("features", interval_key(AFTER), features(orders_30d=2.0, at=AFTER))
+    publish_rows(lake, "events", "i", small_shop.rows("events", *seen))
+    publish_rows(lake, "features", interval_key(BEFORE), features(orders_30d=1.0, at=BEFORE))
+    publish_rows(lake, "features", interval_key(AFTER), features(orders_30d=2.0, at=AFTER))
     with begin(conf) as ledger:
         consents.withdraw(ledger, ["c0"], "email", "marketing", AFTER, source="test")
         hashed = suppressions.address_hash(conf.signing_key(), "c0@customers.example")
@@ -198,10 +199,10 @@ def test_money_and_scores_are_plain_values(report: Callable[..., dict[str, Any]]
     )
     lists = pa.table({"customer_id": ["c0"], "placement": ["for_you"], "rank": [1], "product_id": ["p1"]})
     lake = Lake(shop)
-    lake.publish("scores", interval_key(BEFORE), scores)
-    lake.publish("recommendations", interval_key(BEFORE), lists)
+    publish_rows(lake, "scores", interval_key(BEFORE), scores)
+    publish_rows(lake, "recommendations", interval_key(BEFORE), lists)
     bought = event("e10", BEFORE, event_name="add_to_cart", value=Decimal("12.5"))
-    lake.publish("events", "j", small_shop.rows("events", bought))
+    publish_rows(lake, "events", "j", small_shop.rows("events", bought))
     found = report()
     assert found["scores"][0]["propensity_7d"] == 0.25
     assert found["recommendations"][0]["title"] == "상품 1"

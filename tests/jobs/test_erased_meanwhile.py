@@ -102,14 +102,14 @@ def test_what_was_made_of_their_rows_is_published_without_them(shop: Settings) -
     lake = Lake(shop)
     rows = pa.table({"customer_id": ["c1", "c0", None, "c2", "c0"], "n": [1, 2, 3, 4, 5]})
     made = {"features": lake.write("features", rows), "scores": lake.write("scores", rows.slice(3, 1)),
-            "other": lake.write("other", rows.select(["n"]))}  # fmt: skip
+            "replayed": lake.write("replayed", rows.select(["n"]))}  # fmt: skip
     erase_person("c0", "Ann")
     publish(lake, interval_key(scored_shop.NOW), made)
     with lake.read() as reading_:
         assert reading_.arrow(reading_.derived("features")).to_pylist() == [
             {"customer_id": "c1", "n": 1}, {"customer_id": None, "n": 3}, {"customer_id": "c2", "n": 4},
         ]  # fmt: skip
-        assert reading_.arrow(reading_.derived("other")).num_rows == 5
+        assert reading_.arrow(reading_.derived("replayed")).num_rows == 5
     assert lake.sizes("features")[interval_key(scored_shop.NOW)] == 3
     erase_person("c0", "Ann", at_once=True)
     assert look_up_person("c0")["rows"] == {} and not (lake.root / made["features"][0].file).exists()

@@ -23,6 +23,7 @@ from controltower.ledger import consents, suppressions
 from controltower.ledger.database import begin, reading
 from controltower.ledger.tables import arms, batches, campaign_runs, choices, decisions, messages, subjects
 from controltower.settings import INCLUDE, Settings
+from support.lakes import publish_rows
 from support.sent_messages import answer, message_ids, plan, send
 from support.shop_tables import product, table
 
@@ -81,9 +82,9 @@ def shop(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
     (conf.home / "shop.yaml").write_text(yaml.safe_dump(rules))
     write_spec(conf)
     lake = Lake(conf)
-    lake.publish("customers", "i", table("customers", customers()))
-    lake.publish("devices", "i", table("devices", devices()))
-    lake.publish("products", "i", table("products", [product(f"p{n}", updated_at=KNOWN) for n in range(13)]))
+    publish_rows(lake, "customers", "i", table("customers", customers()))
+    publish_rows(lake, "devices", "i", table("devices", devices()))
+    publish_rows(lake, "products", "i", table("products", [product(f"p{n}", updated_at=KNOWN) for n in range(13)]))
     text = pa.string()
     types = {
         "lifecycle": text, "propensity_7d": pa.float64(), "send_hour": pa.int64(), "model_version": text,
@@ -93,7 +94,7 @@ def shop(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
     for name in ("features", "scores", "recommendations"):
         rows = list(derived(name))
         schema = pa.schema({column: types[column] for column in max(rows, key=len)})
-        lake.publish(name, interval_key(SCORED), pa.Table.from_pylist(rows, schema=schema))
+        publish_rows(lake, name, interval_key(SCORED), pa.Table.from_pylist(rows, schema=schema))
     with begin(conf) as ledger:
         permit(conf, ledger)
     return conf

@@ -24,6 +24,7 @@ from controltower.models.traits import ages, items, training
 from controltower.models.traits.model import Trait
 from controltower.settings import INCLUDE, Settings
 from support import simulated_lake
+from support.lakes import publish_rows
 from support.shop_tables import event, table
 from threadpoolctl import threadpool_limits
 
@@ -66,12 +67,14 @@ def made(tmp_path_factory: pytest.TempPathFactory, sqlite_ledger: Path) -> Made:
         products = reading.table("products")
         by_title = {r["title"]: r["product_id"] for r in reading.arrow(products).to_pylist()}
     looked = [min(p for title, p in by_title.items() if word in title) for word in ("젖병", "기저귀", "분유")]
-    lake.publish("customers", "second", table("customers", [{"customer_id": c, "updated_at": BEFORE} for c in NEW]))
+    publish_rows(
+        lake, "customers", "second", table("customers", [{"customer_id": c, "updated_at": BEFORE} for c in NEW])
+    )
     seen = [
         event(f"{c}-{n}", c, BEFORE + timedelta(minutes=n), "view_item", product_id=product)
         for c in NEW if c != "newcomer" for n, product in enumerate(looked)
     ]  # fmt: skip
-    lake.publish("events", "second", table("events", seen))
+    publish_rows(lake, "events", "second", table("events", seen))
     for customer in NEW[:2]:
         said(conf, customer, True, BEFORE)
     models = trained(conf, lake)
@@ -79,7 +82,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, sqlite_ledger: Path) -> Made:
         store(Registry(home / "models"), outcome, AS_OF, AS_OF)
     bought = {"days_since_last_order": 3.0, "orders_total": 2.0, "revenue_total": 9.0}
     rows = [{"customer_id": c, "as_of": AS_OF, **bought} for c in (*truth, *NEW)]
-    lake.publish("features", interval_key(AS_OF), pa.Table.from_pylist(rows))
+    publish_rows(lake, "features", interval_key(AS_OF), pa.Table.from_pylist(rows))
     return Made(conf, lake, truth, models)
 
 
@@ -89,7 +92,7 @@ def profiles(made: Made) -> dict[str, dict[str, Any]]:
     with made.lake.read(AS_OF) as reading:
         found = inference.profile_rows(made.conf, reading, registry, AS_OF, shop)
         assert found.served == dict.fromkeys(training.NAMES, "items_logistic") and not found.lacking
-        made.lake.publish("profiles", interval_key(AS_OF), found.rows.read_all())
+        publish_rows(made.lake, "profiles", interval_key(AS_OF), found.rows.read_all())
     with made.lake.read(AS_OF) as reading:
         table = reading.arrow(inference.usable(made.conf, reading, AS_OF))
     return {row["customer_id"]: row for row in table.to_pylist()}
@@ -197,10 +200,10 @@ def test_what_becomes_known_later_changes_nothing(
     later, after = copy_of(made, tmp_path), AS_OF + timedelta(minutes=1)
     born = AS_OF.date().replace(year=1950)
     told = [{"customer_id": c, "updated_at": after, "gender": "male", "birth_date": born} for c in list(found)[:900]]
-    later.lake.publish("customers", "later", table("customers", told))
+    publish_rows(later.lake, "customers", "later", table("customers", told))
     late = {"received_at": after, "product_id": "P00001"}
     seen = [event(f"late-{c}", c, BEFORE, "view_item", **late) for c in found]
-    later.lake.publish("events", "later", table("events", seen))
+    publish_rows(later.lake, "events", "later", table("events", seen))
     for name, outcome in trained(later.conf, later.lake).items():
         ours, theirs = outcome.model._state(), made.models[name].model._state()
         assert all(np.array_equal(ours[key], theirs[key], equal_nan=key == "coefficients") for key in ours)

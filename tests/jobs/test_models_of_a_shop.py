@@ -22,6 +22,7 @@ from controltower.models.recommend.popularity import Popularity
 from controltower.models.registry import Registry
 from models.conftest import planted
 from models.test_registry import card
+from support.lakes import publish_rows
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders, product
 from typer.testing import CliRunner
 
@@ -85,7 +86,9 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     assert set(trained["models"]) == MODELS
     assert first == {n: m["version"] for n, m in trained["models"].items() if n in first}, "again the same versions"
     _half_published_scores_are_none(shop)
-    shop.publish("features", interval_key(T), derived(shop, "features").drop(["clicks_30d"]))  # an earlier version's
+    publish_rows(
+        shop, "features", interval_key(T), derived(shop, "features").drop(["clicks_30d"])
+    )  # an earlier version's
     (models / "gender").rename(models / "set aside")
     report = score_customers(AS_OF)
     (models / "set aside").rename(models / "gender")

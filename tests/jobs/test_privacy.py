@@ -21,6 +21,7 @@ from controltower.ledger import event_bodies, events, plans, reports, suppressio
 from controltower.ledger.database import begin, reading
 from controltower.settings import Settings
 from support import small_shop
+from support.lakes import publish_rows
 from support.whole_home import counts, everything, hand_over, left_of
 
 NOW = datetime(2026, 6, 15, 3, 0, tzinfo=UTC)
@@ -61,7 +62,9 @@ def shop(ledger_settings: Settings, folder: Path) -> Settings:
     ingest_data(str(folder))
     lake = Lake(conf)
     for table in ("features", "scores", "recommendations"):
-        lake.publish(table, interval_key(NOW), pa.table({"customer_id": [WHO, OTHER], "product_id": ["p1", "p1"]}))
+        publish_rows(
+            lake, table, interval_key(NOW), pa.table({"customer_id": [WHO, OTHER], "product_id": ["p1", "p1"]})
+        )
     small_shop.plan(conf, [WHO, OTHER], NOW)
     with begin(conf) as ledger:
         named = dict(

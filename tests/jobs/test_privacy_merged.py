@@ -22,6 +22,7 @@ from controltower.ledger import event_bodies, merges, plans, reports, suppressio
 from controltower.ledger.database import begin, reading
 from controltower.settings import Settings
 from support import small_shop
+from support.lakes import publish_rows
 from support.whole_home import counts, everything, hand_over, left_of
 
 NOW = datetime(2026, 6, 15, 3, 0, tzinfo=UTC)
@@ -81,7 +82,7 @@ def shop(ledger_settings: Settings, folder: Path) -> Settings:
     undo_merge(next(m["merge"] for m in list_identity()["merges"] if PARTED in (m["person"], m["gone"])), "Ann")
     lake, ids = Lake(conf), [*IDS, OTHER]
     for table in ("features", "scores", "recommendations", "inferences"):
-        lake.publish(table, interval_key(NOW), pa.table({"customer_id": ids, "product_id": ["p1"] * len(ids)}))
+        publish_rows(lake, table, interval_key(NOW), pa.table({"customer_id": ids, "product_id": ["p1"] * len(ids)}))
     with begin(conf) as ledger:
         m = tables.messages.c
         named = dict(ledger.execute(sa.select(m.customer_id, m.message_id)).tuples().all())

@@ -22,6 +22,7 @@ from controltower.ledger.in_app import available
 from controltower.settings import Settings, load_shop
 from controltower.web.public.in_app import show
 from support import scored_shop
+from support.lakes import publish_rows
 from support.scored_shop import KNOWN, NOW, SCORED
 from support.shop_tables import event, table
 
@@ -40,10 +41,10 @@ def conf(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         for c, (told, guess, p) in PEOPLE.items()
     ]  # fmt: skip
     lake = Lake(conf)
-    lake.publish("profiles", interval_key(SCORED), pa.Table.from_pylist(rows))
+    publish_rows(lake, "profiles", interval_key(SCORED), pa.Table.from_pylist(rows))
     events = [event(f"{c}{m}", c, NOW - timedelta(minutes=m), "add_to_cart", product_id="p1")
               for c, m in (("c0", 29), ("c1", 30), ("c2", 300))]  # fmt: skip
-    lake.publish("events", "first", table("events", events))
+    publish_rows(lake, "events", "first", table("events", events))
     say(conf, PEOPLE, KNOWN, True)
     say(conf, ["c5"], NOW - timedelta(hours=1), False)
     return conf

@@ -24,6 +24,7 @@ from controltower.models.propensity import snapshot_times
 from controltower.profiles.features import features
 from controltower.settings import INCLUDE, Settings
 from controltower.shop import KEPT_DAYS
+from support.lakes import publish_rows
 from support.random_shop import Rows, random_shop
 from support.shop_tables import SHOP, T, ago, event, lake_with
 from typer.testing import CliRunner
@@ -120,9 +121,9 @@ def test_of_features_and_scores_the_newest_stay(conf: Settings) -> None:
     lake, made = Lake(conf), [200, 181, 180, 40]
     for days in made:
         for table in ("features", "scores"):
-            lake.publish(table, interval_key(ago(days)), pa.table({"customer_id": ["a", "b"]}))
+            publish_rows(lake, table, interval_key(ago(days)), pa.table({"customer_id": ["a", "b"]}))
     assert removed(dry_run=True) == {}  # 180 days before the newest
-    lake.publish("features", interval_key(T), pa.table({"customer_id": ["a"]}))
+    publish_rows(lake, "features", interval_key(T), pa.table({"customer_id": ["a"]}))
     assert removed(dry_run=True) == {"features": 4} and len(lake.intervals("features")) == 5
     assert removed() == {"features": 4}
     assert lake.intervals("features") == [interval_key(ago(d)) for d in (180, 40, 0)]

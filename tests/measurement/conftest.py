@@ -21,6 +21,7 @@ from controltower.ledger.decisions import Decision, tabulate
 from controltower.ledger.tables import batches, campaign_runs, messages
 from controltower.settings import Settings
 from support import shop_tables
+from support.lakes import publish_rows
 
 NOW = datetime.fromisoformat("2026-06-15T09:00+09:00")  # when runs are planned
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -114,7 +115,7 @@ class Story:
         """What was ordered so far, as one load that reaches to the interval's end."""
         lake = Lake(self.settings)
         for table, rows in shop_tables.orders(*self._orders).items():
-            lake.publish(table, interval, shop_tables.table(table, rows))
+            publish_rows(lake, table, interval, shop_tables.table(table, rows))
         self._orders.clear()
 
     def cancelled(self, run_id: int) -> None:

@@ -17,6 +17,7 @@ from controltower.ledger import holds
 from controltower.ledger.database import begin
 from controltower.measurement.worth import BEGINNING, known_until
 from support import shop_tables
+from support.lakes import publish_rows
 
 from .conftest import DAY, HOUR, NOW, Story
 
@@ -126,7 +127,7 @@ def test_a_missing_day_keeps_the_window_open_until_it_is_loaded(story: Story) ->
 def test_without_orders_or_their_lines_nothing_is_known(story: Story) -> None:
     story.plan(DRAWN)
     story.send()
-    Lake(story.settings).publish("orders", f"../{day(9).isoformat()}", shop_tables.table("orders", []))
+    publish_rows(Lake(story.settings), "orders", f"../{day(9).isoformat()}", shop_tables.table("orders", []))
     found = story.report()
     assert found["readout"]["verdict"] == "window open" and found["readout"]["window"]["known_until"] is None
     assert "orders_not_loaded" in codes(found)

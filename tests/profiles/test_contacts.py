@@ -11,6 +11,7 @@ from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
 from controltower.profiles.contacts import contact_of
 from controltower.settings import INCLUDE, Settings, parse_shop
+from support.lakes import publish_rows
 
 SHOP = parse_shop(INCLUDE / "shops" / "simulated.yaml").model_copy(update={"timezone": "Europe/London"})
 
@@ -35,7 +36,7 @@ def test_an_unknown_zone_is_the_shops(home: object, given: str | None, zone: str
     conf: Settings = settings.load()
     known = datetime(2026, 6, 1, tzinfo=UTC)
     row = {"customer_id": "a", "updated_at": known, "email": "a@customers.example", "timezone": given}
-    Lake(conf).publish("customers", "i", pa.Table.from_pylist([row], schema=CONTRACT["customers"].schema))
+    publish_rows(Lake(conf), "customers", "i", pa.Table.from_pylist([row], schema=CONTRACT["customers"].schema))
     with Lake(conf).read(None) as lake:
         contact = contact_of(lake, SHOP, "a")
     assert contact

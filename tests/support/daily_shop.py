@@ -12,6 +12,7 @@ from controltower.ledger import consents
 from controltower.ledger.database import begin
 from controltower.settings import INCLUDE, Settings
 
+from support.lakes import publish_rows
 from support.shop_tables import product, table
 
 
@@ -34,7 +35,7 @@ def score(settings: Settings, as_of: datetime, customers: Sequence[str]) -> None
     }
     lake = Lake(settings)
     for name, (made, columns) in tables.items():
-        lake.publish(name, interval_key(as_of), pa.Table.from_pylist(made, schema=pa.schema(who | columns)))
+        publish_rows(lake, name, interval_key(as_of), pa.Table.from_pylist(made, schema=pa.schema(who | columns)))
 
 
 def open_shop(settings: Settings, day: datetime, customers: Sequence[str]) -> None:
@@ -43,8 +44,8 @@ def open_shop(settings: Settings, day: datetime, customers: Sequence[str]) -> No
     shutil.copy(INCLUDE / "shops" / "simulated.yaml", settings.home / "shop.yaml")
     people = [{"customer_id": c, "updated_at": before, "email": f"{c}@customers.example"} for c in customers]
     lake = Lake(settings)
-    lake.publish("customers", "i", table("customers", people))
-    lake.publish("products", "i", table("products", [product(f"p{n}", updated_at=before) for n in range(6)]))
+    publish_rows(lake, "customers", "i", table("customers", people))
+    publish_rows(lake, "products", "i", table("products", [product(f"p{n}", updated_at=before) for n in range(6)]))
     agreed = {"channel": "email", "purpose": "marketing", "recorded_at": before, "granted": True, "source": "test"}
     with begin(settings) as ledger:
         consents.record(ledger, [{"customer_id": c, **agreed} for c in customers])

@@ -11,6 +11,7 @@ from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
 from controltower.data.persons import Persons
 
+from support.lakes import publish_rows
 from support.random_shop import Rows, random_shop
 from support.shop_tables import ago, event, lake_with, table
 
@@ -128,7 +129,7 @@ class RandomDays:
             if not taken & {f"c{one}", f"c{other}"}:
                 row = {"customer_id": f"c{one}", "person_id": f"c{other}", "since": now, "until": None}
                 self.persons.append(row)
-        self.lake.publish("identity", "current", pa.Table.from_pylist(self.persons, schema=_IDENTITY))
+        publish_rows(self.lake, "identity", "current", pa.Table.from_pylist(self.persons, schema=_IDENTITY))
 
     def _publish(self, rows: Rows, interval: str) -> None:
         for name, body in rows.items():

@@ -16,6 +16,7 @@ from controltower.ledger import consents
 from controltower.ledger.database import begin
 from controltower.settings import INCLUDE, Settings
 
+from support.lakes import publish_rows
 from support.shop_tables import lake_with, product
 
 NOW = datetime.fromisoformat("2026-06-15T09:00+09:00")
@@ -87,7 +88,7 @@ def make(home: Path, monkeypatch: pytest.MonkeyPatch, customers: int = 8) -> Set
         ],
     }  # fmt: skip
     for table, rows in derived.items():
-        lake.publish(table, interval_key(SCORED), pa.Table.from_pylist(rows))
+        publish_rows(lake, table, interval_key(SCORED), pa.Table.from_pylist(rows))
     with begin(conf) as ledger:
         granted = {"channel": "email", "purpose": "marketing", "recorded_at": KNOWN, "granted": True, "source": "test"}
         consents.record(ledger, [{"customer_id": c, **granted} for c in audience if c != "silent"])

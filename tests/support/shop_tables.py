@@ -13,6 +13,8 @@ from controltower.data.lake import Lake
 from controltower.settings import Settings
 from controltower.shop import Sender, Shop
 
+from support.lakes import publish_rows
+
 T = datetime(2026, 6, 15, tzinfo=UTC)
 SHOP = Shop(
     name="Test",
@@ -32,7 +34,7 @@ def lake_with(home: Path, tables: Mapping[str, Iterable[Mapping[str, Any]]], int
     """The lake of a home, with these rows published. Where a row doesn't say when it was known: when it happened."""
     lake = Lake(Settings(home=home, threads=2))
     for name, rows in tables.items():
-        lake.publish(name, interval, table(name, rows))
+        publish_rows(lake, name, interval, table(name, rows))
     return lake
 
 

@@ -13,6 +13,8 @@ from controltower.settings import Settings
 from controltower.simulation import shop
 from controltower.simulation.parameters import Parameters
 
+from support.lakes import publish_rows
+
 TABLES = ("customers", "products", "events", "orders", "order_lines")
 
 
@@ -25,7 +27,7 @@ def make(settings: Settings, until: datetime, **parameters: object) -> dict[str,
     lake = Lake(settings)
     for name in TABLES:
         rows = pq.read_table(folder / f"{name}.parquet")
-        lake.publish(name, "first", rows.select(CONTRACT[name].schema.names).cast(CONTRACT[name].schema))
+        publish_rows(lake, name, "first", rows.select(CONTRACT[name].schema.names).cast(CONTRACT[name].schema))
     consents.append(settings, pq.read_table(folder / "consents.parquet"))
     truth = pq.read_table(folder / "truth" / "truth.parquet", columns=["customer_id", "gender", "birth_date"])
     shutil.rmtree(folder)

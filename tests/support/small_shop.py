@@ -18,6 +18,8 @@ from controltower.ledger.database import begin
 from controltower.ledger.decisions import Decision, tabulate
 from controltower.settings import INCLUDE, Settings
 
+from support.lakes import publish_rows
+
 PICKS = [{"product_id": f"p{n}", "algorithm": "als", "reason": "popular", "value": None} for n in range(4)]
 
 
@@ -31,18 +33,15 @@ def write_shop(conf: Settings, customers: Sequence[str], now: datetime) -> None:
     shutil.copy(INCLUDE / "shops" / "simulated.yaml", conf.home / "shop.yaml")
     known = now - timedelta(days=30)
     lake = Lake(conf)
-    lake.publish(
-        "customers", "i",
+    publish_rows(lake, "customers", "i",
         rows("customers", *({"customer_id": c, "updated_at": known, "email": f"{c}@customers.example", "country": "KR",
                              "locale": "ko-KR", "timezone": "Asia/Seoul", "first_name": "민지"} for c in customers)),
     )  # fmt: skip
-    lake.publish(
-        "devices", "i",
+    publish_rows(lake, "devices", "i",
         rows("devices", *({"device_id": f"d-{c}", "customer_id": c, "push_token": f"token-{c}", "platform": "ios",
                            "updated_at": known, "last_seen_at": known} for c in customers)),
     )  # fmt: skip
-    lake.publish(
-        "products", "i",
+    publish_rows(lake, "products", "i",
         rows("products", *({"product_id": f"p{n}", "updated_at": known, "title": f"상품 {n}", "price": Decimal(12300),
                             "currency": "KRW", "url": f"https://haru.example/p{n}", "in_stock": True}
                            for n in range(4))),

@@ -38,21 +38,10 @@ class Lake:
         self.store = store_of(settings)
         self.root = self.store.folder
 
-    def publish(self, table: str, interval: str, rows: pa.Table, *, happened: str | None = None) -> int:
-        """Replace one interval of a table by `rows`. Returns their number.
-
-        They are split by the UTC date of column `happened` (by default the contract's), else they are one part.
-        Rows of a contract table have its columns.
-        """
-        self.commit(interval, {table: self.write(table, rows, happened=happened)})
-        return rows.num_rows
-
-    def write(
-        self, table: str, rows: pa.Table | pa.RecordBatchReader, *, happened: str | None = None
-    ) -> tuple[Part, ...]:
-        """Write rows as parts that nobody sees until `commit` names them. Batches should come in the order of dates."""
-        contract = CONTRACT.get(table)
-        happened = happened or (contract.happened if contract else None)
+    def write(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> tuple[Part, ...]:
+        """Write rows as parts that nobody sees until `commit` names them: of a contract table by the UTC date on which
+        they happened, in the order of which batches should come, and with its columns."""
+        happened = CONTRACT[table].happened if table in CONTRACT else None
         schema = schema_of(table, rows.schema)
         if isinstance(rows, pa.Table) and happened:
             rows = rows.sort_by(happened)

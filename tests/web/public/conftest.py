@@ -21,6 +21,7 @@ from controltower.settings import Settings
 from controltower.web.public.app import create_app
 from delivery.conftest import NOW, Desk, write_shop
 from starlette.testclient import TestClient
+from support.lakes import publish_rows
 from support.small_shop import rows
 
 BROWSER = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0 Mobile Safari/537.36"
@@ -84,7 +85,7 @@ def public(ledger_settings: Settings) -> Iterator[Public]:
     write_shop(conf)
     reader = {"customer_id": "c1", "updated_at": NOW, "email": "c1@customers.example", "country": "GB",
               "locale": "en-GB", "timezone": "Europe/London", "first_name": "Emma"}  # fmt: skip
-    Lake(conf).publish("customers", "j", rows("customers", reader))
+    publish_rows(Lake(conf), "customers", "j", rows("customers", reader))
     desk = Desk(conf, cast(Any, None), customers=list(CUSTOMERS))
     desk.plan("email")
     desk.plan("push", campaign="win_back")

@@ -10,6 +10,7 @@ from controltower import clock
 from controltower.data.lake import Lake
 from controltower.ledger import suppressions
 from controltower.ledger.database import begin, reading
+from support.lakes import publish_rows
 from support.small_shop import rows
 
 from web.public.conftest import Public
@@ -93,7 +94,7 @@ def test_a_new_address_is_open(public: Public, close: Close) -> None:
     close("c0", "bounced")
     moved = {"customer_id": "c0", "updated_at": clock.now(public.settings) - timedelta(hours=1), "country": "KR",
              "email": "new@customers.example", "locale": "ko-KR", "timezone": "Asia/Seoul"}  # fmt: skip
-    Lake(public.settings).publish("customers", "moved", rows("customers", moved))
+    publish_rows(Lake(public.settings), "customers", "moved", rows("customers", moved))
     assert "반송" not in public.get("preferences", public.message()).text
 
 

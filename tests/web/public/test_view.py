@@ -14,6 +14,7 @@ from controltower.settings import Settings
 from controltower.web.public.app import create_app
 from delivery.conftest import NOW
 from starlette.testclient import TestClient
+from support.lakes import publish_rows
 from support.small_shop import rows
 
 from web.public.conftest import Public
@@ -54,7 +55,7 @@ def test_its_links_work(public: Public) -> None:
 def test_a_product_without_a_page_leads_to_the_shop(public: Public) -> None:
     product = {"product_id": "p0", "updated_at": NOW, "title": "상품 0", "price": 1, "currency": "KRW",
                "url": "javascript:alert(1)"}  # fmt: skip
-    Lake(public.settings).publish("products", "j", rows("products", product))
+    publish_rows(Lake(public.settings), "products", "j", rows("products", product))
     page = html.unescape(public.get("view", public.message()).text)
     assert "javascript" not in page
     assert re.search(r"/c[\w-]{35}\?to=https://haru\.example\?utm_source=[\w%=-]+;p=p0;n=1;s=[\w-]{14}\"", page)
