@@ -1,4 +1,4 @@
-"""The same features and audience rules on every engine, compared row by row with DuckDB's."""
+"""The same features, profiles and audience rules on every engine, compared row by row with DuckDB's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import ibis
 import pandas as pd
@@ -19,9 +19,12 @@ from controltower.audiences.rules import Rule
 from controltower.audiences.segments import ranked, select
 from controltower.data.contract import CONTRACT
 from controltower.profiles.features import NAMES, features
+from controltower.profiles.journey import journeys
+from controltower.profiles.preferences import preferences
+from controltower.profiles.rfm import cells
 from support.postgres import Postgres
 from support.random_shop import random_shop
-from support.shop_tables import SHOP, T, ago, lake_with
+from support.shop_tables import SHOP, T, ago, lake_with, money, product
 
 RULES = (
     [Rule(column="orders_90d", at_least=1), Rule(column="view_to_cart_90d", at_most=0.5, or_unknown=True)],
@@ -31,14 +34,28 @@ RULES = (
     [Rule(column="propensity_28d", at_least=0.1, at_most=0.3), Rule(column="orders_total", at_most=1000)],  # both ends
     [Rule(column="model_version", is_in=["it's 1", "m2"], or_unknown=True)],
 )
-Found = tuple[pd.DataFrame, list[list[str]], list[list[str]]]
+
+
+class Found(NamedTuple):
+    """The features, the customers that each set of rules selects, those who come first by a feature and a score, and
+    rows of what else is known of customers."""
+
+    features: pd.DataFrame
+    selected: list[list[str]]
+    first: list[list[str]]
+    profiles: dict[str, list[dict[str, Any]]]
+
+
 MOST = 20  # of an audience: those that are equal or unknown at its end are cut apart
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
     """A random shop as of T."""
-    lake = lake_with(tmp_path_factory.mktemp("lake"), random_shop(random.Random(7), ago(300), ago(), "x"))
+    shop = random_shop(random.Random(7), ago(300), ago(), "x")
+    kin = {"category": "w", "updated_at": ago(250)}  # so that a category has prices enough for bands
+    shop["products"] += [product(f"p{n}", price=money(n - 5), **kin) for n in (9, 10)]
+    lake = lake_with(tmp_path_factory.mktemp("lake"), shop)
     with lake.read(T) as reading:
         return {name: reading.arrow(reading.table(name)).cast(_schema(name)) for name in CONTRACT}
 
@@ -51,10 +68,12 @@ def _schema(name: str) -> pa.Schema:
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory: pytest.TempPathFactory, tables: dict[str, pa.Table]) -> Found:
     found = _found(_load(ibis.duckdb.connect(), tables, tmp_path_factory.mktemp("wanted")))
-    assert all(found[1]), "each rule should select somebody"
-    assert len(set(map(len, found[1]))) > 3 and all(len(ids) == MOST for ids in found[2])
-    unknown = {name for name in NAMES if found[0][name].isna().all()}
+    assert all(found.selected), "each rule should select somebody"
+    assert len(set(map(len, found.selected))) > 3 and all(len(ids) == MOST for ids in found.first)
+    unknown = {name for name in NAMES if found.features[name].isna().all()}
     assert unknown == {"weather", "precipitation"}, "the shop should tell every feature but these"
+    told = {column: {r[column] for r in rows} for rows in found.profiles.values() for column in rows[0]}
+    assert {c for c, values in told.items() if len(values - {None}) < 2} == set(), "nor is any column of profiles empty"
     return found
 
 
@@ -70,7 +89,6 @@ def _load(backend: Any, tables: dict[str, pa.Table], folder: Path) -> Any:
 
 
 def _found(backend: Any) -> Found:
-    """The features, the customers that each set of rules selects, and those who come first by a feature and a score."""
     rows = features(backend.table, T, SHOP).to_pyarrow()
     with TemporaryDirectory() as folder:  # as the lake keeps them
         _load(backend, {"features": rows, "scores": _scores(rows["customer_id"].to_pylist())}, Path(folder))
@@ -80,7 +98,13 @@ def _found(backend: Any) -> Found:
             ranked(select(kept, rules), by, MOST).select("customer_id").to_pyarrow()["customer_id"].to_pylist()
             for rules, by in (((), "propensity_28d"), (RULES[3], "average_order_value"))
         ]
-    return rows.to_pandas().set_index("customer_id"), selected, first
+        profiles = {
+            "preferences": preferences(backend.table, T, SHOP),
+            "rfm": cells(backend.table("features")),
+            "journey": journeys(backend.table, T),
+        }
+        told = {name: expr.order_by("customer_id").to_pyarrow().to_pylist() for name, expr in profiles.items()}
+    return Found(rows.to_pandas().set_index("customer_id"), selected, first, told)
 
 
 def _scores(customers: list[str]) -> pa.Table:
@@ -94,12 +118,14 @@ def _scores(customers: list[str]) -> pa.Table:
 
 
 def _compare(found: Found, wanted: Found) -> None:
-    ours, theirs = found[0], wanted[0]
+    ours, theirs = found.features, wanted.features
     assert list(ours.index) == list(theirs.index)
     assert list(ours["lifecycle"]) == list(theirs["lifecycle"])
     unequal = {n: int((~(ours[n].eq(theirs[n]) | (ours[n].isna() & theirs[n].isna()))).sum()) for n in NAMES}
     assert {name: count for name, count in unequal.items() if count} == {}
-    assert found[1:] == wanted[1:]
+    assert found[1:3] == wanted[1:3]
+    for name, rows in wanted.profiles.items():
+        assert found.profiles[name] == rows, name
 
 
 def test_postgresql(postgres_server: Postgres, tmp_path: Path, tables: dict[str, pa.Table], wanted: Found) -> None:

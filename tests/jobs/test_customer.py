@@ -252,7 +252,8 @@ def test_what_other_systems_did_and_every_kind_of_suppression(
     came = [{"event_id": m, "message_id": m, "event": "clicked", "occurred_at": later, "received_at": later}
             for m in ("theirs", ours)]  # fmt: skip
     login = {"kind": "login", "value": "l", "customer_id": "c0", "visitor_id": "v7", "seen_at": BEFORE}
-    for table, rows in (("messages_history", sent), ("message_events", came), ("identities", [login])):
+    logins = [login, login | {"value": "another", "customer_id": "c1", "visitor_id": "v8"}]
+    for table, rows in (("messages_history", sent), ("message_events", came), ("identities", logins)):
         lake.publish(table, "i", small_shop.rows(table, *rows))
     found = report()
     assert found["identity"]["visitors"] == ["v0", "v7"]

@@ -12,7 +12,7 @@ import pytest
 from controltower import clock
 from controltower.campaigns import specs
 from controltower.data.lake import Lake, interval_key
-from controltower.errors import BadSpec
+from controltower.errors import BadSpec, NoData
 from controltower.jobs.campaigns import plan_campaign
 from controltower.jobs.dispatch import dispatch_messages
 from controltower.jobs.gathering import gather
@@ -129,5 +129,9 @@ def test_the_journey_as_of_the_minute(conf: Settings) -> None:
 
 
 def test_a_column_that_is_nowhere(conf: Settings) -> None:
-    with pytest.raises(BadSpec, match="told_gender"):
+    with pytest.raises(BadSpec, match=r"no feature, score or profile.*told_gender"):
         audience(conf, {"column": "gender", "is_in": ["female"]})
+    lake = Lake(conf)
+    lake.drop({"profiles": {key: load.parts for key, load in lake.manifest().loads("profiles").items()}})
+    with pytest.raises(NoData, match=r"told_gender: .* no profiles yet. If .* `controltower score` first"):
+        audience(conf, {"column": "told_gender", "is_in": ["female"]})

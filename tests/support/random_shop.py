@@ -13,6 +13,8 @@ EVENTS = (
 )
 REACTIONS = ("opened", "clicked", "unsubscribed", "complained", "delivered")
 ZONES = ("Asia/Seoul", "Europe/London", "Nowhere/Land", None)
+BRANDS = ("Ada", "Bob", "씨", None)
+WORDS = "soft green 녹차 soap tea mint Über 비누 big".split()
 CATEGORIES = ("x > y", "z", "w", None)
 
 DAYS = 24  # with something on them: each is a file of the lake
@@ -70,7 +72,7 @@ def random_shop(rng: random.Random, first: datetime, last: datetime, prefix: str
         "products": [
             product(
                 f"p{i}", category=one(*CATEGORIES), price=money(one(5, 7.5, 12.25)), currency=one("GBP", "USD"),
-                updated_at=some_time(),
+                updated_at=some_time(), brand=BRANDS[i % 4], title=f"{BRANDS[i % 4]} {WORDS[i]} {WORDS[i - 4]}",
             )
             for i in range(9)
         ],

@@ -18,7 +18,7 @@ def select(customers: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
         if rule.column not in customers.columns:
             known = ", ".join(sorted(customers.columns))
             raise BadSpec(
-                f"The audience rule on {rule.column!r} names no feature or score.", f"Choose one of: {known}."
+                f"The audience rule on {rule.column!r} names no feature, score or profile.", f"Choose one of: {known}."
             )
         customers = customers.filter(_fits(customers[rule.column], rule))
     return customers

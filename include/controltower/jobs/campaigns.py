@@ -66,8 +66,8 @@ def plan_campaign(
     except KeyboardInterrupt:
         raise
     except BaseException as e:  # Airflow's time-out isn't an Exception
-        why = str(e) if isinstance(e, ControlTowerError) else f"{type(e).__name__}: the log has more."
-        _keep_failure(conf, campaign, day, why)
+        why = str(e) if isinstance(e, ControlTowerError) else "the log has more."
+        _keep_failure(conf, campaign, day, f"{type(e).__name__}: {why}")
         raise
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from controltower.campaigns.specs import Audience, Spec
-from controltower.errors import BadSettings
+from controltower.errors import BadSettings, NoData
 from controltower.settings import Settings
 from controltower.shop import Shop
 
@@ -67,7 +67,7 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
         known = _with_profiles(conf, lake, known, asked, as_of)
         audience = select(known, spec.audience.rules)
         if spec.audience.order_by not in audience.columns:
-            raise BadSettings(f"{spec.name}: order_by names no feature or score: {spec.audience.order_by!r}.")
+            raise BadSettings(f"{spec.name}: order_by names no feature, score or profile: {spec.audience.order_by!r}.")
         first = ranked(audience, spec.audience.order_by, spec.audience.at_most)
         chosen = lake.arrow(first.select("customer_id", "send_hour", "model_version"))
         customers = chosen["customer_id"]
@@ -95,7 +95,12 @@ def _with_profiles(conf: Settings, lake: Reading, known: ir.Table, asked: set[st
     from controltower.profiles import journey
 
     parts = []
-    if asked - set(known.columns) - set(journey.COLUMNS) and lake.has("profiles"):
+    if others := asked - set(known.columns) - set(journey.COLUMNS):
+        if not lake.has("profiles"):
+            raise NoData(
+                f"{', '.join(sorted(others))}: no feature or score is called so, and there are no profiles yet.",
+                "If it is one of a profile, run `controltower score` first; else correct the campaign's audience.",
+            )
         parts.append(usable(conf, lake, as_of).drop("as_of"))
     if asked & set(journey.COLUMNS):
         parts.append(journey.journeys(lake.table, as_of))

@@ -37,6 +37,11 @@ def check(connection: sa.Connection, settings: Settings) -> bool:
     return known is not None
 
 
+def missing(connection: sa.Connection, settings: Settings) -> bool:
+    """Whether the key is missing though something depends on it: nothing can be planned or sent until it is back."""
+    return settings.kept_key() is None and _depends(connection)
+
+
 def settle(connection: sa.Connection, settings: Settings) -> None:
     """See to it that the home has the ledger's key; done before anything is written.
 
@@ -50,7 +55,7 @@ def settle(connection: sa.Connection, settings: Settings) -> None:
         return
     key = settings.kept_key()
     if key is None:
-        if _depends(connection):
+        if missing(connection, settings):
             raise _refusal(f"{settings.key_place} is missing")
         key = settings.make_key()
     _record(connection, settings, key, None)

@@ -63,9 +63,11 @@ def test_a_plan_that_failed_is_shown_until_it_is_planned(tower: TestClient, shop
             plan_campaign("nobody")
     page = tower.get("/").text
     assert page.count("not planned") == 1
-    assert "Spring, 2026-06-15: not planned. 2026-06-15 09:00 KST (Asia/Seoul) nobody isn't planned: " in text(page)
+    told = "Spring, 2026-06-15: not planned. 2026-06-15 09:00 KST (Asia/Seoul) Its counts are unusual. nobody isn't"
+    assert told in text(page)
     assert "the audience is empty" in text(page) and 'target="_top" href="/dags/campaign_nobody"' in page
-    assert "2026-06-15: 계획하지 못했습니다." in tower.get("/", headers={"Accept-Language": "ko"}).text
+    korean = text(tower.get("/", headers={"Accept-Language": "ko"}).text)
+    assert "2026-06-15: 계획하지 못했습니다." in korean and "숫자가 평소와 다릅니다. nobody isn't planned" in korean
     write_spec_of(shop, "nobody")
     clock.set_clock(shop, scored_shop.NOW + timedelta(minutes=1), speed=0)
     plan_campaign("nobody")
@@ -276,6 +278,16 @@ def test_what_can_be_mended_is_told_with_its_remedy(tower: TestClient, shop: Set
     answer = tower.get("/")
     assert answer.status_code == 409
     assert "There is no shop file at" in answer.text and "controltower ingest" in answer.text
+    assert "설정에 잘못이 있습니다. There is no" in tower.get("/", headers={"Accept-Language": "ko"}).text
+
+
+def test_a_key_that_got_lost_is_told(tower: TestClient, shop: Settings) -> None:
+    plan_campaign("spring")
+    assert "key is missing" not in tower.get("/").text
+    (shop.home / "secret.key").unlink()
+    page = tower.get("/")
+    assert page.status_code == 200 and "key is missing: nothing is planned or sent" in page.text
+    assert "<form" not in page.text and "비밀 키가 없습니다" in tower.get("/", headers={"Accept-Language": "ko"}).text
 
 
 def test_what_broke_is_told_by_an_id_only(
@@ -348,6 +360,11 @@ def test_both_languages_have_every_word() -> None:
     assert texts["en"].keys() == texts["ko"].keys()
     for key, words in texts["en"].items():
         assert sorted(re.findall(r"\{\w+\}", words)) == sorted(re.findall(r"\{\w+\}", texts["ko"][key])), key
+
+
+def test_every_kind_of_error_has_words() -> None:
+    kinds = {kind.__name__ for kind in ControlTowerError.__subclasses__() if kind.__module__ == "controltower.errors"}
+    assert kinds == {key.removeprefix("trouble.") for key in locales().texts["ko"] if key.startswith("trouble.")}
 
 
 def test_every_reason_that_is_written_down_has_words() -> None:

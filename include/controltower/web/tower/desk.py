@@ -16,7 +16,7 @@ from controltower.ledger import runs
 from controltower.ledger.runs import Run
 from controltower.settings import Settings
 from controltower.web.auth import User
-from controltower.web.tower import seals
+from controltower.web.tower import seals, words
 from controltower.web.tower.page import Page
 from controltower.web.tower.standing import Counted, count
 
@@ -78,7 +78,9 @@ class Desk:
         """A form token for each run that the visitor may change and that can still change."""
         live = [c.run for c in found if c.standing in ("scheduled", "sending", "paused", "waits_for_approval")]
         allowed = self.guard.may_run(visit.user, {r.campaign for r in live})
-        key = self.settings.signing_key() if allowed else b""
+        key = self.settings.kept_key() if allowed else None
+        if key is None:  # missing: the page says so
+            return {}
         return {r.run_id: seals.seal(key, visit.user.id, f"run:{r.run_id}") for r in live if r.campaign in allowed}
 
     def told(self, visit: Visit, token: str) -> str | None:
@@ -102,7 +104,8 @@ class Desk:
         except Busy:
             return None, visit.page.t("run.no_report", why=visit.page.t("run.busy"))
         except ControlTowerError as e:
-            return None, visit.page.t("run.no_report", why=e)
+            why = words.trouble(f"{type(e).__name__}: {e}", visit.page.t)
+            return None, visit.page.t("run.no_report", why=why)
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from controltower.errors import ControlTowerError
+from controltower.web.tower import words
 from controltower.web.tower.desk import Busy
 from controltower.web.tower.page import Page
 
@@ -89,5 +90,6 @@ async def _stop(request: Request, error: Exception) -> Response:
     """What the reader, or whoever runs the shop, can mend."""
     assert isinstance(error, ControlTowerError)
     page = Page.of(request)
-    why = page.t("run.busy") if isinstance(error, Busy) else f"{error.what} {error.remedy}".strip()
+    told = f"{type(error).__name__}: {error}"
+    why = page.t("run.busy") if isinstance(error, Busy) else words.trouble(told, page.t)
     return page.error(409, page.t("error.stopped"), why)

@@ -13,7 +13,7 @@ from controltower import clock
 from controltower.campaigns.specs import BrokenSpec, load_specs
 from controltower.delivery.providers.registry import CHANNELS, name_of
 from controltower.jobs import anomalies
-from controltower.ledger import planning_failures, providers, runs
+from controltower.ledger import planning_failures, providers, runs, signing_keys
 from controltower.ledger.database import reading
 from controltower.settings import load_shop
 from controltower.web.tower import frames, seals, words
@@ -51,6 +51,7 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
         failed = planning_failures.unplanned(ledger, today.isoformat(), seen)
         odd = anomalies.standing(ledger, shop, now)
         used = {name_of(desk.settings, channel) for channel in CHANNELS}
+        no_key = signing_keys.missing(ledger, desk.settings)
         paused = [p for name, p in providers.standings(ledger).items() if p.waits and name in used]
     campaigns = [
         {
@@ -70,7 +71,11 @@ def show_today(here: Here, desk: Home, told: Told = "") -> Response:
         now=now,
         counted=counted,
         campaigns=campaigns,
-        failed=[f._asdict() | {"title": titles.get(f.campaign, f.campaign)} for f in failed],
+        failed=[
+            f._asdict() | {"title": titles.get(f.campaign, f.campaign), "why": words.trouble(f.why, here.page.t)}
+            for f in failed
+        ],
+        no_key=no_key and desk.settings.key_place,
         odd=[anomalies.tell(shop, o, here.page.language) for o in odd],
         paused=[words.pause(p, desk.settings, shop, here.page.t) for p in paused],
         next_due=min((c.next_due for c in counted if c.next_due), default=None),

@@ -95,6 +95,13 @@ def pause(found: Standing, settings: Settings, shop: Shop, t: Translate) -> dict
     return {"name": found.name, "why": why, "until": until, "resume": t(resume)}
 
 
+def trouble(why: str, t: Translate) -> str:
+    """An error as `Kind: what and remedy`, which are English: its kind is said in the reader's language before them."""
+    kind, _, rest = why.partition(": ")
+    known = word(t, "trouble", kind)
+    return why if known == kind else f"{known} {rest}"
+
+
 def variants(found: Spec, shop: Shop, language: str) -> list[dict[str, Any]]:
     """Each variant with its share and its subject, in the reader's language where there is one."""
     total = sum(v.weight for v in found.variants)
