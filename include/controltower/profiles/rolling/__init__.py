@@ -66,9 +66,18 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
         reading.keep(f"facts_{name}", reading.sql(rows))
         return reading.named(f"facts_{name}")
 
-    theirs = gather(cache(chosen.tables), as_of, shop, keep, facts.holidays)
-    for source, features in SOURCES.items():
-        columns.put(features, reading.batches(per_customer(theirs, source, features)))
+    @cache
+    def theirs(days: int) -> Facts:
+        """The facts to count; events only of those of whom so many days are."""
+
+        def table(name: str) -> ir.Table:
+            rows = chosen.tables(name)
+            return rows.filter(rows.days >= days) if name == "events" and days else rows
+
+        return gather(cache(table), as_of, shop, keep, facts.holidays)
+
+    for source in SOURCES:
+        columns.put(source, reading.batches(per_customer(theirs(chosen.least(source)), source, SOURCES[source])))
     without_rate = _without_rate(reading, facts)
     reading.forget()
     schema, rows = columns.rows(reading, as_of)
