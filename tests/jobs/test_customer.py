@@ -214,7 +214,7 @@ def test_two_ids_of_one_person_are_shown_as_one(report: Callable[..., dict[str, 
     made, lake = BEFORE + timedelta(hours=1), Lake(shop)
 
     def derived(table: str, *rows: dict[str, Any]) -> None:
-        lake.publish(table, interval_key(made), pa.Table.from_pylist([row | {"as_of": made} for row in rows]))
+        publish_rows(lake, table, interval_key(made), pa.Table.from_pylist([row | {"as_of": made} for row in rows]))
 
     derived("features", {"customer_id": "c0", "orders_30d": 5.0}, {"customer_id": "c1", "orders_30d": 7.0})
     derived("scores", {"customer_id": "c1", "propensity_7d": 0.5})
@@ -254,7 +254,7 @@ def test_what_other_systems_did_and_every_kind_of_suppression(
     login = {"kind": "login", "value": "l", "customer_id": "c0", "visitor_id": "v7", "seen_at": BEFORE}
     logins = [login, login | {"value": "another", "customer_id": "c1", "visitor_id": "v8"}]
     for table, rows in (("messages_history", sent), ("message_events", came), ("identities", logins)):
-        lake.publish(table, "i", small_shop.rows(table, *rows))
+        publish_rows(lake, table, "i", small_shop.rows(table, *rows))
     found = report()
     assert found["identity"]["visitors"] == ["v0", "v7"]
     shown = [(e["kind"], e["message_id"], e["campaign"]) for e in found["timeline"]["shown"] if "message_id" in e]

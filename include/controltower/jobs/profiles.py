@@ -62,7 +62,7 @@ def publish_features(lake: Lake, as_of: datetime, shop: Shop, *, rescan: bool = 
         }
     publish(lake, interval_key(as_of), parts)
     made = lake.manifest().loads(basis.TABLE)
-    if old := sorted(made)[: -basis.KEPT]:
+    if old := sorted(made, key=lambda key: made[key].number)[: -basis.KEPT]:  # whatever day is made last stays
         lake.drop({basis.TABLE: {key: made[key].parts for key in old}})
     how = f"all counted: {built.rescanned}" if built.rescanned else f"{built.counted} counted, the others taken over"
     log.info("features: %d customers, %s", stages.total(), how)

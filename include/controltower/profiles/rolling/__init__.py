@@ -66,11 +66,20 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
         reading.keep(f"facts_{name}", reading.sql(rows))
         return reading.named(f"facts_{name}")
 
-    theirs = gather(cache(chosen.tables), as_of, shop, keep, facts.holidays)
-    for source, features in SOURCES.items():
-        rows = getattr(theirs, source)
+    @cache
+    def theirs(days: int) -> Facts:
+        """The facts to count; events only of those of whom so many days are."""
+
+        def table(name: str) -> ir.Table:
+            rows = chosen.tables(name)
+            return rows.filter(rows.days >= days) if name == "events" and days else rows
+
+        return gather(cache(table), as_of, shop, keep, facts.holidays)
+
+    for source in SOURCES:
+        rows = getattr(theirs(chosen.least(source)), source)
         reading.show(f"{source}_facts", rows)
-        columns.put(features, reading.batches(counting(source, rows.schema())))
+        columns.put(source, reading.batches(counting(source, rows.schema())))
     without_rate = _without_rate(reading, facts)
     reading.forget()
     schema, rows = columns.rows(reading, as_of)

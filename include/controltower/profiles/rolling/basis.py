@@ -3,6 +3,7 @@
 One long table of text, `features_basis`: about, customer_id, name, value. Rows are about
 
 load         table, interval, digest of its files and number of rows: what was read
+oldest       table, the earliest date that it has rows of
 definitions  digest of the code and of what shop.yaml says of money and time
 counted      name of a feature that is 0 without rows
 holidays     country, its days with their flags
@@ -32,11 +33,11 @@ from controltower.shop import Shop
 
 TABLE = "features_basis"
 KEPT = 10  # of how many moments
-LOAD, DEFINITIONS, COUNTED, HOLIDAYS = "load", "definitions", "counted", "holidays"
+LOAD, OLDEST, DEFINITIONS, COUNTED, HOLIDAYS = "load", "oldest", "definitions", "counted", "holidays"
 SCHEMA = pa.schema([(name, pa.string()) for name in ("about", "customer_id", "name", "value")])
 # Tables of which what came since is looked for; of the others, what was read is compared or small.
 READ = ("events", "orders", "order_lines", "messages_history", "message_events", "exchange_rates")
-_CODE = ("profiles", "data/reading.py", "data/identity/people.py")
+_CODE = ("profiles", "data/contract.py", "data/reading.py", "data/queries.py", "data/identity/people.py")
 
 
 def gathered(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table:
@@ -44,6 +45,7 @@ def gathered(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table
     rows: list[tuple[str, str | None, str | None, str | None]] = [
         (LOAD, table, interval, load(parts)) for table in READ for interval, parts in reading.loads(table).items()
     ]
+    rows += [(OLDEST, table, None, oldest(reading, table)) for table in READ]
     rows.append((DEFINITIONS, None, None, _definitions(facts.shop)))
     rows += [(COUNTED, None, name, None) for name in sorted(empty)]
     rows += _holiday_rows(facts)
@@ -84,6 +86,12 @@ def load(of: Load) -> str:
     """A digest of the load's files, and how many rows they hold."""
     files = "\n".join(part.file for part in of.parts)
     return f"{hashlib.sha256(files.encode()).hexdigest()[:16]} {sum(part.rows for part in of.parts)}"
+
+
+def oldest(reading: Reading, table: str) -> str:
+    """The earliest date of a table's rows, later than every date where it has none."""
+    dates = (part.date for load in reading.loads(table).values() for part in load.parts if part.date and part.rows)
+    return min(dates, default="none")
 
 
 def _holiday_rows(facts: Facts) -> Iterator[tuple[str, None, str, str]]:

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from controltower.data.lake import BATCH, Reading
 from controltower.profiles.features import SOURCES, complete
-from controltower.profiles.features.feature import Feature
 from controltower.profiles.portable import DAY
 from controltower.profiles.rolling.step import Step
 from controltower.profiles.rolling.touched import Chosen
@@ -29,15 +28,15 @@ class Columns:
     def __init__(self, folder: Path, chosen: Chosen, empty: Mapping[str, float], step: Step | None = None) -> None:
         self._folder, self._chosen, self._empty, self._step = folder, chosen, empty, step
 
-    def put(self, features: Sequence[Feature], counted: Iterator[pa.RecordBatch]) -> None:
+    def put(self, source: str, counted: Iterator[pa.RecordBatch]) -> None:
         """Features of one source: `counted` are those of the customers who are counted anew, by number."""
-        columns = {f.name: np.full(len(self._chosen.ids), np.nan) for f in features}
+        columns = {f.name: np.full(len(self._chosen.ids), np.nan) for f in SOURCES[source]}
         for batch in counted:
             places = batch["customer_id"].to_numpy()
             for name, column in columns.items():
                 column[places] = batch[name].to_numpy(zero_copy_only=False)
         if self._step:
-            self._take_over(self._step, features, columns)
+            self._take_over(self._step, source, columns)
         for name, column in columns.items():
             if name in self._empty:
                 column[np.isnan(column)] = self._empty[name]
@@ -59,7 +58,9 @@ class Columns:
         for start in range(0, len(chosen.ids), BATCH):
             values = [pa.array(self._read(name, start), from_pandas=True) for name in names]
             rows = pa.table([chosen.ids.slice(start, BATCH), *values], names=["customer_id", *names])
-            rows = rows.filter(pa.array(chosen.members[start : start + BATCH]))
+            members = chosen.members[start : start + BATCH]
+            if not members.all():
+                rows = rows.take(pa.array(np.flatnonzero(members)))
             made = reading.run(rest, {"_counted": rows})
             columns = [made[name] if name in made.column_names else rows[name] for name in schema.names]
             yield from pa.table(columns, schema=schema).to_batches()
@@ -67,19 +68,21 @@ class Columns:
     def _read(self, name: str, start: int) -> np.ndarray:
         return np.fromfile(self._folder.joinpath(name), np.float64, BATCH, offset=start * _WIDTH)
 
-    def _take_over(self, step: Step, features: Sequence[Feature], columns: Mapping[str, np.ndarray]) -> None:
-        """Put in what the features were before of those who weren't counted anew; ages grow with the step."""
-        chosen, source = self._chosen, features[0].source
-        touched, had = chosen.of(source), chosen.rows >= 0
-        left = had & ~touched
+    def _take_over(self, step: Step, source: str, columns: dict[str, np.ndarray]) -> None:
+        """Put in what the features were before of those whose facts weren't counted anew; ages grow with the step."""
+        chosen, days = self._chosen, self._chosen.of(source)
+        had = chosen.rows >= 0
         # of events only those of the longest window were counted again: the last or first may be an earlier one
-        partly = had & touched & ~chosen.moved if source == "events" else np.zeros_like(had)
-        wanted = [f for f in features if left.any() or (f.age and partly.any())]
-        before = pq.read_table(step.file, columns=[f.name for f in wanted])
-        for feature in wanted:
-            held, column = before[feature.name].to_numpy(), columns[feature.name]
+        partly = had & (days > 0) & ~chosen.moved if source == "events" else np.zeros_like(had)
+        looks = {name: chosen.looks[name].days for name in columns}
+        anew = {window: ~had | (days >= window) for window in set(looks.values())}
+        before = pq.read_table(step.file, columns=list(columns), use_threads=False, pre_buffer=False)
+        for feature in SOURCES[source]:
+            counted, held = columns[feature.name], before[feature.name].to_numpy()[chosen.rows]
+            taken = anew[looks[feature.name]]
             if feature.age:  # whole seconds again, so that it is the same number as if it were counted
                 held = np.divide(np.rint(held * DAY) + step.days * DAY, DAY)
                 nearest = np.fmin if feature.age == "last" else np.fmax
-                column[partly] = nearest(column[partly], held[chosen.rows[partly]])
-            column[left] = held[chosen.rows[left]]
+                counted[partly] = nearest(counted[partly], held[partly])
+                taken = taken | partly
+            columns[feature.name] = np.where(taken, counted, held)

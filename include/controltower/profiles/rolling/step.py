@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -19,23 +18,24 @@ from controltower.profiles.rolling import basis
 
 LONGEST = 7  # days: over more, most customers' facts cross the edge of a window
 
-Changed = dict[str, set[tuple[str | None, ...]]]
+Row = tuple[str | None, ...]
+Changed = dict[str, set[Row]]
 
 
 @dataclass(frozen=True)
 class Step:
     """From `before` to `as_of`, a whole number of days. `file` has the features of before, in the order of ids.
 
-    `fresh`: the files by table that those didn't read. `changed`: rows of the basis (see basis.py) that came or went.
-    `kept`: the earlier basis.
+    `fresh`: the files by table that those didn't read. `came`, `went`: rows of the basis (see basis.py) by what they
+    are about.
     """
 
     before: datetime
     as_of: datetime
     file: str
-    kept: pa.Table
     fresh: dict[str, list[str]]
-    changed: Changed
+    came: Changed
+    went: Changed
 
     @property
     def days(self) -> int:
@@ -47,13 +47,26 @@ class Step:
         files = ", ".join(map(literal, self.fresh[table])) or "''"
         return f"{CONTRACT[table].known} > {moment(self.before)}", f"filename IN ({files})"
 
-    def crossed(self, column: str, edges: Sequence[int]) -> Iterator[str]:
-        """SQL conditions: whose age in days was less than one of these, and isn't any more. 0: which lay ahead."""
+    def crossed(self, column: str, edge: int) -> str:
+        """SQL condition: whose age in days was less than this, and isn't any more. 0: which lay ahead."""
         second = timedelta(seconds=1)  # ages are whole seconds
-        for edge in edges:
-            last = self.as_of - timedelta(days=edge)
-            first = last - timedelta(days=self.days)
-            yield f"{column} > {moment(first - second)} AND {column} <= {moment(last + second)}"
+        last = self.as_of - timedelta(days=edge)
+        first = last - timedelta(days=self.days)
+        return f"{column} > {moment(first - second)} AND {column} <= {moment(last + second)}"
+
+    def changed(self, about: str) -> set[Row]:
+        """The rows that came or went."""
+        return self.came[about] | self.went[about]
+
+    def moved(self) -> set[str]:
+        """Customers with another person, or who lost a visitor's events: what was counted may not be theirs now."""
+        persons = {str(id) for customer, _, person in self.changed("person") for id in (customer, person)}
+        return persons | {str(customer) for customer, _, _ in self.went["visitor"]}
+
+    def visiting(self) -> list[tuple[str, str]]:
+        """Customers and visitors whose earlier events became theirs, of who lost none."""
+        moved = self.moved()
+        return [(str(row[0]), str(row[1])) for row in self.came["visitor"] if row[0] not in moved]
 
 
 def moment(at: datetime) -> str:
@@ -78,13 +91,13 @@ def step_to(reading: Reading, facts: Facts, now: pa.Table) -> Step | str:
     if len(files) != 1 or len(kept_files) != 1:
         return "the features before are in several files"
     kept = pq.read_table(kept_files[0])
+    came, went = _unlike(reading, now, kept), _unlike(reading, kept, now)
+    if why := _spoilt({*came, *went}, kept, now, as_of.astimezone(facts.shop.zone).date()):
+        return why
     loads = _fresh(reading, kept)
     if isinstance(loads, str):
         return loads
-    changed = _changed(reading, kept, now)
-    if why := _spoilt(changed, kept, now, as_of.astimezone(facts.shop.zone).date()):
-        return why
-    return Step(before, as_of, files[0], kept, loads, changed)
+    return Step(before, as_of, files[0], loads, came, went)
 
 
 def _fresh(reading: Reading, kept: pa.Table) -> dict[str, list[str]] | str:
@@ -92,6 +105,7 @@ def _fresh(reading: Reading, kept: pa.Table) -> dict[str, list[str]] | str:
     before: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for table, interval, value in basis.of(kept, basis.LOAD, "customer_id", "name", "value"):
         before[str(table)][str(interval)] = str(value).split()
+    oldest = {str(table): str(date) for table, date in basis.of(kept, basis.OLDEST, "customer_id", "value")}
     fresh: dict[str, list[str]] = {}
     for table in basis.READ:
         now, read = reading.loads(table), before[table]
@@ -99,32 +113,30 @@ def _fresh(reading: Reading, kept: pa.Table) -> dict[str, list[str]] | str:
         same = all(basis.load(now[interval]).split() == value for interval, value in read.items() if interval in now)
         # an interval that is gone was put together with others (Lake.merge), and its rows have come with them
         gone = sum(int(rows) for interval, (_, rows) in read.items() if interval not in now)
-        if not same or gone > sum(part.rows for load in came.values() for part in load.parts):
+        fewer = gone > sum(part.rows for load in came.values() for part in load.parts)
+        if not same or fewer or basis.oldest(reading, table) > oldest[table]:
             return f"what was read of {table} before was replaced"
         fresh[table] = [file for load in came.values() for file in reading.files(load)]
     return fresh
 
 
-def _changed(reading: Reading, kept: pa.Table, now: pa.Table) -> Changed:
-    given = {"_kept": kept, "_now": now}
+def _unlike(reading: Reading, some: pa.Table, others: pa.Table) -> Changed:
+    """The rows of one basis that another hasn't, by what they are about."""
     columns = ", ".join(basis.SCHEMA.names)
-    compared = "about NOT IN ('load', 'holidays')"
-    rows = reading.run(
-        f"""SELECT * FROM ((SELECT {columns} FROM _kept WHERE {compared} EXCEPT ALL SELECT {columns} FROM _now)
-        UNION ALL (SELECT {columns} FROM _now WHERE {compared} EXCEPT ALL SELECT {columns} FROM _kept))""",
-        given,
-    )
-    changed: Changed = defaultdict(set)
+    compared = f"SELECT {columns} FROM {{}} WHERE about NOT IN ('load', 'oldest', 'holidays')"
+    query = f"{compared.format('_some')} EXCEPT ALL {compared.format('_others')}"
+    rows = reading.run(query, {"_some": some, "_others": others})
+    found: Changed = defaultdict(set)
     for row in zip(*(rows[name].to_pylist() for name in basis.SCHEMA.names), strict=True):
-        changed[row[0]].add(row[1:])
-    return changed
+        found[row[0]].add(row[1:])
+    return found
 
 
-def _spoilt(changed: Changed, kept: pa.Table, now: pa.Table, today: date) -> str | None:
-    """What changed for everybody, or nearly."""
-    if changed.get(basis.DEFINITIONS):
+def _spoilt(changed: set[str], kept: pa.Table, now: pa.Table, today: date) -> str | None:
+    """What changed for everybody, or nearly; `changed`: what rows that came or went are about."""
+    if basis.DEFINITIONS in changed:
         return "the features' definitions, or what shop.yaml says of money and time, changed"
-    if changed.get(basis.COUNTED):
+    if basis.COUNTED in changed:
         return "a table that had no rows has some now, or the other way round"
     first, last = basis.day(today) - LOOK_BACK_DAYS, basis.day(today) + 1
     then, there = basis.holidays(kept), basis.holidays(now)
