@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Queries:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._kept: set[str] = set()
+        self.kept: set[str] = set()
 
     @cached_property
     def _backend(self) -> ibis.backends.duckdb.Backend:
@@ -49,7 +49,7 @@ class Queries:
         """Compute a query's rows once, for several others; it may name the Arrow tables that are given."""
         self._give(given)
         self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
-        self._kept.add(name)
+        self.kept.add(name)
 
     def named(self, name: str) -> ir.Table:
         """A view or what was kept, for expressions. (Ibis would ask the engine, and parse its words for the types.)"""
@@ -58,10 +58,11 @@ class Queries:
         found = self._connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema
         return operations.DatabaseTable(name, schema=schema.Schema.from_pyarrow(found), source=self._backend).to_expr()
 
-    def forget(self) -> None:
+    def forget(self, names: Iterable[str]) -> None:
         """Drop what was kept."""
-        while self._kept:
-            self.execute(f"DROP TABLE {quoted(self._kept.pop())}")
+        for name in set(names) & self.kept:
+            self.execute(f"DROP TABLE {quoted(name)}")
+            self.kept.discard(name)
 
     def _give(self, given: Mapping[str, pa.Table] | None) -> None:
         for name, rows in (given or {}).items():
