@@ -107,13 +107,13 @@ def test_a_month_is_kept_until_all_of_it_is_older(home: Path, conf: Settings) ->
 
 
 def test_features_are_counted_anew_after_a_month_went(conf: Settings) -> None:
-    """What is dropped is a whole interval, and more came since: a day's step must not take it for merged."""
-    lake = lake_with(conf.home, {"events": [event("old", "c1", ago(500), "view_item")]}, "first")
-    lake_with(conf.home, {"events": [event("new", "c1", ago(3), "view_item")]}, "second")
+    """A day's step must notice what was dropped of an interval, even where the rest was merged with more that came."""
+    lake = lake_with(conf.home, {"events": [event(f"{n}", "c1", ago(n), "view_item") for n in (500, 3)]}, "first")
     publish_features(lake, ago(1), SHOP)
     write_shop(conf, events=400)
     assert removed() == {"events": 1}
-    lake_with(conf.home, {"events": [event(f"e{n}", "c1", ago(0.5), "view_item") for n in range(5)]}, "third")
+    lake_with(conf.home, {"events": [event(f"e{n}", "c1", ago(0.5), "view_item") for n in range(5)]}, "second")
+    lake.merge(("events",), ("first", "second"), "merged")
     assert "replaced" in publish_features(lake, ago(0), SHOP)["rescanned"]
 
 

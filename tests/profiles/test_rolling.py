@@ -9,26 +9,32 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import ibis
+import pytest
 import yaml
 from controltower.data.lake import Lake
 from controltower.jobs.profiles import publish_features
+from controltower.profiles import rolling
 from controltower.profiles.facts import gather, uncounted_orders
 from controltower.profiles.features import assemble
+from controltower.profiles.portable import DAY
+from controltower.profiles.rolling import basis, windows
 from controltower.settings import Settings
+from controltower.shop import Shop
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.random_days import RandomDays
-from support.shop_tables import SHOP, ago
+from support.shop_tables import SHOP, ago, event, lake_with
 
 log = logging.getLogger("controltower")
 EXAMPLES = int(os.environ.get("ROLLING_EXAMPLES", "1"))  # 100 and more by hand
 
 
-def check(lake: Lake, day: int) -> dict[str, Any]:
+def check(lake: Lake, day: int, shop: Shop = SHOP) -> dict[str, Any]:
     """Publish the features as of ago(day), and compare them with those of a rescan."""
-    report = publish_features(lake, ago(day), SHOP)
+    report = publish_features(lake, ago(day), shop)
     with lake.read(ago(day)) as reading:
-        facts = gather(reading.table, ago(day), SHOP)
+        facts = gather(reading.table, ago(day), shop)
         whole = reading.arrow(assemble(facts)).combine_chunks()
         made = reading.arrow(reading.derived("features")).combine_chunks()
         without_rate = uncounted_orders(facts).to_pyarrow().as_py()
@@ -60,3 +66,38 @@ def test_random_days_are_the_same_as_a_rescan(seed: int) -> None:
                 continue
             reports.append({**check(days.lake, day), "day": day, "done": done})
         log.info("%d: %s", seed, [(r["day"], r["counted"], r["rescanned"], r["done"]) for r in reports])
+
+
+def test_only_what_may_have_changed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whom an event left the last week, the week; of a new visitor's person, the visitor's old events beside. Older
+    days than the newest that was made step, too."""
+    monkeypatch.setattr(basis, "KEPT", 1)
+    shop = SHOP.model_copy(update={"identity": SHOP.identity.model_copy(update={"visitor_days": 200})})
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(shop.model_dump(mode="json")))
+    facts = [event(f"w{n}", "week", ago(n), "view_item", product_id="p1") for n in (11.5, 20, 100)]
+    facts += [event(f"q{n}", "quiet", ago(n), "view_item", product_id="p1") for n in (9, 13)]
+    facts += [event(f"v{n}", None, ago(n), "view_item", visitor_id="v1") for n in (150, 12)]
+    facts += [event("known", "visiting", ago(13), "view_item")]
+    facts += [event("login", "visiting", ago(4.5), "login", visitor_id="v1")]
+    lake = lake_with(tmp_path, {"events": facts})
+    found, of_step = {}, rolling.touched.of_step
+
+    def watched(*given: Any) -> Any:
+        chosen = of_step(*given)
+        found.update(zip(chosen.ids.to_pylist(), chosen.groups["events"].tolist(), strict=True))
+        return chosen
+
+    monkeypatch.setattr(rolling.touched, "of_step", watched)
+    for day in (0, 5):
+        assert publish_features(lake, ago(day), shop)["rescanned"]
+    assert check(lake, 4, shop)["rescanned"] is None
+    assert found == {"week": 7, "quiet": 0, "visiting": 90}
+
+
+def test_an_age_compared_otherwise_is_told() -> None:
+    """The edges of windows are found by how features compare ages."""
+    rows = ibis.table({"age": "int64"}, name="rows")
+    assert windows.edge((rows.age < 30 * DAY).op()) == 30
+    for otherwise in (rows.age >= 30 * DAY, rows.age < 30 * DAY + 1):
+        with pytest.raises(ValueError, match="whole days"):
+            windows.edge(otherwise.op())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Queries:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._kept: set[str] = set()
+        self.kept: set[str] = set()
 
     @cached_property
     def _backend(self) -> ibis.backends.duckdb.Backend:
@@ -49,14 +49,17 @@ class Queries:
         """Compute a query's rows once, for several others; it may name the Arrow tables that are given."""
         self._give(given)
         self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
-        self._kept.add(name)
+        self.kept.add(name)
+
+    def computed(self, name: str, expr: ir.Table) -> ir.Table:
+        """The rows of an expression, computed once and kept."""
+        self._give(_held(expr))
+        self.keep(name, self.sql(expr))
+        return self.named(name)
 
     def show(self, name: str, expr: ir.Table) -> None:
         """An expression's rows under a name for other queries, each of which computes them."""
-        from ibis.expr import operations
-
-        for given in expr.op().find(operations.InMemoryTable):
-            self._connection.register(given.name, given.data.to_pyarrow(given.schema))
+        self._give(_held(expr))
         self.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {self.sql(expr)}")
 
     def named(self, name: str) -> ir.Table:
@@ -66,18 +69,19 @@ class Queries:
         found = self._connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema
         return operations.DatabaseTable(name, schema=schema.Schema.from_pyarrow(found), source=self._backend).to_expr()
 
-    def kept(self, name: str, expr: ir.Table) -> ir.Table:
-        """The same of an expression, which may hold rows of its own (ibis.memtable)."""
-        with bounded():
-            found = self._backend.create_table(name, expr, temp=True, overwrite=True)
-        self._kept.add(name)
-        return found
-
-    def forget(self) -> None:
+    def forget(self, names: Iterable[str]) -> None:
         """Drop what was kept."""
-        while self._kept:
-            self.execute(f"DROP TABLE {quoted(self._kept.pop())}")
+        for name in set(names) & self.kept:
+            self.execute(f"DROP TABLE {quoted(name)}")
+            self.kept.discard(name)
 
     def _give(self, given: Mapping[str, pa.Table] | None) -> None:
         for name, rows in (given or {}).items():
             self._connection.register(name, rows)
+
+
+def _held(expr: ir.Table) -> dict[str, pa.Table]:
+    """The rows that an expression holds itself (ibis.memtable)."""
+    from ibis.expr import operations
+
+    return {held.name: held.data.to_pyarrow(held.schema) for held in expr.op().find(operations.InMemoryTable)}

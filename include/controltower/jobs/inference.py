@@ -88,9 +88,11 @@ def profile_rows(conf: Settings, lake: Reading, registry: Registry, as_of: datet
     who = ibis.memtable(pa.table({"agreed_id": pa.array(agreed(conf, as_of), pa.string())}))
     seen = _seen(lake, as_of, shop)
     seen = seen.left_join(who, seen.customer_id == who.agreed_id)
-    seen = lake.kept("_seen", seen.mutate(agrees=seen.agreed_id.notnull()).drop("agreed_id").order_by("customer_id"))
+    seen = lake.computed(
+        "_seen", seen.mutate(agrees=seen.agreed_id.notnull()).drop("agreed_id").order_by("customer_id")
+    )
     silent = seen.filter(seen.agrees, seen.told_gender.isnull() | seen.told_age.isnull())
-    looked = lake.kept("_items", items.once(lake.table, as_of, shop, silent).order_by("customer_id"))
+    looked = lake.computed("_items", items.once(lake.table, as_of, shop, silent).order_by("customer_id"))
     words = items.words_of_products(lake.table)
     ids = lake.arrow(seen.select("customer_id").order_by("customer_id"))["customer_id"]
 

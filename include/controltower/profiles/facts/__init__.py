@@ -26,19 +26,22 @@ class Facts:
     """One row a fact, of known customers only; `age` is in seconds before as_of and never negative.
 
     `tables` gives a contract table as of the date, on any engine. What isn't asked for isn't read. `keep` may compute
-    rows once, of which several others are made. `known_holidays`: where they were looked up before.
+    rows once, of which several others are made. `known_holidays`: where they were looked up before. `whole`: the
+    customers' table has everybody, also who is known by orders or events alone.
     """
 
     tables: Tables
     as_of: datetime
     shop: Shop
-    keep: Keep
+    keep: Keep = lambda _, rows: rows
     known_holidays: calendar.Calendar | None = None
+    whole: bool = False
 
     @cached_property
     def customers(self) -> ir.Table:
         """customer_id, points, age (since sign-up), null where unknown: all customers known."""
-        return customers.customers_of(self.tables("customers"), self._headers, self.events, self.as_of)
+        signed_up = customers.signed_up_of(self.tables("customers"), self.as_of)
+        return signed_up if self.whole else customers.with_seen(signed_up, self._headers, self.events)
 
     @cached_property
     def lines(self) -> ir.Table:
@@ -147,12 +150,9 @@ class Facts:
         return calendar.holidays_of(self.tables("external"), countries, self.as_of, self.shop)
 
 
-def gather(
-    tables: Tables, as_of: datetime, shop: Shop, keep: Keep = lambda _, rows: rows,
-    known: calendar.Calendar | None = None,
-) -> Facts:  # fmt: skip
+def gather(tables: Tables, as_of: datetime, shop: Shop) -> Facts:
     """Facts as of a date from the contract's tables."""
-    return Facts(tables, as_of, shop, keep, known)
+    return Facts(tables, as_of, shop)
 
 
 def uncounted_orders(facts: Facts) -> ir.IntegerScalar:

@@ -11,10 +11,13 @@ from controltower.profiles.facts.tables import age
 from controltower.profiles.portable import one_if, seconds
 
 
-def customers_of(customers: ir.Table, headers: ir.Table, events: ir.Table, as_of: datetime) -> ir.Table:
-    """All customers known: those of the table, and those seen only in orders or events."""
+def signed_up_of(customers: ir.Table, as_of: datetime) -> ir.Table:
     known = customers.filter(customers.signed_up_at.isnull() | (customers.signed_up_at <= as_of))
-    signed_up = known.select("customer_id", "points", age=age(seconds(known.signed_up_at), as_of))
+    return known.select("customer_id", "points", age=age(seconds(known.signed_up_at), as_of))
+
+
+def with_seen(signed_up: ir.Table, headers: ir.Table, events: ir.Table) -> ir.Table:
+    """All customers known: those of the table, and those seen only in orders or events."""
     seen = ibis.union(headers.select("customer_id"), events.select("customer_id"), distinct=True)
     everyone = ibis.union(signed_up.select("customer_id"), seen, distinct=True)
     return everyone.left_join(signed_up, "customer_id").drop("customer_id_right")

@@ -63,25 +63,34 @@ def build(reading: Reading, folder: Path, as_of: datetime, shop: Shop, *, rescan
         columns = Columns(folder, chosen, empty)
 
     def keep(name: str, rows: ir.Table) -> ir.Table:
-        reading.keep(f"facts_{name}", reading.sql(rows))
-        return reading.named(f"facts_{name}")
+        return reading.computed(f"facts_{name}", rows)
 
     @cache
     def theirs(days: int) -> Facts:
         """The facts to count; events only of those of whom so many days are."""
 
         def table(name: str) -> ir.Table:
-            rows = chosen.tables(name)
+            rows = chosen.facts.table(name)
             return rows.filter(rows.days >= days) if name == "events" and days else rows
 
-        return gather(cache(table), as_of, shop, keep, facts.holidays)
+        return Facts(cache(table), as_of, shop, keep, facts.holidays, whole=True)
 
-    for source in SOURCES:
+    def put(source: str) -> None:
         rows = getattr(theirs(chosen.least(source)), source)
         reading.show(f"{source}_facts", rows)
         columns.put(source, reading.batches(counting(source, rows.schema())))
+
+    rest = list(SOURCES)
+    for group, sources in touched.GROUPS.items():
+        for source in sources:
+            put(source)
+            rest.remove(source)
+        chosen.members[chosen.facts.drop(group)] = True
+        reading.forget(("facts_lines", "facts_orders"))
+    for source in rest:
+        put(source)
     without_rate = _without_rate(reading, facts)
-    reading.forget()
+    reading.forget(reading.kept)
     schema, rows = columns.rows(reading, as_of)
     return Built(schema, rows, now, why, chosen.count, without_rate)
 

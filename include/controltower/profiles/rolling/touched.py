@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,8 @@ import pyarrow as pa
 from controltower.data.lake import Reading
 from controltower.data.sql import listed
 from controltower.profiles.facts import Facts
-from controltower.profiles.facts.tables import Tables
 from controltower.profiles.features import SOURCES
+from controltower.profiles.rolling.numbered import Numbered, signed_up, since
 from controltower.profiles.rolling.step import Step, moment
 from controltower.profiles.rolling.windows import ALL, Window, windows_of
 
@@ -42,7 +42,7 @@ class Chosen:
 
     `groups`: of how many of the last days a customer's facts are counted anew, by group. `moved`: who has or had other
     ids or visitors than before, so that nothing of theirs is taken over. `rows`: their places among the earlier
-    features, -1 for none. `tables` gives the contract's tables with numbers for customer ids, of the facts to count.
+    features, -1 for none. `facts` are those to count.
     `looks`: how far back each feature looks, by name; none where everybody is counted.
     """
 
@@ -51,7 +51,7 @@ class Chosen:
     moved: np.ndarray
     rows: np.ndarray
     groups: dict[str, np.ndarray]
-    tables: Tables
+    facts: Numbered
     looks: dict[str, Window]
 
     def of(self, source: str) -> np.ndarray:
@@ -74,7 +74,8 @@ def everybody(reading: Reading, facts: Facts) -> Chosen:
     flags = ", ".join(("true AS member", "true AS moved", *(f"{ALL} AS {group}" for group in GROUPS)))
     reading.keep("_known", f"SELECT customer_id, {_NUMBER} AS position, -1 AS row, {flags} FROM ({known})")
     events = _numbered(reading.query("events"), "true")
-    return _chosen(reading, facts.as_of, {}, events, reading.query("orders"), reading.query("order_lines"))
+    orders, lines = reading.query("orders"), reading.query("order_lines")
+    return _chosen(reading, {}, Numbered(reading, facts.as_of, events, orders, lines))
 
 
 def of_step(reading: Reading, step: Step, facts: Facts) -> Chosen:
@@ -87,7 +88,7 @@ def of_step(reading: Reading, step: Step, facts: Facts) -> Chosen:
     longest = max(window.days for window in _windows(facts, "events") if window.days < ALL)
     oldest = moment(step.as_of - timedelta(days=longest, seconds=1))
     reading.keep("_touched_events", _most(_touched_events(reading, step, facts, longest, oldest)))
-    reading.keep("_signed", f"SELECT customer_id FROM _customers WHERE {_signed_up(step.as_of)}")
+    reading.keep("_signed", f"SELECT customer_id FROM _customers WHERE {signed_up(step.as_of)}")
     reading.keep(
         "_old",
         "SELECT customer_id, CAST(file_row_number AS INTEGER) AS row, days_since_first_event IS NOT NULL AS seen"
@@ -107,54 +108,24 @@ def of_step(reading: Reading, step: Step, facts: Facts) -> Chosen:
     reading.keep(
         "_their_orders",
         f"SELECT DISTINCT order_id FROM ({owners}) JOIN _touched_orders USING (id)"
-        f" WHERE ordered_at > {_since(step.as_of, 'days')}",
+        f" WHERE ordered_at > {since(step.as_of, 'days')}",
     )
     among = "order_id IN (SELECT order_id FROM _their_orders)"
     events = " UNION ALL ".join(_their_events(reading, step, oldest))
+    orders, lines = reading.query("orders", among), reading.query("order_lines", among)
     looks = {name: window for source in SOURCES for name, window in windows_of(facts, source).items()}
-    return _chosen(
-        reading, step.as_of, looks, events, reading.query("orders", among), reading.query("order_lines", among)
-    )
+    return _chosen(reading, looks, Numbered(reading, step.as_of, events, orders, lines))
 
 
-def _chosen(
-    reading: Reading, as_of: datetime, looks: dict[str, Window], events: str, orders: str, lines: str
-) -> Chosen:
-    """Keeps the facts to count; `events` are numbered, `orders` those of whom they are counted and may be others'."""
-    known = f"CASE WHEN {_signed_up(as_of)} THEN"
-    kept = {
-        "customers": "SELECT k.position AS customer_id, timezone, country, home_store,"
-        f" {known} points END AS points, {known} signed_up_at END AS signed_up_at"
-        " FROM _known k LEFT JOIN _customers USING (customer_id)",
-        "events": events,
-        "orders": f"SELECT q.* REPLACE (k.position AS customer_id) FROM ({orders}) q"
-        " JOIN _known k ON k.customer_id = q.customer_id WHERE k.orders > 0",
-        "order_lines": "SELECT order_id, product_id, quantity, unit_price, discount"
-        f" FROM ({lines}) SEMI JOIN numbered_orders USING (order_id)",
-        "messages_history": "SELECT k.position AS customer_id, message_id, channel, sent_at"
-        f" FROM ({reading.query('messages_history')}) JOIN _known k USING (customer_id)"
-        f" WHERE k.messages > 0 AND sent_at > {_since(as_of, 'k.messages')}",
-        "message_events": "SELECT message_id, event, occurred_at, attributes"
-        f" FROM ({reading.query('message_events')}) SEMI JOIN numbered_messages_history USING (message_id)",
-        "devices": "SELECT k.position AS customer_id, platform, push_token"
-        f" FROM ({reading.query('devices')}) JOIN _known k USING (customer_id)",
-        "coupons": "SELECT k.position AS issued_to, redeemed_order_id, expires_at"
-        f" FROM ({reading.query('coupons')}) JOIN _known k ON k.customer_id = issued_to",
-    }
-    for table, query in kept.items():
-        reading.keep(f"numbered_{table}", query)
+def _chosen(reading: Reading, looks: dict[str, Window], facts: Numbered) -> Chosen:
     known = reading.run("SELECT * FROM _known ORDER BY position")
-    members = known["member"].to_numpy().copy()
-    for table, happened in (("events", "occurred_at"), ("orders", "ordered_at")):
-        seen = f"SELECT DISTINCT customer_id FROM numbered_{table} WHERE {happened} <= {moment(as_of)}"
-        members[reading.run(seen)["customer_id"].to_numpy()] = True
     return Chosen(
         ids=known["customer_id"].combine_chunks(),
-        members=members,
+        members=known["member"].to_numpy().copy(),
         moved=known["moved"].to_numpy(),
         rows=known["row"].to_numpy(),
         groups={group: known[group].to_numpy() for group in GROUPS},
-        tables=lambda table: reading.named(f"numbered_{table}") if table in kept else reading.table(table),
+        facts=facts,
         looks=looks,
     )
 
@@ -234,8 +205,8 @@ def _touched_messages(reading: Reading, step: Step, facts: Facts) -> Iterator[st
 
 def _their_events(reading: Reading, step: Step, oldest: str) -> Iterator[str]:
     """Of the longest window all, of earlier ones those that have come since; of who moved, every one."""
-    since = f"occurred_at > {_since(step.as_of, 'k.events')}"
-    yield _numbered(reading.query("events", f"occurred_at > {oldest}"), f"k.events > 0 AND {since}")
+    own = f"k.events > 0 AND occurred_at > {since(step.as_of, 'k.events')}"
+    yield _numbered(reading.query("events", f"occurred_at > {oldest}"), own)
     known, fresh = step.entered("events")
     past, touched = f"occurred_at <= {oldest} AND", "k.events > 0 AND NOT moved"
     for condition in (fresh, f"{known} AND NOT ({fresh})"):
@@ -275,18 +246,9 @@ def _by_edge(found: Iterable[Window]) -> dict[int, int]:
     return needed
 
 
-def _since(as_of: datetime, days: str) -> str:
-    """SQL of the moment so many days before; a second more, as ages are whole seconds."""
-    return f"({moment(as_of - timedelta(seconds=1))} - {days} * INTERVAL 24 HOUR)"
-
-
 def _give(reading: Reading, name: str, ids: Iterable[str | None]) -> None:
     given = pa.table({"id": pa.array(sorted({id for id in ids if id}), pa.string())})
     reading.keep(name, "SELECT id FROM _given", {"_given": given})
-
-
-def _signed_up(as_of: datetime) -> str:
-    return f"(signed_up_at IS NULL OR signed_up_at <= {moment(as_of)})"
 
 
 def _union(queries: Iterable[str]) -> str:

@@ -39,12 +39,12 @@ def windows_of(facts: Facts, source: str) -> dict[str, Window]:
 def _windows(facts: Facts, source: str) -> Iterator[tuple[str, Window]]:
     counted = per_customer(source, getattr(facts, source)).op()
     rows, metrics = counted.parent, counted.metrics
-    kept = [_edge(p) for f in rows.find(ops.Filter) for p in f.predicates]
+    kept = [edge(p) for f in rows.find(ops.Filter) for p in f.predicates]
     within = {LOOK_BACK_DAYS} if source == "local_orders" else {days for days in kept if days}
-    everywhere = within | {days for node in rows.find(ops.Comparison) if (days := _edge(node))}
+    everywhere = within | {days for node in rows.find(ops.Comparison) if (days := edge(node))}
     for feature in SOURCES[source]:
         found = metrics[feature.name]
-        own = {days for node in found.find(ops.Comparison, filter=ops.Value) if (days := _edge(node))}
+        own = {days for node in found.find(ops.Comparison, filter=ops.Value) if (days := edge(node))}
         bounds = [_bound(node.where) for node in found.find(ops.Reduction, filter=ops.Value)]
         bounded = max(bounds, default=ALL)
         read = {node.name for node in found.find(ops.Field, filter=ops.Value)}
@@ -59,10 +59,10 @@ def _bound(where: ops.Node | None) -> int:
     """How old in days the rows are at most that fit a condition."""
     if isinstance(where, ops.And):
         return min(_bound(where.left), _bound(where.right))
-    return _edge(where) or ALL
+    return edge(where) or ALL
 
 
-def _edge(node: ops.Node | None) -> int | None:
+def edge(node: ops.Node | None) -> int | None:
     """The days of a condition `age < days`. ValueError where an age is compared in another way."""
     if not isinstance(node, ops.Comparison):
         return None
