@@ -92,7 +92,7 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     (models / "gender").rename(models / "set aside")
     report = score_customers(AS_OF)
     (models / "set aside").rename(models / "gender")
-    assert report["customers"] == 65 and report["served"].keys() == MODELS - {"gender"} | {"for_you", "new_for_you"}
+    assert report["customers"] == 65 and {"gender", "age_band"} & report["served"].keys() == {"age_band"}
     assert report["not_inferred"]["gender"].startswith("There is no model gender")
     scores, lists = derived(shop, "scores"), derived(shop, "recommendations")
     assert scores.column_names == [
