@@ -27,6 +27,9 @@ from starlette.testclient import TestClient
 PATH, KEY, OLD = "/v1/events", "a key of the shop's backend", "the key before that one"
 EVENT = {"event_id": "e1", "occurred_at": "2026-06-15T00:00:00Z", "event_name": "view_item", "visitor_id": "v1"}
 
+# What the lake and its rules decide, whatever the database of the ledger.
+ON_ONE_DATABASE = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def conf(ledger_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -136,6 +139,7 @@ def test_a_run_killed_between_lake_and_ledger_is_run_again(
     assert in_lake(conf) == ["e1", "e2"]
 
 
+@ON_ONE_DATABASE
 def test_many_small_loads_become_one_that_reads_the_same(
     conf: Settings, http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
