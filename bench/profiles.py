@@ -76,7 +76,8 @@ def _prepare(folder: Path) -> None:
     gender = pa.array(np.where(rng.random(len(told)) < 0.6, "female", "male"))
     moment = pa.scalar(known, pa.timestamp("us", "UTC"))
     columns = {"customer_id": _shop._ids("c", told), "updated_at": pa.repeat(moment, len(told))}
-    lake.publish("customers", "told", _shop._table("customers", gender=gender, birth_date=pa.array(born), **columns))
+    told = _shop._table("customers", gender=gender, birth_date=pa.array(born), **columns)
+    lake.commit("told", {"customers": lake.write("customers", told)})
     said_yes = {
         "channel": "email",
         "purpose": consents.PROFILING,
@@ -88,7 +89,10 @@ def _prepare(folder: Path) -> None:
     numbers = {"days_since_last_order": 300.0, "orders_total": 9.0, "revenue_total": 1e5}
     features = {name: pa.array(rng.random(CUSTOMERS) * most) for name, most in numbers.items()}
     at = pa.repeat(pa.scalar(AS_OF, pa.timestamp("us", "UTC")), CUSTOMERS)
-    lake.publish("features", interval_key(AS_OF), pa.table({"customer_id": ids, "as_of": at} | features))
+    lake.commit(
+        interval_key(AS_OF),
+        {"features": lake.write("features", pa.table({"customer_id": ids, "as_of": at} | features))},
+    )
     with lake.read(AS_OF) as reading:
         some = items.read(reading.table, AS_OF, SHOP, ids[:LEARNED_FROM].to_pylist())
     for name, most in ((training.GENDER, 2), (training.AGE_BAND, 70)):
