@@ -16,7 +16,7 @@ from airflow.sdk import Asset, CronDataIntervalTimetable, Param
 from airflow.sdk.exceptions import AirflowFailException
 from controltower import clock, settings
 from controltower.campaigns.occasions import occasions
-from controltower.errors import ControlTowerError, ProviderDown
+from controltower.errors import ControlTowerError, ProviderDown, TryAgain
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +87,14 @@ def days(events: Mapping[Any, Any], dag_run: Any, given: str | None) -> Sequence
 
 
 def run(job: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Do a job and give its report. What a person must mend isn't tried again; a provider that is down is.
+    """Do a job and give its report. What a person must mend isn't tried again; what passes by itself is.
 
     What it writes is for its owner's eyes only: a home holds addresses.
     """
     os.umask(0o077)
     try:
         return job(*args, **kwargs)
-    except ProviderDown:
+    except (ProviderDown, TryAgain):
         raise
     except ControlTowerError as e:
         raise AirflowFailException(str(e)) from None

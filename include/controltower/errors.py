@@ -29,6 +29,10 @@ class BadSource(ControlTowerError):
     """A shop's data can't be read, or breaks the contract beyond the limit."""
 
 
+class TryAgain(BadSource):
+    """What passes by itself: another process was quicker, or a store can't be reached."""
+
+
 class BadSpec(ControlTowerError):
     """A campaign spec or one of its templates is not valid."""
 

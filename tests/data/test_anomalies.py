@@ -11,6 +11,7 @@ from controltower.data.anomalies import Load, Odd, anomalies
 from controltower.data.lake import Lake
 from controltower.errors import BadSettings
 from controltower.jobs.anomalies import accept_data, list_anomalies
+from controltower.jobs.lake import list_versions, restore_interval
 from controltower.settings import Settings
 
 from data.conftest import EVENTS, PRODUCTS, Ingest, utc
@@ -75,6 +76,7 @@ def test_a_dump_that_shrank_by_half() -> None:
     assert codes(anomalies(day(0, 500, keys=500), full)) == ["shrunk"]
     assert codes(anomalies(day(0, 0, keys=0), full)) == ["shrunk"]
     assert anomalies(day(0, 501, keys=501), full) == []
+    assert codes(anomalies(day(0, 0), full, lambda: 3.0)) == ["zero_rows"], "it is due on every day"
     changes = [day(1, 400, keys=400), day(2, 900, keys=900), day(3, 20, keys=20)]
     assert anomalies(day(0, 90, keys=90), changes) == [], "a source may give what changed only"
 
@@ -119,6 +121,14 @@ def test_a_day_without_events_stands_until_it_is_loaded_or_accepted(
     assert len(list_anomalies()["anomalies"]) == 1
     ingest({"events.csv": events(5, 39)}, "2025-06-05", "2025-06-06")  # the source was mended
     assert list_anomalies()["anomalies"] == []
+    good = list_versions("events")["versions"][0]
+    monkeypatch.setenv("CONTROLTOWER_NOW", "2025-06-07T00:00:00+00:00")
+    assert len(ingest({"events.csv": events(5, 401)}, "2025-06-05", "2025-06-06")["anomalies"]) == 1
+    ingest({"events.csv": events(6, 40)}, "2025-06-06", "2025-06-07")
+    assert len(list_anomalies()["anomalies"]) == 1
+    restored = restore_interval(good["version"], good["interval"])
+    assert list_anomalies()["anomalies"] == [], "what stood is no more"
+    assert restored["load_again"] == ["2025-06-06T00:00:00Z/2025-06-07T00:00:00Z"]
 
 
 def test_a_weekday_without_trade_is_usual_and_an_empty_one_is_not(

@@ -130,6 +130,9 @@ def test_what_cannot_be_exported(shop: Path, tmp_path: Path, monkeypatch: pytest
     for table, place in (("customers", "theirs"), ("features", "ours")):
         with pytest.raises(ControlTowerError, match=f"holds something else.*earlier export of {table}"):
             export_delta(table, tmp_path / place)
+    export_delta("customers", tmp_path / "ours" / "nested")
+    with pytest.raises(ControlTowerError, match="ours holds something else"):
+        export_delta("customers", tmp_path / "ours")
     assert DeltaTable(tmp_path / "theirs").to_pyarrow_table().num_rows == 1
     monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(BadSettings, match=r"pip install 'controltower\[delta\]'"):

@@ -138,6 +138,14 @@ def test_purchases_around_festivals(tmp_path: Path) -> None:
     assert [a.festival_order_share, a.holiday_order_share] == [3 / 5, 2 / 5]
 
 
+def test_a_holiday_of_a_year_ago_is_by_the_customers_date(tmp_path: Path) -> None:
+    """It is 4 July there; the shop's clock, and its calendar, are a day ahead."""
+    there = {"customer_id": "a", "country": "US", "timezone": "America/Los_Angeles"}
+    made = orders(order("1", "a", datetime(2025, 7, 5, 1, tzinfo=UTC), ("p", 1, 5)))
+    as_of = datetime(2026, 7, 6, tzinfo=UTC)
+    assert frame(tmp_path, {"customers": [there], **made}, as_of).loc["a"].holiday_order_share == 1
+
+
 def test_the_shops_own_holidays_and_weather(tmp_path: Path) -> None:
     def told(day: date, region: str, name: str, value: str, **more: Any) -> dict[str, Any]:
         return {"date": day, "region": region, "name": name, "value": value, **more}

@@ -64,14 +64,15 @@ def _size(today: Load, like: Sequence[Load], weekday: Callable[[], float | None]
     if len(like) < FEWEST:
         return []
     most = max((load.keys or 0 for load in like), default=0)
-    if today.keys is not None and most >= FEWEST_ROWS and all((x.keys or 0) >= FULL * most for x in like[:FEWEST]):
+    dumps = most >= FEWEST_ROWS and all((x.keys or 0) >= FULL * most for x in like[:FEWEST])
+    if dumps and today.keys is not None:
         return _shrunk(today.keys, like)
     usual = median(load.rows for load in like)
     compared = {"rows": today.rows, "usual": round(usual), "loads": len(like)}
     if today.rows > max(usual, FEWEST_ROWS) * FACTOR and not _accepted(today.rows, like, larger=True):
         return [{"code": "many_rows", "factor": FACTOR, **compared}]
     if usual >= FEWEST_ROWS and today.rows * FACTOR < usual and not _accepted(today.rows, like, larger=False):
-        on_it = weekday()
+        on_it = None if dumps else weekday()  # a dump comes on every day
         if on_it is None or (on_it >= FEWEST_ROWS and today.rows * FACTOR < on_it):
             return [{"code": "few_rows" if today.rows else "zero_rows", "factor": FACTOR, **compared}]
     return []

@@ -55,7 +55,7 @@ class Lake:
     def commit(self, interval: str, tables: Mapping[str, tuple[Part, ...]], read: Manifest | None = None) -> None:
         """Publish written parts of several tables in one step.
 
-        `read`: the manifest by which they were made; BadSource where these tables have changed since.
+        `read`: the manifest by which they were made; TryAgain where these tables have changed since.
         """
         manifests.commit(self.store, self.keeping, clock.now(self.settings), interval, tables, read=read)
 

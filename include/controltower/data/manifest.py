@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 from controltower import clock
 from controltower.data.contract import CONTRACT
 from controltower.data.stores import Store
-from controltower.errors import BadSettings, BadSource
+from controltower.errors import BadSettings, BadSource, ControlTowerError, TryAgain
 
 log = logging.getLogger(__name__)
 
@@ -170,16 +170,16 @@ def commit(
 ) -> None:  # fmt: skip
     """Let `interval` of each table consist of these parts, all tables in one step. Safe among processes.
 
-    `instead_of`: what these tables then lack; BadSource where it isn't there any more. `read`: the manifest by which
-    the parts were made; BadSource where these tables have changed since.
+    `instead_of`: what these tables then lack; TryAgain where it isn't there any more. `read`: the manifest by which
+    the parts were made; TryAgain where these tables have changed since.
     """
     instead_of = instead_of or {}
 
     def change(old: Manifest) -> Version:
         if any(old.loads(t).get(i) != load for t, loads in instead_of.items() for i, load in loads.items()):
-            raise BadSource(f"What was to become {interval} was published anew meanwhile.", "Run the job again.")
+            raise TryAgain(f"What was to become {interval} was published anew meanwhile.", "Run the job again.")
         if read:
-            _check_unchanged(old, read, tables)
+            _check_unchanged(old, read, tables, interval)
         load = {t: Load(old.version + 1, parts) for t, parts in tables.items()}
         now = {t: {**dict.fromkeys(instead_of.get(t, ())), interval: load[t]} for t in tables}
         return _instead(old, published, interval, now)
@@ -195,15 +195,15 @@ def restore(
     read: Manifest,
 ) -> None:  # fmt: skip
     """Let an interval hold what it held in an earlier version: `tables` are that version's, but for `fresh` files.
-    BadSource where these tables have changed since `read`."""
+    TryAgain where these tables have changed since `read`."""
 
     def change(old: Manifest) -> Version:
-        _check_unchanged(old, read, tables)
+        _check_unchanged(old, read, tables, interval)
         now = {
             t: {interval: loads.get(interval) or _emptied(t, old.loads(t).get(interval))} for t, loads in tables.items()
         }
         if not _files(now) <= old.kept_files() | set(fresh):
-            raise BadSource("What is to be restored was replaced meanwhile.", "Run it again.")
+            raise TryAgain("What is to be restored was replaced meanwhile.", "Run it again.")
         return _instead(old, published, interval, now)
 
     _publish(store, keeping, change)
@@ -250,7 +250,7 @@ def sweep(store: Store) -> None:
     """Remove what nobody names: what writers left who died before they published, or as they tidied up."""
     manifest, before = read(store), clock.wall() - ABANDONED
     known = manifest.files() | {r.part.file for r in manifest.replaced}
-    for table in {*CONTRACT, *manifest.tables}:
+    for table in {*CONTRACT, *manifest.tables} if manifest.version else ():  # else it may be lost, not all it named
         store.remove(store.others(table, known, before))
     store.remove_halves(before)
 
@@ -263,10 +263,10 @@ def _publish(store: Store, keeping: Keeping, change: Callable[[Manifest], Versio
         if store.create(_entry(version.number), _as_json(_raw_version(version))):
             break
     else:
-        raise BadSource("Other processes publish to the lake without a pause.", "Run the job again.")
+        raise TryAgain("Other processes publish to the lake without a pause.", "Run the job again.")
     try:
         _tidy(store, keeping, old, version)
-    except Exception as e:  # it is published: what is left to do, the next publication does
+    except (OSError, ControlTowerError) as e:  # it is published: what is left to do, the next publication does
         log.warning("version %d of the lake holds, but couldn't be tidied up after: %s", version.number, e)
 
 
@@ -284,9 +284,11 @@ def _tidy(store: Store, keeping: Keeping, old: Manifest, version: Version) -> No
     store.remove(store.others(LOG, (), before=now - max(keeping.versions, ABANDONED)))
 
 
-def _check_unchanged(old: Manifest, read: Manifest, tables: Collection[str]) -> None:
-    if changed := [t for t in tables if old.loads(t) != read.loads(t)]:
-        raise BadSource(
+def _check_unchanged(old: Manifest, read: Manifest, tables: Collection[str], interval: str) -> None:
+    """Of a contract table no row may be in two intervals; of the others, each interval is for itself."""
+    others = [t for t in tables if old.loads(t) != read.loads(t)]
+    if changed := [t for t in others if t in CONTRACT or old.loads(t).get(interval) != read.loads(t).get(interval)]:
+        raise TryAgain(
             f"Another process loaded {', '.join(changed)} meanwhile, so rows could be there twice: nothing was loaded.",
             "Run the job again. Of the machines that share a lake, one only should load.",
         )

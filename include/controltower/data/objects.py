@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from controltower.errors import BadSource
+from controltower.errors import BadSource, TryAgain
 from controltower.settings import airflow_connection
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -66,9 +66,9 @@ def is_taken(error: Exception) -> bool:
     return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in codes
 
 
-def unreachable(url: str, error: Exception) -> BadSource:
+def unreachable(url: str, error: Exception) -> TryAgain:
     """The type of error only: its text may hold a signed address."""
-    return BadSource(
+    return TryAgain(
         f"{url} can't be read: {type(error).__name__}.",
         "Check the prefix, and the credentials of its connection or of the environment.",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -40,26 +41,25 @@ class Queries:
 
     def run(self, query: str, given: Mapping[str, pa.Table] | None = None) -> pa.Table:
         """The rows of a query; it may name the Arrow tables that are given."""
-        self._give(given)
-        with bounded():
+        with self._given(given), bounded():
             found: pa.Table = self._connection.sql(query).to_arrow_table()
         return found
 
     def keep(self, name: str, query: str, given: Mapping[str, pa.Table] | None = None) -> None:
         """Compute a query's rows once, for several others; it may name the Arrow tables that are given."""
-        self._give(given)
-        self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+        with self._given(given):
+            self.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
         self.kept.add(name)
 
     def computed(self, name: str, expr: ir.Table) -> ir.Table:
         """The rows of an expression, computed once and kept."""
-        self._give(_held(expr))
-        self.keep(name, self.sql(expr))
+        self.keep(name, self.sql(expr), _held(expr))
         return self.named(name)
 
     def show(self, name: str, expr: ir.Table) -> None:
         """An expression's rows under a name for other queries, each of which computes them."""
-        self._give(_held(expr))
+        for given, rows in _held(expr).items():
+            self._connection.register(given, rows)
         self.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {self.sql(expr)}")
 
     def named(self, name: str) -> ir.Table:
@@ -75,9 +75,17 @@ class Queries:
             self.execute(f"DROP TABLE {quoted(name)}")
             self.kept.discard(name)
 
-    def _give(self, given: Mapping[str, pa.Table] | None) -> None:
-        for name, rows in (given or {}).items():
+    @contextmanager
+    def _given(self, tables: Mapping[str, pa.Table] | None) -> Iterator[None]:
+        """Arrow tables that a query may name; they aren't held any longer."""
+        names = tables or {}
+        for name, rows in names.items():
             self._connection.register(name, rows)
+        try:
+            yield
+        finally:
+            for name in names:
+                self._connection.unregister(name)
 
 
 def _held(expr: ir.Table) -> dict[str, pa.Table]:

@@ -32,33 +32,34 @@ def look_over_load(
     from controltower.data.anomalies import Load, anomalies
     from controltower.data.lake import Lake
     from controltower.ledger import loads
-    from controltower.ledger.database import begin
+    from controltower.ledger.database import begin, reading
 
     end = min(interval.end, interval.now)
     found: list[Odd] = []
     rows = []
-    with begin(conf) as ledger:
+    with reading(conf) as ledger:
         before = loads.last_of_each(ledger, source) if compared else {}
-        for table in dict.fromkeys([*brought, *before]):
-            today = brought.get(table, Load(interval.start, end, 0))
-            earlier = [x for key, x in before.get(table, {}).items() if key != interval.key and x.end <= end]
+    for table in dict.fromkeys([*brought, *before]):
+        today = brought.get(table, Load(interval.start, end, 0))
+        earlier = [x for key, x in before.get(table, {}).items() if key != interval.key and x.end <= end]
 
-            def weekday(table: str = table) -> float | None:
-                start = interval.start
-                return weekdays.usual(Lake(conf), table, start, end, interval.zone) if start else None
+        def weekday(table: str = table) -> float | None:
+            start = interval.start
+            return weekdays.usual(Lake(conf), table, start, end, interval.zone) if start else None
 
-            odd = [
-                {"table": table, "interval": interval.key, "at": end.isoformat(), **o}
-                for o in anomalies(today, earlier, weekday)
-            ]
-            found += odd
-            rows.append(
-                {
-                    "loaded_at": interval.now, "source": source, "table_name": table, "interval": interval.key,
-                    "starts_at": interval.start, "ends_at": end, "rows": today.rows, "keys": today.keys,
-                    "filled": dict(today.filled), "newest": today.newest, "odd": odd, "is_odd": bool(odd),
-                }
-            )  # fmt: skip
+        odd = [
+            {"table": table, "interval": interval.key, "at": end.isoformat(), **o}
+            for o in anomalies(today, earlier, weekday)
+        ]
+        found += odd
+        rows.append(
+            {
+                "loaded_at": interval.now, "source": source, "table_name": table, "interval": interval.key,
+                "starts_at": interval.start, "ends_at": end, "rows": today.rows, "keys": today.keys,
+                "filled": dict(today.filled), "newest": today.newest, "odd": odd, "is_odd": bool(odd),
+            }
+        )  # fmt: skip
+    with begin(conf) as ledger:
         loads.record(ledger, rows)
     return found
 

@@ -45,7 +45,7 @@ def ingest_events() -> dict[str, Any]:
             shop = settings.load_shop(conf)  # a new home has none, and nothing to load
             now = clock.now(conf)
             last = max(now, *(b.received_at for b in bodies)) + timedelta(seconds=1)
-            key = f"{_day(now)}/{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
+            key = f"{_day(bodies[0].received_at)}/{bodies[0].body_id:012}-{bodies[-1].body_id:012}"
             interval = Interval(key=key, start=None, end=last, zone=shop.timezone, known_at="file", now=now)
             posted = PostedEvents([(b.body, b.received_at) for b in bodies])
             found = load(conf, posted, interval, erased_people(conf), lambda _: None)

@@ -15,10 +15,15 @@ from controltower.jobs.ingest import alone
 from controltower.settings import Settings
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
     from controltower.data.manifest import Manifest, Part
 
 _EXPORT = "An export of Control Tower's, which the next one replaces."
-_OURS = ("profiles", "features_basis")  # as they are kept, nobody else may read them
+_OURS = {  # as they are kept, nobody else may read them
+    "profiles": "holds what was inferred of people who don't agree to it any more",
+    "features_basis": "is for the next day's features only",
+}
 
 
 def list_versions(table: str | None = None) -> dict[str, Any]:
@@ -63,17 +68,29 @@ def list_files(table: str, version: str | None = None) -> list[str]:
 
 
 def restore_interval(version: int, interval: str) -> dict[str, Any]:
-    """Let a load's interval hold again what it held in an earlier version. Returns {version, interval, tables}: the
-    rows before and after of each table that changed. BadSettings where it isn't kept any more.
+    """Let a load's interval hold again what it held in an earlier version, also for what is odd about the data.
+
+    Returns {version, interval, tables, load_again}: the rows before and after of each table that changed; and the
+    intervals loaded since, which may lack a row because this one had it. BadSettings where it isn't kept any more.
     """
+    from controltower.data.contract import CONTRACT
     from controltower.data.lake import Lake
+    from controltower.ledger import loads
+    from controltower.ledger.database import begin
 
     conf = settings.load()
+    lake = Lake(conf)
     with alone(conf):
-        changed = Lake(conf).restore(interval, version)
+        before = lake.manifest()
+        published = {entry.number: entry.published for entry, _ in lake.versions()}
+        changed = lake.restore(interval, version)
         resolve_identity(conf, settings.load_shop(conf))
-    tables = {table: {"before": before, "after": after} for table, (before, after) in changed.items()}
-    return {"version": version, "interval": interval, "tables": tables}
+        with begin(conf) as ledger:
+            loads.again(ledger, interval, list(changed), published[version], clock.now(conf))
+    logs = [table for table in changed if table in CONTRACT and CONTRACT[table].kind != "version"]
+    since = {i for t in logs for i, load in before.loads(t).items() if i != interval and load.number > version}
+    tables = {table: {"before": rows, "after": after} for table, (rows, after) in changed.items()}
+    return {"version": version, "interval": interval, "tables": tables, "load_again": sorted(since)}
 
 
 def export_delta(table: str, folder: Path, as_of: str | None = None, version: str | None = None) -> dict[str, Any]:
@@ -132,16 +149,21 @@ def _check_place(folder: Path, table: str) -> None:
         return
     is_delta = folder.is_dir() and DeltaTable.is_deltatable(str(folder))
     about = DeltaTable(folder).metadata() if is_delta else None
-    if about is None or (about.name, about.description) != (table, _EXPORT):
+    export = about is not None and (about.name, about.description) == (table, _EXPORT)
+    if not export or not {p.name for p in folder.iterdir()} <= {"_delta_log", *_files_of(DeltaTable(folder))}:
         raise ControlTowerError(
             f"{folder} holds something else.", f"Name a new folder, or that of an earlier export of {table}."
         )
 
 
+def _files_of(table: DeltaTable) -> set[str]:
+    return {Path(uri).name for uri in table.file_uris()}
+
+
 def _allow(table: str) -> None:
     if table in _OURS:
         raise BadSettings(
-            f"{table} isn't given away as it is: it holds what was inferred of people who don't agree to it any more.",
+            f"{table} isn't given away as it is: it {_OURS[table]}.",
             "`controltower profiles --out` writes what may be used.",
         )
 

@@ -46,7 +46,8 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
     with reading(conf) as ledger:
         sent = list(_sent(ledger, _since(lake, MESSAGES, at)))
         answered = list(_answered(ledger, _since(lake, EVENTS, at)))
-    erased = erased_people(conf).pseudonyms  # as of now: who has one by then is in the list
+    gone = erased_people(conf)  # as of now: who has a pseudonym by then is in the list
+    erased = gone.pseudonyms | set(gone.among({customer for _, customer, _ in (*sent, *answered)}))
     messages, events = _news(lake, MESSAGES, at, sent, erased), _news(lake, EVENTS, at, answered, erased)
     days = sorted({*messages, *events})
     for day in days:

@@ -1,8 +1,9 @@
-"""Keeping what grows no longer than the shop says: `controltower privacy retention`, and daily beside the load."""
+"""Keeping what grows no longer than the shop says: `controltower privacy retention`, and daily after the load."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ def keep_to_retention(*, dry_run: bool = False) -> dict[str, Any]:
     days = kept_days(settings.load_shop(conf).retention_days if conf.shop or conf.shop_file.is_file() else {})
     lake = Lake(conf)
     elsewhere = {*erasures.BODIES, "exports"}
-    with alone(conf):
+    with nullcontext() if dry_run else alone(conf):
         gone = retention.outdated(lake, {name: most for name, most in days.items() if name not in elsewhere}, now)
         if not dry_run:
             retention.drop(lake, gone)
-            lake.sweep()
+    if not dry_run:
+        lake.sweep()
     removed = {table: sum(p.rows for parts in loads.values() for p in parts) for table, loads in gone.items()}
     check_key(conf)
     for table in erasures.BODIES:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.data.lake import Lake
-    from controltower.data.manifest import Part
     from controltower.models.registry import Registry
     from controltower.shop import Shop
 
@@ -46,23 +45,25 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
     if interval_key(at) not in lake.intervals("features") or not _complete(lake, at):
         publish_features(lake, at, shop)
     report: dict[str, Any] = {"as_of": at.isoformat()}
-    tables: dict[str, tuple[Part, ...]] = {}
-    try:
-        with threadpool_limits(limits=1):
-            scores, served = _scores(lake, registry, at, shop, clock.now(config))
-            log.info("scores: %d customers", scores.num_rows)
-            lists = _recommendations(lake, registry, at, shop, served)
-            log.info("recommendations: %d rows", lists.num_rows)
-            tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", lists)}
-            report |= {"customers": scores.num_rows, "recommendations": lists.num_rows, "served": served}
+    failed: Exception | None = None
+    with threadpool_limits(limits=1):
+        scores, served = _scores(lake, registry, at, shop, clock.now(config))
+        log.info("scores: %d customers", scores.num_rows)
+        lists = _recommendations(lake, registry, at, shop, served)
+        log.info("recommendations: %d rows", lists.num_rows)
+        tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", lists)}
+        report |= {"customers": scores.num_rows, "recommendations": lists.num_rows, "served": served}
+        try:
             with lake.read(at) as reading:
                 profiles = profile_rows(config, reading, registry, at, shop)
                 tables["profiles"] = lake.write("profiles", profiles.rows)
             served |= profiles.served
             report |= {"not_inferred": profiles.lacking} if profiles.lacking else {}
-    finally:  # where profiles fail, the scores need not be lost
-        if tables:  # in one step: nobody sees new scores with older lists
-            publish(lake, interval_key(at), tables)
+        except Exception as e:
+            failed = e  # the scores need not be lost
+    publish(lake, interval_key(at), tables)  # in one step: nobody sees new scores with older lists
+    if failed:
+        raise failed
     return report
 
 

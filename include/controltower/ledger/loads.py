@@ -29,6 +29,15 @@ def record(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None
         connection.execute(sa.insert(loads), found)
 
 
+def again(connection: sa.Connection, interval: str, tables: list[str], until: datetime, now: datetime) -> None:
+    """What the last load of an interval until then brought of these tables, it holds again: append it once more."""
+    t = loads.c
+    its = (t.interval == interval, t.table_name.in_(tables), t.loaded_at <= until)
+    last = sa.select(sa.func.max(t.load_id)).where(*its).group_by(t.source, t.table_name)
+    rows = connection.execute(sa.select(loads).where(t.load_id.in_(last))).mappings().all()
+    record(connection, [{k: v for k, v in row.items() if k != "load_id"} | {"loaded_at": now} for row in rows])
+
+
 def last_of_each(connection: sa.Connection, source: str) -> dict[str, dict[str, Load]]:
     """By table and interval what the last load brought, the intervals that end last first."""
     found: dict[str, dict[str, Load]] = {}

@@ -6,7 +6,7 @@ bought             else, and bought at the last visit or since
 left_without_cart  else
 
 A visit is a run of events with less than VISIT minutes between them. Who did nothing within the last LATELY days has no
-area: so much is read, not the whole history, at each planning.
+area: so much of the events is read, not the whole history, at each planning.
 """
 
 from __future__ import annotations

@@ -147,6 +147,8 @@ def test_a_box_checked_after_it_ends_the_objection(public: Public) -> None:
     message_id = public.message()
     public.stop(message_id)
     public.at("2026-06-16T09:00+09:00")
+    public.choose(message_id, ("you.profiling",), ())
+    assert profiled(public) and suppressed(public) == {"c0", "c0-old"}, "who agrees to guesses isn't written to for it"
     page = public.choose(message_id, ("email.marketing",), ()).text
     assert "마케팅 전체 거부 철회" in page
     assert suppressed(public) == set()

@@ -59,13 +59,17 @@ def _write(con: duckdb.DuckDBPyConnection, table: str, query: str, target: Path,
     except duckdb.OutOfMemoryException:
         raise
     except (duckdb.ConversionException, duckdb.InvalidInputException) as e:  # their texts quote the value
+        if isinstance(e, duckdb.InvalidInputException) and "Could not parse" not in str(e):
+            raise BadSource(f"The query of {table} can't run: {type(e).__name__} in DuckDB.", remedy) from None
         raise BadSource(
             f"The query of {table} meets a value that it can't convert{_place(con, str(e), named, target.parent)}.",
             "Mend the value, or convert with try_cast or try_strptime: it is empty then, and where a column needs one"
             " its row is in quarantine.",
         ) from None
-    except duckdb.Error as e:
+    except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException, duckdb.PermissionException) as e:
         raise BadSource(f"The query of {table} can't run: {str(e).splitlines()[0]}", remedy) from None
+    except duckdb.Error as e:  # others' texts quote values, too
+        raise BadSource(f"The query of {table} can't run: {type(e).__name__} in DuckDB.", remedy) from None
 
 
 def _place(con: duckdb.DuckDBPyConnection, error: str, named: dict[str, list[Path]], folder: Path) -> str:

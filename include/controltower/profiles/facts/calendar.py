@@ -20,6 +20,7 @@ from controltower.shop import Shop
 
 GIFT_DAYS: Final = 14  # people buy presents so long before a festival
 AHEAD_DAYS: Final = 400  # each holiday comes again within so many days
+BEHIND_DAYS: Final = LOOK_BACK_DAYS + 2  # the local dates of a moment are up to 26 hours apart
 WEATHER: Final = ("weather", "temperature", "precipitation")  # the names of `external` that are features
 # The holiday that a country gives presents on, as the library or the shop calls it; elsewhere it is Christmas.
 FESTIVALS: Final[dict[str, frozenset[str]]] = {
@@ -35,7 +36,7 @@ Calendar = dict[str, dict[date, str]]  # by country
 def holidays_of(external: ir.Table, countries: Iterable[str], as_of: datetime, shop: Shop) -> Calendar:
     """The names of the holidays around as_of by country: those that the shop tells, else the library's."""
     today = as_of.astimezone(shop.zone).date()
-    first, last = today - timedelta(days=LOOK_BACK_DAYS), today + timedelta(days=AHEAD_DAYS)
+    first, last = today - timedelta(days=BEHIND_DAYS), today + timedelta(days=AHEAD_DAYS)
     told: Calendar = {}
     rows = external.filter(external.name == "holiday", external.date >= first, external.date <= last)
     for row in rows.select("date", "region", "value").to_pyarrow().to_pylist():

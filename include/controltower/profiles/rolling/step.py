@@ -13,7 +13,7 @@ from controltower.data.contract import CONTRACT
 from controltower.data.lake import Reading
 from controltower.data.sql import literal
 from controltower.profiles.facts import Facts
-from controltower.profiles.local_time import LOOK_BACK_DAYS
+from controltower.profiles.facts.calendar import BEHIND_DAYS
 from controltower.profiles.rolling import basis
 
 LONGEST = 7  # days: over more, most customers' facts cross the edge of a window
@@ -138,7 +138,7 @@ def _spoilt(changed: set[str], kept: pa.Table, now: pa.Table, today: date) -> st
         return "the features' definitions, or what shop.yaml says of money and time, changed"
     if basis.COUNTED in changed:
         return "a table that had no rows has some now, or the other way round"
-    first, last = basis.day(today) - LOOK_BACK_DAYS, basis.day(today) + 1
+    first, last = basis.day(today) - BEHIND_DAYS, basis.day(today) + 1
     then, there = basis.holidays(kept), basis.holidays(now)
     for country in then.keys() & there.keys():
         if _between(then[country], first, last) != _between(there[country], first, last):

@@ -203,7 +203,7 @@ def choose(
         _grant(ledger, recipient, box, now, text)
     for box in withdrawn:
         _withdraw(ledger, recipient, box, now, text)
-    ended = bool(objected and granted)
+    ended = bool(objected and set(granted) - {_PROFILING})  # who may be guessed about isn't written to
     if ended:
         suppressions.end(ledger, "customer", recipient.customers, OBJECTION, now, SOURCE)
     return Change(now, granted, withdrawn, objection_ended=ended)
