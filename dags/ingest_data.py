@@ -9,7 +9,7 @@ quarantine, and the report counts them (`controltower quarantine list`). Nor doe
 table that shrank by half): the report's `anomalies` tell it, and campaigns aren't planned until it is mended or
 accepted (`controltower data accept`).
 
-After it, `forget` removes what is older than the shop file's `retention_days`. If that fails, run it again.
+Beside it, `forget` removes what is older than the shop file's `retention_days`. If that fails, run it again.
 """
 
 from _defaults import DAG, FACTS, run, timed
@@ -35,11 +35,12 @@ def ingest_data() -> None:
         outlet_events[FACTS].extra = {"as_of": [report["as_of"]]}
         return report
 
-    @task(pool="lake", trigger_rule="all_done")
+    @task(pool="lake")
     def forget() -> dict:
         return run(retention.keep_to_retention)
 
-    load() >> forget()
+    load()
+    forget()
 
 
 ingest_data()

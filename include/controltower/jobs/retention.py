@@ -1,4 +1,4 @@
-"""Keeping what grows no longer than the shop says: `controltower privacy retention`, and daily after the load."""
+"""Keeping what grows no longer than the shop says: `controltower privacy retention`, and daily beside the load."""
 
 from __future__ import annotations
 
