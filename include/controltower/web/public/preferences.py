@@ -2,7 +2,7 @@
 
 Only a box that the customer changed appends a consent row. "Stop everything" is the objection of GDPR Art. 21: it
 withdraws every box and suppresses the person on all channels. The objection ends when the person, on this page, checks
-a box again: the page says so beside the button.
+a box of messages again: the page says so beside the button.
 
 The box of profiling is no channel's: it is checked while a yes holds on some channel and no word on any, of any of the
 person's ids, is a no (as `consents.agreed` has it). Who checks it takes back each no; who clears it says no on all.
