@@ -150,11 +150,11 @@ class Persons:
         }
 
     def _unless_erased(self, table: str, part: Part, erased: Erased) -> Part:
-        if self._store.lacking([part.file]):  # the commit tells it
+        if not part.rows or not erased.customers or self._store.lacking([part.file]):  # what lacks, the commit tells
             return part
-        file = self._local([part])[0]
+        (file,) = self._local([part])
         names = _names([file])
-        if _whose(table, names) is None or "customer_id" not in names or not erased.customers:
+        if _whose(table, names) is None or "customer_id" not in names:
             return part
         with self._connected(NO_TRACES) as con:
             counted = f"SELECT customer_id, count(*) FROM {_scan([file])} WHERE customer_id IS NOT NULL GROUP BY ALL"

@@ -161,7 +161,7 @@ def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> dict[str, p
     found = found.append_column("place", place).filter(place.is_valid())
     code = np.zeros(found.num_rows, np.int64)
     for column in _PICK:  # a number for each pick that there is
-        values = pc.dictionary_encode(found[column], null_encoding="encode").combine_chunks()
+        values = pc.dictionary_encode(found[column].combine_chunks(), null_encoding="encode")
         code = code * max(len(values.dictionary), 1) + values.indices.to_numpy()
     encoded = pa.array(code).dictionary_encode()
     distinct = found.select(list(_PICK)).take(pc.index_in(encoded.dictionary, pa.array(code)))
