@@ -10,9 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
+import pyarrow as pa
 import pytest
 import yaml
 from controltower.data.lake import Lake
+from controltower.data.persons import Persons
 from controltower.jobs.profiles import publish_features
 from controltower.profiles import rolling
 from controltower.profiles.facts import gather, uncounted_orders
@@ -23,8 +25,11 @@ from controltower.settings import Settings
 from controltower.shop import Shop
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from support.random_days import RandomDays
-from support.shop_tables import SHOP, ago, event, lake_with
+from support.lakes import publish_rows
+from support.random_days import PERSONS, RandomDays
+from support.shop_tables import SHOP, ago, event, lake_with, order, orders
+
+BY_ITSELF = ("as_of", "days_", "order_rate")  # what changes with each day
 
 log = logging.getLogger("controltower")
 EXAMPLES = int(os.environ.get("ROLLING_EXAMPLES", "1"))  # 100 and more by hand
@@ -66,6 +71,62 @@ def test_random_days_are_the_same_as_a_rescan(seed: int) -> None:
                 continue
             reports.append({**check(days.lake, day), "day": day, "done": done})
         log.info("%d: %s", seed, [(r["day"], r["counted"], r["rescanned"], r["done"]) for r in reports])
+
+
+def test_each_way_in_which_features_change_is_found(tmp_path: Path) -> None:
+    """One step over every kind of change that a random day may lack; each customer has one, and nobody else is counted."""
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
+    persons = [{"customer_id": "other", "person_id": "unmerged", "since": ago(9), "until": None}]
+    lost = [event(f"l{n}", None, ago(n), "view_item", visitor_id="v1") for n in (20, 8)]
+    views = [event(f"{who}-view", who, ago(41), "view_item", product_id="p1") for who in ("erased", "west")]
+    tables = orders(
+        order("gone", "erased", ago(40), ("p2", 1, 10)),
+        order("abroad", "late_rate", ago(20), ("p3", 1, 10), currency="USD"),
+        order("others", "other", ago(20), ("p1", 2, 10)),
+        order("mine", "unmerged", ago(30), ("p1", 1, 10)),
+        order("evening", "west", ago(34, hours=-2), ("p1", 1, 10)),
+        order("still", "guest", ago(41), ("p1", 1, 10)),
+        order("passed", "erased", ago(43), ("p1", 1, 10)),
+    )
+    tables["orders"].append({**tables["orders"][-1], "customer_id": "heir", "updated_at": ago(42)})
+    west = {"customer_id": "west", "timezone": "America/Los_Angeles", "updated_at": ago(60)}
+    login = event("l-login", "lost", ago(7), "login", visitor_id="v1")
+    lake = lake_with(tmp_path, {**tables, "events": [*lost, login, *views], "customers": [west]})
+    lake_with(tmp_path, {"events": [event("early", "merged_file", ago(10), "view_item")]}, "small")
+    publish_rows(lake, "identity", "current", pa.Table.from_pylist(persons, schema=PERSONS))
+    check(lake, 5)
+    before = features_of(lake)
+
+    lake.merge(("events",), ("first", "small"), "merged")
+    came = [
+        event("late", "merged_file", ago(33), "search", query="q", received_at=ago(4.5)),
+        event("other-login", "found", ago(7.5), "login", visitor_id="v1", received_at=ago(4.5)),
+        event("west-view", "west", ago(4.1), "view_item", product_id="p1"),
+    ]
+    rate = {"date": ago(20).date(), "from": "USD", "to": "GBP", "rate": 0.8, "updated_at": ago(4.5)}
+    lake_with(tmp_path, {"events": came, "exchange_rates": [rate]}, "new")
+    persons[0]["until"] = ago(4.5)
+    publish_rows(lake, "identity", "current", pa.Table.from_pylist(persons, schema=PERSONS))
+    erasing = Persons(lake)
+    gone = erasing.erase(erasing.find(["erased"]))
+    assert gone == {"events": 1, "orders": 2, "order_lines": 1, "features": 1}
+    report = check(lake, 4)
+    after = features_of(lake)
+    assert report["rescanned"] is None
+    changed = {who for who in before.keys() | after.keys() if before.get(who) != after.get(who)}
+    assert changed == {"erased", "late_rate", "other", "unmerged", "west", "lost", "found", "merged_file"}
+    assert report["counted"] == len(changed) - 1
+    assert {"heir", "guest"} < after.keys()
+
+
+def features_of(lake: Lake) -> dict[str, dict[str, Any]]:
+    """What was published last, without what passes by itself."""
+    with lake.read() as reading:
+        rows = reading.arrow(reading.derived("features")).to_pylist()
+    return {
+        row["customer_id"]: {name: value for name, value in row.items() if not name.startswith(BY_ITSELF)}
+        for row in rows
+    }
 
 
 def test_only_what_may_have_changed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from support.shop_tables import ago, event, lake_with, table
 
 RARE = ("products", "external", "exchange_rates", "customers", "devices", "coupons")
 EDGES = (0, 7, 14, 30, 60, 90, 180, 365, 366)
-_IDENTITY = pa.schema(
+PERSONS = pa.schema(
     [("customer_id", pa.string()), ("person_id", pa.string())]
     + [(name, pa.timestamp("us", "UTC")) for name in ("since", "until")]
 )
@@ -129,7 +129,7 @@ class RandomDays:
             if not taken & {f"c{one}", f"c{other}"}:
                 row = {"customer_id": f"c{one}", "person_id": f"c{other}", "since": now, "until": None}
                 self.persons.append(row)
-        publish_rows(self.lake, "identity", "current", pa.Table.from_pylist(self.persons, schema=_IDENTITY))
+        publish_rows(self.lake, "identity", "current", pa.Table.from_pylist(self.persons, schema=PERSONS))
 
     def _publish(self, rows: Rows, interval: str) -> None:
         for name, body in rows.items():

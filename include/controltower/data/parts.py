@@ -16,14 +16,25 @@ from controltower.data.contract import CONTRACT, SCHEMA_VERSION
 from controltower.data.manifest import Part
 from controltower.data.stores import Store, private
 
+_ENDING = ".parquet"
 LATE_WINDOW = timedelta(days=7)  # events are unique by their id within an interval and this long around it
 
 
-def begun(store: Store, table: str) -> tuple[str, BinaryIO]:
-    """A new part's name, and the file to write it to: its owner's alone."""
-    name = f"{table}/part-{uuid.uuid4().hex}.parquet"
+def begun(store: Store, table: str, *, instead_of: str | None = None) -> tuple[str, BinaryIO]:
+    """A new part's name, and the file to write it to: its owner's alone.
+
+    `instead_of`: the part of which it holds what an erasure left; its name tells (`first_name`).
+    """
+    stem = f"{table}/part" if instead_of is None else first_name(instead_of).removesuffix(_ENDING)
+    name = f"{stem}-{uuid.uuid4().hex}{_ENDING}"
     private(store.folder, store.folder / table)
     return name, os.fdopen(os.open(store.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+
+
+def first_name(file: str) -> str:
+    """The name that a part had before any erasure."""
+    table, name = file.removesuffix(_ENDING).rsplit("/", 1)
+    return f"{table}/{'-'.join(name.split('-')[:2])}{_ENDING}"
 
 
 def finished(store: Store, name: str, sink: BinaryIO) -> None:

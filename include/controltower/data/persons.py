@@ -33,6 +33,7 @@ _LINKED = ("customer_id", "customer", "person_id", "person", "one", "other", "go
 NOBODYS = frozenset(
     "products listings collections collection_products costs exchange_rates external replayed identity_read".split()
 )
+_PASSED_ON = {"orders": "order_id", "devices": "device_id"}  # what a later version may give to somebody else
 _KINDS = ("customers", "visitors", "orders", "messages", "devices")
 
 
@@ -40,7 +41,7 @@ _KINDS = ("customers", "visitors", "orders", "messages", "devices")
 class Traces:
     """By what a person is found: ids, and the addresses (e-mail, telephone, push token) that were theirs, as given.
 
-    `visitors` and `devices` were theirs alone, or are theirs by now; `shared` are addresses that others have, too.
+    `visitors` were theirs alone, `orders` and `devices` are theirs by now; `shared` are addresses that others have, too.
     """
 
     customers: frozenset[str]
@@ -101,7 +102,11 @@ class Persons:
             return Traces(
                 customers=frozenset(customers),
                 visitors=frozenset().union(*visitors.values()),
-                orders=ids("orders", f"SELECT DISTINCT order_id {theirs}"),
+                orders=ids(
+                    "orders",
+                    f"SELECT order_id FROM {{rows}} WHERE order_id IN (SELECT order_id {theirs})"
+                    f" GROUP BY order_id HAVING arg_max(customer_id, updated_at) IN ({mine})",
+                ),
                 messages=ids("messages_history", f"SELECT DISTINCT message_id {theirs}"),
                 devices=devices,
                 emails=emails,
@@ -111,7 +116,8 @@ class Persons:
             )
 
     def rows(self, traces: Traces) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device.
+        """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device or
+        an order.
 
         Those that only an earlier version of the lake has, too.
         """
@@ -120,7 +126,7 @@ class Persons:
             for table in sorted(manifest.tables):
                 files = self._local(manifest.parts(table) + manifest.earlier_parts(table))
                 if files and (whose := _whose(table, _names(files))):
-                    whose += " AND customer_id IN (SELECT id FROM _customers)" if table == "devices" else ""
+                    whose += " AND customer_id IN (SELECT id FROM _customers)" if table in _PASSED_ON else ""
                     found = con.sql(f"SELECT DISTINCT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
                     if found:
                         yield table, found
@@ -145,16 +151,19 @@ class Persons:
 
     def without_erased(self, tables: Mapping[str, Sequence[Part]], erased: Erased) -> dict[str, tuple[Part, ...]]:
         """Parts that nobody sees yet; those with rows of somebody erased are written anew."""
+        lacking = set(self._store.lacking([part.file for parts in tables.values() for part in parts]))  # the commit tells
         return {
-            table: tuple(self._unless_erased(table, part, erased) for part in parts) for table, parts in tables.items()
+            table: tuple(
+                part if part.file in lacking or not part.rows else self._unless_erased(table, part, erased)
+                for part in parts
+            )
+            for table, parts in tables.items()
         }
 
     def _unless_erased(self, table: str, part: Part, erased: Erased) -> Part:
-        if not part.rows or not erased.customers or self._store.lacking([part.file]):  # what lacks, the commit tells
-            return part
         (file,) = self._local([part])
         names = _names([file])
-        if _whose(table, names) is None or "customer_id" not in names:
+        if _whose(table, names) is None or "customer_id" not in names or not erased.customers:
             return part
         with self._connected(NO_TRACES) as con:
             counted = f"SELECT customer_id, count(*) FROM {_scan([file])} WHERE customer_id IS NOT NULL GROUP BY ALL"
@@ -201,7 +210,7 @@ class Persons:
             f"SELECT {', '.join(map(quoted, schema.names))} FROM {_scan([file], numbered=True)}"
             f" WHERE NOT coalesce({_whose(table, _names([file]))}, false) ORDER BY file_row_number"
         ).to_arrow_reader(250_000)
-        fresh, sink = begun(self._store, table)
+        fresh, sink = begun(self._store, table, instead_of=part.file)
         with pq.ParquetWriter(sink, schema) as writer:
             for batch in kept:
                 writer.write_table(pa.table(batch).cast(schema))
@@ -263,8 +272,8 @@ def _whose(table: str, names: Collection[str]) -> str | None:
     if table in PARENTS:
         parent, key = PARENTS[table]
         told.append(f"{key} IN (SELECT id FROM _{'orders' if parent == 'orders' else 'messages'})")
-    if table == "devices":
-        told.append("device_id IN (SELECT id FROM _devices)")
+    if passed := _PASSED_ON.get(table):  # without the last owner's version, an earlier owner's would be the newest
+        told.append(f"{passed} IN (SELECT id FROM _{table})")
     if not told:
         raise ControlTowerError(f"Whose the rows of {table} are isn't known.", "Let data/persons.py tell it.")
     return f"({' OR '.join(told)})"

@@ -2,7 +2,7 @@
 
 One long table of text, `features_basis`: about, customer_id, name, value. Rows are about
 
-load         table, interval, digest of its files and number of rows: what was read
+load         table, interval, digest of its files (the same after an erasure) and number of rows: what was read
 oldest       table, the earliest date that it has rows of
 definitions  digest of the code and of what shop.yaml says of money and time
 counted      name of a feature that is 0 without rows
@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import controltower
 from controltower.data.lake import Reading
 from controltower.data.manifest import Load
+from controltower.data.parts import first_name
 from controltower.profiles.facts import Facts, calendar
 from controltower.shop import Shop
 
@@ -83,8 +84,11 @@ def day(of: date) -> int:
 
 
 def load(of: Load) -> str:
-    """A digest of the load's files, and how many rows they hold."""
-    files = "\n".join(part.file for part in of.parts)
+    """A digest of the load's files, and how many rows they hold.
+
+    An erasure writes files anew without somebody's rows, but changes nobody else's features: the digest stays.
+    """
+    files = "\n".join(first_name(part.file) for part in of.parts)
     return f"{hashlib.sha256(files.encode()).hexdigest()[:16]} {sum(part.rows for part in of.parts)}"
 
 

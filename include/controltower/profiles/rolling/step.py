@@ -102,17 +102,18 @@ def step_to(reading: Reading, facts: Facts, now: pa.Table) -> Step | str:
 
 def _fresh(reading: Reading, kept: pa.Table) -> dict[str, list[str]] | str:
     """The files that have come by table, or which table lacks what was read before."""
-    before: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    before: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
     for table, interval, value in basis.of(kept, basis.LOAD, "customer_id", "name", "value"):
-        before[str(table)][str(interval)] = str(value).split()
+        digest, rows = str(value).split()
+        before[str(table)][str(interval)] = digest, int(rows)
     oldest = {str(table): str(date) for table, date in basis.of(kept, basis.OLDEST, "customer_id", "value")}
     fresh: dict[str, list[str]] = {}
     for table in basis.READ:
         now, read = reading.loads(table), before[table]
         came = {interval: load for interval, load in now.items() if interval not in read}
-        same = all(basis.load(now[interval]).split() == value for interval, value in read.items() if interval in now)
+        same = all(basis.load(now[interval]).split()[0] == digest for interval, (digest, _) in read.items() if interval in now)
         # an interval that is gone was put together with others (Lake.merge), and its rows have come with them
-        gone = sum(int(rows) for interval, (_, rows) in read.items() if interval not in now)
+        gone = sum(rows for interval, (_, rows) in read.items() if interval not in now)
         fewer = gone > sum(part.rows for load in came.values() for part in load.parts)
         if not same or fewer or basis.oldest(reading, table) > oldest[table]:
             return f"what was read of {table} before was replaced"

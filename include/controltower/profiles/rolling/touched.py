@@ -91,7 +91,8 @@ def of_step(reading: Reading, step: Step, facts: Facts) -> Chosen:
     reading.keep("_signed", f"SELECT customer_id FROM _customers WHERE {signed_up(step.as_of)}")
     reading.keep(
         "_old",
-        "SELECT customer_id, CAST(file_row_number AS INTEGER) AS row, days_since_first_event IS NOT NULL AS seen"
+        "SELECT customer_id, CAST(file_row_number AS INTEGER) AS row, days_since_first_event IS NOT NULL AS seen,"
+        " days_since_last_order IS NOT NULL AS bought"
         f" FROM read_parquet({listed([step.file])})",
     )
     reading.keep("_changed_orders", _union(_changed_orders(reading, step)))
@@ -139,7 +140,9 @@ def _known() -> Iterable[str]:
         return f"SELECT {customer} AS customer_id, {values} FROM {source}"
 
     yield rows("_signed", "customer_id", member="true")
-    yield rows("_old LEFT JOIN _moved ON id = customer_id", "customer_id", member="seen AND id IS NULL", row="row")
+    touched = "EXISTS (FROM _touched_orders WHERE id = customer_id)"
+    member = f"(seen OR (bought AND NOT {touched})) AND NOT EXISTS (FROM _moved WHERE id = customer_id)"
+    yield rows("_old", "customer_id", member=member, row="row")
     yield rows("_moved", "id", moved="true")
     for group in GROUPS:
         yield rows(f"_touched_{group}", "id", **{group: "days"})
@@ -182,8 +185,8 @@ def _touched_orders(reading: Reading, step: Step, facts: Facts) -> Iterator[str]
         yield f"SELECT id, {days} FROM ({_OWNERS.format(orders=crossing)})"
     for table in ("_moved", "_placed"):
         yield f"SELECT id, {ALL} FROM {table}"
-    # known by orders alone, and so maybe no more
-    yield f"SELECT customer_id, {ALL} FROM _old ANTI JOIN _signed USING (customer_id) WHERE NOT seen"
+    # known by what no feature tells, as an order that was cancelled, and so maybe no more
+    yield f"SELECT customer_id, {ALL} FROM _old ANTI JOIN _signed USING (customer_id) WHERE NOT seen AND NOT bought"
 
 
 def _touched_messages(reading: Reading, step: Step, facts: Facts) -> Iterator[str]:
