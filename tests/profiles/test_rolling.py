@@ -74,7 +74,7 @@ def test_random_days_are_the_same_as_a_rescan(seed: int) -> None:
 
 
 def test_each_way_in_which_features_change_is_found(tmp_path: Path) -> None:
-    """One step over every kind of change that a random day may lack; each customer has one, and nobody else is counted."""
+    """One step over every kind of change that a random day may lack: each customer has one; nobody else is counted."""
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
     persons = [{"customer_id": "other", "person_id": "unmerged", "since": ago(9), "until": None}]
     lost = [event(f"l{n}", None, ago(n), "view_item", visitor_id="v1") for n in (20, 8)]

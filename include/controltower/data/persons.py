@@ -41,7 +41,8 @@ _KINDS = ("customers", "visitors", "orders", "messages", "devices")
 class Traces:
     """By what a person is found: ids, and the addresses (e-mail, telephone, push token) that were theirs, as given.
 
-    `visitors` were theirs alone, `orders` and `devices` are theirs by now; `shared` are addresses that others have, too.
+    `visitors` were theirs alone, `orders` and `devices` are theirs by now; `shared` are addresses that others
+    have, too.
     """
 
     customers: frozenset[str]
@@ -151,7 +152,8 @@ class Persons:
 
     def without_erased(self, tables: Mapping[str, Sequence[Part]], erased: Erased) -> dict[str, tuple[Part, ...]]:
         """Parts that nobody sees yet; those with rows of somebody erased are written anew."""
-        lacking = set(self._store.lacking([part.file for parts in tables.values() for part in parts]))  # the commit tells
+        files = [part.file for parts in tables.values() for part in parts]
+        lacking = set(self._store.lacking(files))  # the commit tells
         return {
             table: tuple(
                 part if part.file in lacking or not part.rows else self._unless_erased(table, part, erased)

@@ -111,7 +111,8 @@ def _fresh(reading: Reading, kept: pa.Table) -> dict[str, list[str]] | str:
     for table in basis.READ:
         now, read = reading.loads(table), before[table]
         came = {interval: load for interval, load in now.items() if interval not in read}
-        same = all(basis.load(now[interval]).split()[0] == digest for interval, (digest, _) in read.items() if interval in now)
+        files = {interval: basis.load(load).split()[0] for interval, load in now.items()}
+        same = all(files[interval] == digest for interval, (digest, _) in read.items() if interval in now)
         # an interval that is gone was put together with others (Lake.merge), and its rows have come with them
         gone = sum(rows for interval, (_, rows) in read.items() if interval not in now)
         fewer = gone > sum(part.rows for load in came.values() for part in load.parts)
