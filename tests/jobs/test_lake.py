@@ -113,9 +113,31 @@ def test_a_delta_table_has_the_last_versions_by_person_and_no_past(shop: Path, t
     assert not list(tmp_path.glob(".delta*"))
 
 
+def test_an_export_is_there_until_the_next_one_is(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "delta"
+    export_delta("customers", out)
+    out.rename(tmp_path / ".delta-export-before")  # killed between its two last steps
+    with pytest.raises(ControlTowerError, match="holds something else"):
+        export_delta("orders", out)
+    assert DeltaTable(out).to_pyarrow_table().num_rows == 2
+    rename = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if "fresh" in self.name:
+            raise PermissionError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(PermissionError):
+        export_delta("customers", out)
+    assert DeltaTable(out).to_pyarrow_table().num_rows == 2 and not list(tmp_path.glob(".delta*"))
+
+
 def test_what_cannot_be_exported(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoData, match="no orders to export"):
         export_delta("orders", tmp_path / "delta")
+    with pytest.raises(ControlTowerError, match="is a mount point"):
+        export_delta("customers", Path("/"))
     with pytest.raises(ControlTowerError, match="shop holds something else"):
         export_delta("customers", shop)
     with pytest.raises(ControlTowerError, match="holds something else"):

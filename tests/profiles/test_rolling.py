@@ -159,6 +159,10 @@ def test_an_age_compared_otherwise_is_told() -> None:
     """The edges of windows are found by how features compare ages."""
     rows = ibis.table({"age": "int64"}, name="rows")
     assert windows.edge((rows.age < 30 * DAY).op()) == 30
-    for otherwise in (rows.age >= 30 * DAY, rows.age < 30 * DAY + 1):
+    assert windows.edge((rows.age == rows.age.min()).op()) is None
+    for otherwise in (
+        rows.age >= 30 * DAY, rows.age < 30 * DAY + 1, 30 * DAY > rows.age + 1, rows.age.between(0, 30 * DAY),
+        rows.age / DAY < 30, rows.age == 30 * DAY, rows.age.min() < 30 * DAY,
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="whole days"):
             windows.edge(otherwise.op())

@@ -112,9 +112,11 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
     conf = settings.load()
     folder = folder.resolve()
     moment = clock.parse(as_of, settings.load_shop(conf)) if as_of else None
-    fresh, before = (folder.with_name(f".{folder.name}-export-{which}") for which in ("fresh", "before"))
+    fresh, before = (folder.parent / f".{folder.name}-export-{which}" for which in ("fresh", "before"))
     counted = 0
     with alone(conf, "export"), Lake(conf).read(moment, _version(version, conf)) as reading:
+        if before.exists() and not folder.exists():  # an export was killed on its last step
+            before.rename(folder)
         _check_place(folder, table)
         for left in (fresh, before):  # by an export that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -134,7 +136,12 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
             deltalake.write_deltalake(fresh, reader, name=table, description=_EXPORT)
             if folder.exists():
                 folder.rename(before)
-            fresh.rename(folder)
+            try:
+                fresh.rename(folder)
+            except OSError:
+                if before.exists():
+                    before.rename(folder)
+                raise
         finally:
             for left in (fresh, before):
                 shutil.rmtree(left, ignore_errors=True)
@@ -145,6 +152,8 @@ def _check_place(folder: Path, table: str) -> None:
     """ControlTowerError for a folder that holds anything but an earlier export of the table."""
     from deltalake import DeltaTable
 
+    if folder.is_mount():
+        raise ControlTowerError(f"{folder} is a mount point.", "Name a folder in it: an export replaces its folder.")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     is_delta = folder.is_dir() and DeltaTable.is_deltatable(str(folder))

@@ -4,7 +4,7 @@ One long table of text, `features_basis`: about, customer_id, name, value. Rows 
 
 load         table, interval, digest of its files (the same after an erasure) and number of rows: what was read
 oldest       table, the earliest date that it has rows of
-definitions  digest of the code and of what shop.yaml says of money and time
+definitions  digest of the code, what runs it, and what shop.yaml says of money and time
 counted      name of a feature that is 0 without rows
 holidays     country, its days with their flags
 product      product_id, JSON of category, price and usual price
@@ -20,6 +20,7 @@ import json
 from collections.abc import Collection, Iterator
 from datetime import date
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,6 +39,7 @@ LOAD, OLDEST, DEFINITIONS, COUNTED, HOLIDAYS = "load", "oldest", "definitions", 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("about", "customer_id", "name", "value")])
 # Tables of which what came since is looked for; of the others, what was read is compared or small.
 READ = ("events", "orders", "order_lines", "messages_history", "message_events", "exchange_rates")
+_COUNTED_BY = ("duckdb", "ibis-framework", "tzdata")
 _CODE = ("profiles", "data/contract.py", "data/reading.py", "data/queries.py", "data/identity/people.py")
 
 
@@ -104,7 +106,7 @@ def _holiday_rows(facts: Facts) -> Iterator[tuple[str, None, str, str]]:
 
 
 def _definitions(shop: Shop) -> str:
-    told = [shop.currency, shop.timezone, shop.country, shop.identity.visitor_days]
+    told = [shop.currency, shop.timezone, shop.country, shop.identity.visitor_days, *map(version, _COUNTED_BY)]
     return hashlib.sha256(f"{_code()} {json.dumps(told)}".encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from controltower.profiles.features import SOURCES, per_customer
 from controltower.profiles.local_time import LOOK_BACK_DAYS
 from controltower.profiles.portable import DAY
 
+_COMPARING = (ops.Comparison, ops.Between)
 ALL: Final = 1_000_000  # days: every fact there is
 # Of these sources a customer's rows of the last days are made of the customer's facts of those days alone.
 _BY_DAYS = ("events", "sessions", "interests", "habits", "orders", "lines", "local_orders", "messages")
@@ -41,10 +42,10 @@ def _windows(facts: Facts, source: str) -> Iterator[tuple[str, Window]]:
     rows, metrics = counted.parent, counted.metrics
     kept = [edge(p) for f in rows.find(ops.Filter) for p in f.predicates]
     within = {LOOK_BACK_DAYS} if source == "local_orders" else {days for days in kept if days}
-    everywhere = within | {days for node in rows.find(ops.Comparison) if (days := edge(node))}
+    everywhere = within | {days for node in rows.find(_COMPARING) if (days := edge(node))}
     for feature in SOURCES[source]:
         found = metrics[feature.name]
-        own = {days for node in found.find(ops.Comparison, filter=ops.Value) if (days := edge(node))}
+        own = {days for node in found.find(_COMPARING, filter=ops.Value) if (days := edge(node))}
         bounds = [_bound(node.where) for node in found.find(ops.Reduction, filter=ops.Value)]
         bounded = max(bounds, default=ALL)
         read = {node.name for node in found.find(ops.Field, filter=ops.Value)}
@@ -63,13 +64,24 @@ def _bound(where: ops.Node | None) -> int:
 
 
 def edge(node: ops.Node | None) -> int | None:
-    """The days of a condition `age < days`. ValueError where an age is compared in another way."""
-    if not isinstance(node, ops.Comparison):
+    """The days of a condition `age < days`. ValueError where an age is compared with a number in another way."""
+    if not isinstance(node, _COMPARING):
         return None
-    sides = [s for s in (node.left, node.right) if isinstance(s, ops.Field) and s.name == "age"]
-    if not sides or not isinstance(node.right, ops.Literal):
+    sides = [side for side in node.__children__ if not isinstance(side, ops.Literal)]
+    if len(sides) == len(node.__children__) or not any(map(_ages, sides)):
         return None
-    days, rest = divmod(node.right.value, DAY)
-    if not isinstance(node, ops.Less) or rest:
-        raise ValueError(f"{node}: the edges of windows are found where an age is less than whole days")
-    return int(days)
+    if isinstance(node, ops.Less) and isinstance(node.left, ops.Field) and isinstance(node.right, ops.Literal):
+        days, rest = divmod(node.right.value, DAY)
+        if not rest:
+            return int(days)
+    raise ValueError(f"{node}: the edges of windows are found where an age is less than whole days")
+
+
+def _ages(node: ops.Node) -> bool:
+    """Whether a value is another one when time has passed."""
+    if isinstance(node, ops.Field):
+        return bool(node.name == "age")
+    if isinstance(node, _COMPARING):
+        return False  # true or false: it has its own edge
+    inner = (node.arg,) if isinstance(node, ops.Reduction) and hasattr(node, "arg") else node.__children__
+    return any(_ages(child) for child in inner if isinstance(child, ops.Value))
