@@ -161,7 +161,7 @@ def test_an_age_compared_otherwise_is_told() -> None:
     assert windows.edge((rows.age < 30 * DAY).op()) == 30
     assert windows.edge((rows.age == rows.age.min()).op()) is None
     for otherwise in (
-        rows.age >= 30 * DAY, rows.age < 30 * DAY + 1, 30 * DAY > rows.age + 1, rows.age.between(0, 30 * DAY),
+        rows.age >= 30 * DAY, rows.age < 30 * DAY + 1, rows.age + 1 < 30 * DAY, rows.age.between(0, 30 * DAY),
         rows.age / DAY < 30, rows.age == 30 * DAY, rows.age.min() < 30 * DAY,
     ):  # fmt: skip
         with pytest.raises(ValueError, match="whole days"):
