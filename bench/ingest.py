@@ -151,7 +151,7 @@ def _in_one_query(shop: Path, home: Path) -> Counts:
     home.mkdir()
     config = {"memory_limit": "1GB", "threads": 2, "temp_directory": str(home / "spill")}
     with duckdb.connect(config=config) as con:
-        con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         con.execute(f"CREATE TEMP TABLE checked AS {checked}")
         con.execute(f"COPY (FROM checked WHERE rule IS NOT NULL) TO '{home / 'quarantine.parquet'}'")
         newest = "row_number() OVER (PARTITION BY event_id ORDER BY received_at, line) = 1"
