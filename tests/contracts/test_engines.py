@@ -155,7 +155,9 @@ def spark(tmp_path: Path) -> Iterator[Any]:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.sql.warehouse.dir", str(tmp_path / "warehouse"))
-        .config("spark.driver.extraJavaOptions", f"-Dderby.system.home={tmp_path} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        .config(
+            "spark.driver.extraJavaOptions", f"-Dderby.system.home={tmp_path} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        )
         .getOrCreate()
     )
     yield session

@@ -13,7 +13,7 @@ from controltower.data.persons import Persons
 
 from support.lakes import publish_rows
 from support.random_shop import Rows, random_shop
-from support.shop_tables import ago, event, lake_with, table
+from support.shop_tables import ago, event, lake_with, order, table
 
 RARE = ("products", "external", "exchange_rates", "customers", "devices", "coupons")
 EDGES = (0, 7, 14, 30, 60, 90, 180, 365, 366)
@@ -34,6 +34,10 @@ class RandomDays:
     def first(self, day: int) -> None:
         rows = random_shop(self.rng, ago(day + 400), ago(day), "x", self.size)
         rows["events"] += list(self._anonymous(ago(day + 30), "x"))
+        for edge in EDGES[1:]:  # guests, whose only order crosses an edge on the next day
+            head, lines = order(f"guest{edge}", f"guest{edge}", ago(day - 0.5 + edge), ("p1", 1, 10))
+            rows["orders"].append(head)
+            rows["order_lines"] += lines
         self._publish(rows, "x")
 
     def load(self, day: int) -> list[str]:

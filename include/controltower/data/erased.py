@@ -15,6 +15,7 @@ from controltower.data.sql import quoted
 
 ERASED = -2  # `_rule` of a row of theirs
 OWNER = {"coupons": "issued_to"}  # the column that names the customer, where it isn't customer_id
+PASSED_ON = {"orders": "order_id", "devices": "device_id"}  # what a later version may give to somebody else
 PARENTS = {"order_lines": ("orders", "order_id"), "message_events": ("messages_history", "message_id")}
 
 
@@ -72,10 +73,18 @@ def mark(con: duckdb.DuckDBPyConnection, table: Table, checked: Iterable[str], e
             f"UPDATE {rows} SET _rule = {ERASED} FROM _erased"
             f" WHERE customer_id IS NULL AND visitor_id = id AND {quoted(str(table.happened))} <= until"
         )
+    if table.name in PASSED_ON:  # of the last owner: without that one's version, an earlier owner's would count
+        key = PASSED_ON[table.name]
+        among = f"SELECT {key} FROM {rows} WHERE _rule = {ERASED}"
+        newest = f"row_number() OVER (PARTITION BY {key} ORDER BY {table.known} DESC, rowid DESC) = 1"
+        last = f"SELECT {key}, _rule FROM {rows} WHERE _rule IN (0, {ERASED}) AND {key} IN ({among}) QUALIFY {newest}"
+        con.execute(
+            f"UPDATE {rows} SET _rule = {ERASED} WHERE {key} IN (SELECT {key} FROM ({last}) WHERE _rule = {ERASED})"
+        )
     if table.name in PARENTS:
         parent, key = PARENTS[table.name]
         if parent in checked:
-            theirs = f"SELECT {key} FROM checked_{parent} WHERE _rule = {ERASED}"
+            theirs = f"SELECT {key} FROM checked_{parent} GROUP BY {key} HAVING bool_and(_rule = {ERASED})"
             con.execute(f"UPDATE {rows} SET _rule = {ERASED} WHERE {key} IN ({theirs})")
 
 

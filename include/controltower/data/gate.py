@@ -27,6 +27,7 @@ from controltower.data.stores import Store
 SKEW = timedelta(minutes=5)  # how far clocks may be apart
 EXTRAS = "_extras"  # in a row as it came: a JSON object of the columns that the contract doesn't know
 
+_KEYS_AT_A_TIME = 8_000_000  # what the memory of a gigabyte holds of them beside the rows
 _ORDERS = "_orders"  # temporary table: the orders that lines may point at, with their times
 
 
@@ -254,12 +255,17 @@ class Gate:
             )
         else:
             again = f"row_number() OVER (PARTITION BY {keys} ORDER BY rid >= 0, _at, rid) > 1"
-        self.con.execute(f"""
-            CREATE TEMP TABLE duplicates_{name} AS
-            SELECT rid FROM (
-                SELECT rid, {again} AS again FROM candidates
-                WHERE _key IN (SELECT _key FROM candidates GROUP BY _key HAVING count(*) > 1)
-            ) WHERE again AND rid >= 0""")
+        ((rows,),) = self.con.execute("SELECT count(*) FROM candidates").fetchall()
+        self.con.execute(f"CREATE TEMP TABLE duplicates_{name} (rid BIGINT)")
+        for some in range(slices := rows // _KEYS_AT_A_TIME + 1):
+            within = f"FROM candidates WHERE _key % {slices} = {some}"
+            self.con.execute(
+                f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT _key {within} GROUP BY _key HAVING count(*) > 1"
+            )
+            self.con.execute(f"""
+                INSERT INTO duplicates_{name} SELECT rid FROM (
+                    SELECT rid, {again} AS again {within} AND _key IN (FROM repeated)
+                ) WHERE again AND rid >= 0""")
         self.con.execute("DROP TABLE candidates")
         return int(self.con.execute(f"SELECT count(*) FROM duplicates_{name}").fetchall()[0][0])
 

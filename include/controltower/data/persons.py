@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from controltower.data import quarantine
 from controltower.data.contract import CONTRACT
-from controltower.data.erased import OWNER, PARENTS, Erased
+from controltower.data.erased import OWNER, PARENTS, PASSED_ON, Erased
 from controltower.data.lake import Lake
 from controltower.data.manifest import Manifest, Part
 from controltower.data.parts import begun, finished
@@ -33,7 +33,6 @@ _LINKED = ("customer_id", "customer", "person_id", "person", "one", "other", "go
 NOBODYS = frozenset(
     "products listings collections collection_products costs exchange_rates external replayed identity_read".split()
 )
-_PASSED_ON = {"orders": "order_id", "devices": "device_id"}  # what a later version may give to somebody else
 _KINDS = ("customers", "visitors", "orders", "messages", "devices")
 
 
@@ -95,26 +94,36 @@ class Persons:
                 rows = con.execute(f"{query} AND lower(trim(email)) IN ({same})", low).fetchall()
                 taken = {str(row[0]) for row in rows}
                 shared = frozenset(email for email in emails if email.strip().lower() in taken)
-            devices = ids(
-                "devices",
-                f"SELECT device_id FROM {{rows}} GROUP BY device_id"
-                f" HAVING arg_max(customer_id, updated_at) IN ({mine})",
-            )
             return Traces(
                 customers=frozenset(customers),
                 visitors=frozenset().union(*visitors.values()),
-                orders=ids(
-                    "orders",
-                    f"SELECT order_id FROM {{rows}} WHERE order_id IN (SELECT order_id {theirs})"
-                    f" GROUP BY order_id HAVING arg_max(customer_id, updated_at) IN ({mine})",
-                ),
+                orders=self._owned(con, "orders"),
                 messages=ids("messages_history", f"SELECT DISTINCT message_id {theirs}"),
-                devices=devices,
+                devices=self._owned(con, "devices"),
                 emails=emails,
                 shared=shared,
                 others=ids("customers", f"SELECT DISTINCT phone {theirs}")
                 | ids("devices", f"SELECT DISTINCT push_token {theirs}"),
             )
+
+    def _owned(self, con: duckdb.DuckDBPyConnection, table: str) -> frozenset[str]:
+        """What is theirs by its newest version, as readers see it; of what they don't see, by all there still are."""
+        key, known, found = PASSED_ON[table], CONTRACT[table].known, set()
+        now = self._local(self._lake.manifest().parts(table))
+        seen = f"SELECT {key} FROM {_scan(now)}" if now else "SELECT NULL WHERE false"
+        if now:
+            newest = (
+                f"row_number() OVER (PARTITION BY {key} ORDER BY {known} DESC, file_index DESC, file_row_number DESC)"
+            )
+            among = f"SELECT {key} FROM {_scan(now)} WHERE customer_id IN (SELECT id FROM _customers)"
+            last = f"SELECT {key}, customer_id FROM {_scan(now)} WHERE {key} IN ({among}) QUALIFY {newest} = 1"
+            found |= set(con.execute(f"SELECT {key} FROM ({last}) WHERE customer_id IN (FROM _customers)").fetchall())
+        if files := self._files(table):
+            found |= set(con.execute(
+                f"SELECT {key} FROM {_scan(files)} WHERE {key} NOT IN ({seen})"
+                f" GROUP BY {key} HAVING bool_and(coalesce(customer_id IN (FROM _customers), false))"
+            ).fetchall())  # fmt: skip
+        return frozenset(str(id) for (id,) in found)
 
     def rows(self, traces: Traces) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Every row that is theirs, by table: all versions, and what is in quarantine. No earlier owner of a device or
@@ -127,7 +136,7 @@ class Persons:
             for table in sorted(manifest.tables):
                 files = self._local(manifest.parts(table) + manifest.earlier_parts(table))
                 if files and (whose := _whose(table, _names(files))):
-                    whose += " AND customer_id IN (SELECT id FROM _customers)" if table in _PASSED_ON else ""
+                    whose += " AND customer_id IN (SELECT id FROM _customers)" if table in PASSED_ON else ""
                     found = con.sql(f"SELECT DISTINCT * FROM {_scan(files)} WHERE {whose}").to_arrow_table().to_pylist()
                     if found:
                         yield table, found
@@ -205,14 +214,24 @@ class Persons:
         return {table: parts for table, parts in found.items() if parts}
 
     def _without(self, con: duckdb.DuckDBPyConnection, table: str, part: Part, rows: int) -> Part:
-        """The part without their rows, which nobody sees yet; its others are in their order."""
+        """The part without their rows, which nobody sees yet; its others are in their order.
+
+        Its name tells whose place it takes, unless rows of an earlier owner go with theirs: features of others change.
+        """
         (file,) = self._local([part])
-        schema = pq.read_schema(file)
+        schema, whose = pq.read_schema(file), _whose(table, _names([file]))
+        others = (
+            table in PASSED_ON
+            and con.execute(
+                f"SELECT 1 FROM {_scan([file])} WHERE {whose}"
+                " AND coalesce(customer_id NOT IN (SELECT id FROM _customers), true) LIMIT 1"
+            ).fetchall()
+        )
         kept = con.sql(
             f"SELECT {', '.join(map(quoted, schema.names))} FROM {_scan([file], numbered=True)}"
-            f" WHERE NOT coalesce({_whose(table, _names([file]))}, false) ORDER BY file_row_number"
+            f" WHERE NOT coalesce({whose}, false) ORDER BY file_row_number"
         ).to_arrow_reader(250_000)
-        fresh, sink = begun(self._store, table, instead_of=part.file)
+        fresh, sink = begun(self._store, table, instead_of=None if others else part.file)
         with pq.ParquetWriter(sink, schema) as writer:
             for batch in kept:
                 writer.write_table(pa.table(batch).cast(schema))
@@ -274,7 +293,7 @@ def _whose(table: str, names: Collection[str]) -> str | None:
     if table in PARENTS:
         parent, key = PARENTS[table]
         told.append(f"{key} IN (SELECT id FROM _{'orders' if parent == 'orders' else 'messages'})")
-    if passed := _PASSED_ON.get(table):  # without the last owner's version, an earlier owner's would be the newest
+    if passed := PASSED_ON.get(table):  # without the last owner's version, an earlier owner's would be the newest
         told.append(f"{passed} IN (SELECT id FROM _{table})")
     if not told:
         raise ControlTowerError(f"Whose the rows of {table} are isn't known.", "Let data/persons.py tell it.")

@@ -138,13 +138,13 @@ def export_delta(table: str, folder: Path, as_of: str | None = None, version: st
                 folder.rename(before)
             try:
                 fresh.rename(folder)
-            except OSError:
-                if before.exists():
+            except BaseException:
+                if before.exists() and not folder.exists():
                     before.rename(folder)
                 raise
+            shutil.rmtree(before, ignore_errors=True)
         finally:
-            for left in (fresh, before):
-                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)
     return {"table": table, "rows": counted, "folder": str(folder)}
 
 

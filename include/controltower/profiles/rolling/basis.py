@@ -10,6 +10,7 @@ holidays     country, its days with their flags
 product      product_id, JSON of category, price and usual price
 customer     customer_id, JSON of time zone and country
 person       customer_id, the person that it belongs to
+ids          the person's customer_id, how many ids belong to it: an erasure may take the ids' own rows
 visitor      customer_id, visitor_id, the time in which the visitor's anonymous events are the customer's
 """
 
@@ -62,6 +63,7 @@ def gathered(reading: Reading, facts: Facts, empty: Collection[str]) -> pa.Table
     ]
     if reading.has_persons:
         queries.append("SELECT 'person', customer_id, NULL, person_id FROM _persons")
+        queries.append("SELECT 'ids', person_id, NULL, count(*)::VARCHAR FROM _persons GROUP BY person_id")
     if reading.has_spans:
         queries.append("SELECT 'visitor', customer_id, visitor_id, concat(since, ' ', until) FROM _spans")
     large = reading.run(" UNION ALL ".join(queries)).rename_columns(SCHEMA.names).cast(SCHEMA)
@@ -88,15 +90,16 @@ def day(of: date) -> int:
 def load(of: Load) -> str:
     """A digest of the load's files, and how many rows they hold.
 
-    An erasure writes files anew without somebody's rows, but changes nobody else's features: the digest stays.
+    An erasure writes files anew without somebody's rows, but changes nobody else's features: the digest stays. Where
+    it may change them, the file gets a name of its own (Persons.erase).
     """
     files = "\n".join(first_name(part.file) for part in of.parts)
     return f"{hashlib.sha256(files.encode()).hexdigest()[:16]} {sum(part.rows for part in of.parts)}"
 
 
 def oldest(reading: Reading, table: str) -> str:
-    """The earliest date of a table's rows, later than every date where it has none."""
-    dates = (part.date for load in reading.loads(table).values() for part in load.parts if part.date and part.rows)
+    """The earliest date that a table has rows of, or had before an erasure; later than every date where it has none."""
+    dates = (part.date for load in reading.loads(table).values() for part in load.parts if part.date)
     return min(dates, default="none")
 
 

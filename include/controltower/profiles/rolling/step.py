@@ -59,8 +59,9 @@ class Step:
         return self.came[about] | self.went[about]
 
     def moved(self) -> set[str]:
-        """Customers with another person, or who lost a visitor's events: what was counted may not be theirs now."""
+        """Customers with other ids, or who lost a visitor's events: what was counted may not be theirs now."""
         persons = {str(id) for customer, _, person in self.changed("person") for id in (customer, person)}
+        persons |= {str(person) for person, _, _ in self.changed("ids")}
         return persons | {str(customer) for customer, _, _ in self.went["visitor"]}
 
     def visiting(self) -> list[tuple[str, str]]:

@@ -140,8 +140,8 @@ def _known() -> Iterable[str]:
         return f"SELECT {customer} AS customer_id, {values} FROM {source}"
 
     yield rows("_signed", "customer_id", member="true")
-    touched = "EXISTS (FROM _touched_orders WHERE id = customer_id)"
-    member = f"(seen OR (bought AND NOT {touched})) AND NOT EXISTS (FROM _moved WHERE id = customer_id)"
+    changed = f"EXISTS (FROM _touched_orders WHERE id = customer_id AND days = {ALL})"
+    member = f"(seen OR (bought AND NOT {changed})) AND NOT EXISTS (FROM _moved WHERE id = customer_id)"
     yield rows("_old", "customer_id", member=member, row="row")
     yield rows("_moved", "id", moved="true")
     for group in GROUPS:

@@ -13,7 +13,7 @@ from controltower.profiles.features import SOURCES, per_customer
 from controltower.profiles.local_time import LOOK_BACK_DAYS
 from controltower.profiles.portable import DAY
 
-_COMPARING = (ops.Comparison, ops.Between)
+_COMPARING = (ops.Comparison, ops.Between, ops.InValues)
 ALL: Final = 1_000_000  # days: every fact there is
 # Of these sources a customer's rows of the last days are made of the customer's facts of those days alone.
 _BY_DAYS = ("events", "sessions", "interests", "habits", "orders", "lines", "local_orders", "messages")
