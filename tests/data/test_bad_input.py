@@ -212,10 +212,32 @@ def test_a_key_that_says_there_is_none_is_none(lake: Lake, ingest: Ingest, word:
 
 
 def test_nan_keys_in_parquet(lake: Lake, ingest: Ingest, shop: Path) -> None:
-    events = {"event_id": ["e1", "e2"], "occurred_at": [date(2025, 6, 1)] * 2, "event_name": ["view_item"] * 2}
-    pq.write_table(pa.table(events | {"customer_id": [17850.0, float("nan")]}), shop / "events.parquet")
-    ingest({})
-    assert [row.get("customer_id") for row in rows(lake, "events")] == ["17850", None]
+    """Of several: a file's least and greatest values make DuckDB believe that there is no NaN."""
+    keys = [17850.0, *map(float, range(50)), float("nan")]
+    events = {"event_id": [f"e{n:02}" for n in range(len(keys))], "occurred_at": [date(2025, 6, 1)] * len(keys)}
+    events |= {"event_name": ["view_item"] * len(keys), "value": keys}
+    pq.write_table(pa.table(events | {"customer_id": keys}), shop / "events.parquet")
+    ingest(LENIENT)
+    found = {row["event_id"]: (row.get("customer_id"), row.get("value")) for row in rows(lake, "events")}
+    assert found["e00"] == ("17850", 17850) and found["e50"] == ("49", 49) and found["e51"] == (None, None)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Seoul", "America/New_York"])
+def test_a_date_that_stands_for_none_is_bad(lake: Lake, ingest: Ingest, zone: str) -> None:
+    """As .NET and SQL Server write them: the first and the last moment that they know."""
+    files = {"orders.csv": ORDERS + "o1,0001-01-01 00:00:00,GBP,c,,placed\no2,2025-01-01,GBP,c,,placed\n"}
+    files["coupons.csv"] = "coupon_code,pool,updated_at,expires_at\nk,a,2025-01-01,9999-12-31 23:59:59\n"
+    ingest(files | {"source.yaml": f"bad_rows_limit: 1\ntimezone: {zone}"})
+    assert broken(lake) == [
+        ("time", "ordered_at", "0001-01-01 00:00:00"), ("time", "expires_at", "9999-12-31 23:59:59")
+    ]  # fmt: skip
+    assert [row["order_id"] for row in rows(lake, "orders")] == ["o2"]
+
+
+def test_a_file_whose_ending_is_written_large_is_told(ingest: Ingest, shop: Path) -> None:
+    (shop / "Orders.CSV").write_text(ORDERS)
+    report = ingest({"customers.csv": CUSTOMERS + "c,,,,,\n"})
+    assert any("Orders.CSV belongs to no table" in note for note in report["notes"])
 
 
 def test_a_negative_price_is_bad_and_a_return_isnt(lake: Lake, ingest: Ingest) -> None:

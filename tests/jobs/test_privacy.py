@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from controltower import cli, clock
 from controltower.data.lake import Lake, interval_key
+from controltower.errors import ControlTowerError
 from controltower.jobs.ingest import ingest_data
 from controltower.jobs.privacy import erase_person, export_person
 from controltower.ledger import event_bodies, events, plans, reports, suppressions, tables, webhooks
@@ -208,13 +209,16 @@ def test_what_a_browser_does_after_the_erasure_is_new(shop: Settings, folder: Pa
      "controltower.data.persons.Persons.erase", "controltower.data.manifest.swap",
      "controltower.data.persons.Persons.left_over"],
 )  # fmt: skip
-def test_killed_halfway_it_is_run_again(shop: Settings, step: str) -> None:
+def test_killed_halfway_it_is_run_again(shop: Settings, tmp_path: Path, step: str) -> None:
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(step, killed)
         erase_person(WHO, "Ann", at_once=True)
+    if not step.endswith("left_over"):
+        with pytest.raises(ControlTowerError, match="erasure began on 2026-06-15, and didn't end"):
+            export_person(WHO, tmp_path / "theirs.json")
     erase_person(WHO, "Ann", at_once=True)
     assert left_of_them(shop) == []
     version = Lake(shop).manifest().version

@@ -76,7 +76,7 @@ def mark(con: duckdb.DuckDBPyConnection, table: Table, checked: Iterable[str], e
     if table.name in PASSED_ON:  # of the last owner: without that one's version, an earlier owner's would count
         key = PASSED_ON[table.name]
         among = f"SELECT {key} FROM {rows} WHERE _rule = {ERASED}"
-        newest = f"row_number() OVER (PARTITION BY {key} ORDER BY {table.known} DESC, rowid DESC) = 1"
+        newest = f"row_number() OVER (PARTITION BY {key} ORDER BY {table.known} DESC, _file DESC, _line DESC) = 1"
         last = f"SELECT {key}, _rule FROM {rows} WHERE _rule IN (0, {ERASED}) AND {key} IN ({among}) QUALIFY {newest}"
         con.execute(
             f"UPDATE {rows} SET _rule = {ERASED} WHERE {key} IN (SELECT {key} FROM ({last}) WHERE _rule = {ERASED})"

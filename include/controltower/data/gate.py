@@ -1,6 +1,6 @@
 """The gate: every row that enters the lake is checked here against the contract, vectorised in DuckDB.
 
-A table's rows become a temporary table `checked_<table>`: its columns as read, `_rule` (0 good, -1 outside the
+A table's rows become a table `checked_<table>` of the connection: its columns as read, `_rule` (0 good, -1 outside the
 interval, -2 of somebody who was erased, else the number of the first rule that the row breaks), `_file`, `_line`, and
 of a row that breaks a rule the raw `_value` that broke it and the raw `_row`, a JSON object of what it gave.
 """
@@ -19,7 +19,7 @@ from controltower.data.contract import CONTRACT, Table
 from controltower.data.erased import ERASED, Erased, mark
 from controltower.data.manifest import Manifest, Part
 from controltower.data.parts import around
-from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, odd_keys, read, rules
+from controltower.data.rules import EPOCH, KNOWN_WHEN, Rule, cleaned, moment, odd_keys, read, rules, within
 from controltower.data.sql import listed, literal, quoted, raw
 from controltower.data.staging import Group
 from controltower.data.stores import Store
@@ -27,6 +27,7 @@ from controltower.data.stores import Store
 SKEW = timedelta(minutes=5)  # how far clocks may be apart
 EXTRAS = "_extras"  # in a row as it came: a JSON object of the columns that the contract doesn't know
 
+_PLACE = "(_file << 40) + CAST(_line AS BIGINT)"  # the rows' order in their files; that of the table may be another
 _KEYS_AT_A_TIME = 8_000_000  # what the memory of a gigabyte holds of them beside the rows
 _ORDERS = "_orders"  # temporary table: the orders that lines may point at, with their times
 
@@ -95,7 +96,7 @@ class Gate:
         for group in groups:
             selects.append(self._select(contract, group, result.rules, offset))
             offset += len(group.files)
-        self.con.execute(f"CREATE TEMP TABLE checked_{table} AS {' UNION ALL '.join(selects)}")
+        self.con.execute(f"CREATE TABLE checked_{table} AS {' UNION ALL '.join(selects)}")
         mark(self.con, contract, self._checked, self._erased)
         self._checked.add(table)
         counts = dict(self.con.execute(f"SELECT _rule, count(*) FROM checked_{table} GROUP BY _rule").fetchall())
@@ -136,7 +137,7 @@ class Gate:
         """The rows to load, in the contract's columns, by date."""
         contract = CONTRACT[table]
         columns = ", ".join(quoted(c.name) for c in contract.columns)
-        order = f"CAST({quoted(contract.happened)} AS DATE), rowid" if contract.happened else "rowid"
+        order = f"CAST({quoted(contract.happened)} AS DATE), {_PLACE}" if contract.happened else _PLACE
         return self.con.sql(f"{self._good(contract, columns)} ORDER BY {order}").to_arrow_reader(250_000)
 
     def _good(self, contract: Table, columns: str) -> str:
@@ -152,6 +153,7 @@ class Gate:
         reads = ", ".join(
             f"{read(c, kinds[c.name][1], self.interval.zone)} AS {quoted(c.name)}" for c in contract.columns
         )
+        told = ", ".join(f"{within(c)} AS {quoted(c.name)}" for c in contract.columns)
         given = ", ".join(f"CAST({raw(name)} AS VARCHAR)" for name in group.raw)
         file, line = group.place
         not_blank = f"coalesce({given}) IS NOT NULL" if group.blank_rows else "true"
@@ -166,11 +168,12 @@ class Gate:
                    CASE WHEN _rule > 0 THEN {self._row(contract, group)} END AS _row
             FROM (SELECT *, CASE WHEN {self._outside(contract)} THEN -1 {branches} ELSE 0 END AS _rule
                   FROM (SELECT *, {self._known(contract, group, offset)} AS _known, {odd_keys(contract)} AS _odd_keys
-                        FROM (SELECT *, {reads}, {moment(self.interval.end)} AS _end
-                              FROM (SELECT {raws}, CAST({group.extras} AS VARCHAR) AS _extras,
-                                           CAST({file} AS BIGINT) + {offset} AS _file, {line} AS _line
-                                    FROM {group.source})
-                              WHERE {not_blank})
+                        FROM (SELECT * REPLACE ({told}), {moment(self.interval.end)} AS _end
+                              FROM (SELECT *, {reads}
+                                    FROM (SELECT {raws}, CAST({group.extras} AS VARCHAR) AS _extras,
+                                                 CAST({file} AS BIGINT) + {offset} AS _file, {line} AS _line
+                                          FROM {group.source})
+                                    WHERE {not_blank}))
                         {self._with_orders(contract)}))"""
 
     def _row(self, contract: Table, group: Group) -> str:
@@ -239,24 +242,25 @@ class Gate:
         same = "0" if contract.kind != "version" else f"hash({content})"
         shape = f"{keys}, {quoted(contract.known)} AS _at, hash({keys}) AS _key, {same} AS _same"
         self.con.execute(
-            f"CREATE TEMP TABLE candidates AS SELECT {shape}, rowid AS rid FROM checked_{name} WHERE _rule = 0"
+            f"CREATE TABLE candidates AS SELECT {shape}, {_PLACE} AS _place, rowid AS rid"
+            f" FROM checked_{name} WHERE _rule = 0"
         )
         files = self._files(name)
         if files:
             self.con.execute(
                 f"INSERT INTO candidates SELECT {shape},"
-                f" (file_index::BIGINT << 32) + file_row_number - (1::BIGINT << 60) AS rid"  # older, and below 0
+                f" (file_index::BIGINT << 32) + file_row_number - (1::BIGINT << 60) AS _place, -1 AS rid"  # older
                 f" FROM {files} WHERE hash({keys}) IN (SELECT _key FROM candidates)"
             )
         if contract.kind == "version":
             again = (
-                "row_number() OVER (PARTITION BY _key, _at, _same ORDER BY rid) > 1"
-                " OR coalesce(_same = lag(_same) OVER (PARTITION BY _key ORDER BY _at, rid), false)"
+                "row_number() OVER (PARTITION BY _key, _at, _same ORDER BY _place) > 1"
+                " OR coalesce(_same = lag(_same) OVER (PARTITION BY _key ORDER BY _at, _place), false)"
             )
         else:
-            again = f"row_number() OVER (PARTITION BY {keys} ORDER BY rid >= 0, _at, rid) > 1"
+            again = f"row_number() OVER (PARTITION BY {keys} ORDER BY rid >= 0, _at, _place) > 1"
         ((rows,),) = self.con.execute("SELECT count(*) FROM candidates").fetchall()
-        self.con.execute(f"CREATE TEMP TABLE duplicates_{name} (rid BIGINT)")
+        self.con.execute(f"CREATE TABLE duplicates_{name} (rid BIGINT)")
         for some in range(slices := rows // _KEYS_AT_A_TIME + 1):
             within = f"FROM candidates WHERE _key % {slices} = {some}"
             self.con.execute(

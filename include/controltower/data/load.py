@@ -48,7 +48,13 @@ def load(
     """
     lake = Lake(settings)
     read = lake.manifest()
-    with scratch(settings) as folder, duckdb.connect(config=bounds(settings, folder)) as con, bounded():
+    # In a file, not in memory: of a table in memory some 9 bytes a row can't be spilled
+    with (
+        scratch(settings) as folder,
+        duckdb.connect(folder / "load", config=bounds(settings, folder)) as con,
+        bounded(),
+    ):
+        con.execute("SET force_compression = 'uncompressed'")
         gate = Gate(con, lake.store, read, interval, erased)
         checked = _check_all(source, gate, folder)
         found = (quarantine.refusal(con, result, source.bad_rows_limit) for result in checked.values())

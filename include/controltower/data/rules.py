@@ -77,7 +77,7 @@ def cleaned(value: str, kind: str) -> str:
     if kind == "VARCHAR":
         return f"nullif(trim({value}), '')"
     if kind in ("DOUBLE", "FLOAT"):
-        return f"CASE WHEN NOT isnan({value}) THEN {value} END"
+        return f"CASE WHEN isfinite({value}) OR isinf({value}) THEN {value} END"  # NOT isnan: wrong by file statistics
     return value
 
 
@@ -147,6 +147,16 @@ def _time(value: str, kind: str, zone: str) -> str:
         f" OR {text}[-3] IN ('+', '-')) THEN try_cast({text} AS TIMESTAMPTZ)"
         f" ELSE timezone({literal(zone)}, try_cast({text} AS TIMESTAMP)) END"
     )
+
+
+def within(column: Column) -> str:
+    """SQL of a column that was read, empty where it is a time that Python or another zone can't tell."""
+    name, since, until = quoted(column.name), "0001-01-02", "9999-12-30"
+    if column.type is Type.TIME:
+        return f"CASE WHEN {name} BETWEEN TIMESTAMPTZ '{since} 00:00Z' AND TIMESTAMPTZ '{until} 00:00Z' THEN {name} END"
+    if column.type is Type.DATE:
+        return f"CASE WHEN {name} BETWEEN DATE '{since}' AND DATE '{until}' THEN {name} END"
+    return name
 
 
 def rules(table: Table, end: datetime) -> list[Rule]:

@@ -80,7 +80,7 @@ def masked(value: Any, column: str = "") -> Any:
         return {name: masked(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
         return [masked(inner, column) for inner in value]
-    if not isinstance(value, str):
+    if not isinstance(value, str) or column == "model_version":
         return value
     return _veiled(value) if column in _ADDRESSES else _MAIL.sub(lambda found: _veiled(found[0]), value)
 

@@ -92,7 +92,9 @@ def _data() -> str:
         raise ControlTowerError(
             f"Campaigns aren't planned: {'; '.join(o['what'] for o in odd)}.",
             "Mend the source and load the interval again, or say that it is right: `controltower data accept TABLE"
-            " --why ...`.",
+            " --why ...`."
+            if any(o["interval"] for o in odd)
+            else "Load newer data, or raise data_stale_hours in shop.yaml.",
         )
     return "nothing odd about what was loaded"
 

@@ -88,7 +88,7 @@ def look_over(
         raise Anomaly(
             f"{spec.name} isn't planned: {'; '.join(tell(o, shop.zone, 'en') for o in odd)}.",
             "See whether the day's data was loaded and scored, and look at the audience's rules; then trigger it again."
-            f"{_ACCEPT if data else ''}"
+            f"{_ACCEPT if any('interval' in o for o in data) else ''}"
             f" To send all the same, tick `{tick}` (despite_anomaly) in the form, and a second person approves.",
         )
     return odd

@@ -180,9 +180,14 @@ def _suppress(ledger: sa.Connection, key: bytes, traces: Traces, now: datetime) 
 
 
 def check_not_erased(conf: Settings, ledger: sa.Connection, customer: str) -> None:
-    """ControlTowerError, with the day, for somebody who was erased."""
+    """ControlTowerError, with the day, for somebody who was erased, or whose erasure began."""
     at = _erased_at(conf, ledger, customer)
     if at is not None:
+        if _is_held(conf, ledger, _traces(conf, ledger, customer, clock.now(conf))):
+            raise ControlTowerError(
+                f"Their erasure began on {at:%Y-%m-%d}, and didn't end.",
+                "Run `controltower privacy erase` for them again.",
+            )
         raise ControlTowerError(f"They were erased on {at:%Y-%m-%d}.", "HOME/erasures has the certificate.")
 
 

@@ -24,6 +24,8 @@ def list_quarantine(
     from controltower.data import quarantine, replay
     from controltower.data.lake import Lake
 
+    if table is not None:
+        _check(table)
     lake = Lake(settings.load())
     done = replay.done(lake)
     found = [

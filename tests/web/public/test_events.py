@@ -118,9 +118,10 @@ def test_a_key_that_could_be_guessed_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_bad_event_is_in_quarantine_and_keeps_no_other_waiting(conf: Settings, http: TestClient) -> None:
     late = {"event_id": "e3", "occurred_at": "2126-01-01T00:00:00Z", "event_name": "view_item"}
-    post(http, [EVENT, {"event_id": "e2"}, late])
+    none = late | {"event_id": "e4", "occurred_at": "0001-01-01T00:00:00+09:00"}
+    post(http, [EVENT, {"event_id": "e2"}, late, none])
     report = job.ingest_events()
-    assert (report["loaded"], report["quarantined"]) == (1, 2)
+    assert (report["loaded"], report["quarantined"]) == (1, 3)
     assert in_lake(conf) == ["e1"]
 
 

@@ -76,7 +76,7 @@ class FolderSource:
         return {name: found[name] for name in CONTRACT if name in found} | named
 
     def notes(self) -> list[str]:
-        files = (f for f in sorted(self.path.glob("*")) if f.suffix in FORMATS and f not in self._used)
+        files = (f for f in sorted(self.path.glob("*")) if f.suffix.lower() in FORMATS and f not in self._used)
         return [f"{file.relative_to(self.path)} belongs to no table of the contract and was not read" for file in files]
 
     def _mapping(self, table: str) -> TableMapping:
