@@ -280,3 +280,25 @@ def test_a_parquet_file_whose_pages_are_damaged(ingest: Ingest, shop: Path) -> N
     path.write_bytes(content)
     with pytest.raises(BadSource, match="A Parquet file of customers is damaged"):
         ingest({})
+
+
+def test_an_old_bad_row_in_a_file_of_all_there_is_refuses_no_later_day(lake: Lake, ingest: Ingest) -> None:
+    good = "".join(f"o{n},2025-06-{n % 28 + 1:02},GBP,c,,placed\n" for n in range(60))
+    lines = "".join(f"o{n},1,p,1,1\n" for n in range(60)) + "lost,1,p,1,1\nhalf\n"
+    dump = {
+        "source.yaml": "known_at: happened\nbad_rows_limit: 0.1\n",
+        "orders.csv": ORDERS + good + "bad,2025-13-01,GBP,c,,placed\n",
+        "order_lines.csv": LINES + lines,
+    }
+    ingest(dump, end="2025-07-01")
+    assert len(broken(lake)) == 3
+    dump["orders.csv"] += "new,2025-07-01,GBP,c,,placed\n"
+    dump["order_lines.csv"] += "new,1,p,1,1\n"
+    for _ in range(2):
+        report = ingest(dump, "2025-07-01", "2025-07-02")["tables"]
+        told = {name: (found["loaded"], found["quarantined"], found["outside"]) for name, found in report.items()}
+        assert told == {"orders": (1, 0, 61), "order_lines": (1, 0, 62)}
+    assert len(broken(lake)) == 3
+    dump["orders.csv"] += "worse,2025-13-01,GBP,c,,placed\n"  # a new one counts
+    with pytest.raises(BadSource, match="1 of 2 rows of orders break the contract"):
+        ingest(dump, "2025-07-01", "2025-07-02")

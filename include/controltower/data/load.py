@@ -57,6 +57,8 @@ def load(
         con.execute("SET force_compression = 'uncompressed'")
         gate = Gate(con, lake.store, read, interval, erased)
         checked = _check_all(source, gate, folder)
+        for result in checked.values():
+            quarantine.leave_known(lake, con, result, interval, read)
         found = (quarantine.refusal(con, result, source.bad_rows_limit) for result in checked.values())
         refused = next((error for error in found if error), None)
         parts = {quarantine.TABLE: quarantine.write(lake, con, checked, interval, read, keep_rows=not refused)}

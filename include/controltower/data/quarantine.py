@@ -24,6 +24,7 @@ from controltower.data.lake import Lake
 from controltower.data.manifest import Load, Manifest, Part
 from controltower.data.rules import moment
 from controltower.data.sql import listed, literal, quoted
+from controltower.data.staging import BadLine
 from controltower.errors import BadSource
 
 TABLE = "quarantine"
@@ -35,6 +36,30 @@ SCHEMA = pa.schema(
 LINE = "_line"  # in `row`: the text of a line that is no row at all
 _LONGEST = 200  # characters kept of a value
 _BATCH = 50_000
+
+
+def leave_known(
+    lake: Lake, con: duckdb.DuckDBPyConnection, checked: Checked, interval: Interval, manifest: Manifest
+) -> None:
+    """Count a bad row as outside the interval that doesn't tell when it was known, and is set aside by another load.
+
+    A file that holds all there is brings it each day, and on a quiet one it would be more than the limit.
+    """
+    parts = [part for part in manifest.parts(TABLE, without=interval.key) if part.rows]
+    if interval.start is None or not parts or not checked.quarantined:
+        return
+    name, known = checked.table.name, quoted(checked.table.known)
+    files = listed(lake.store.local(part.file for part in parts))
+    seen = f'SELECT row FROM read_parquet({files}) WHERE "table" = {literal(name)} AND row IS NOT NULL'
+    con.execute(f"UPDATE checked_{name} SET _rule = -1 WHERE _rule > 0 AND {known} IS NULL AND _row IN ({seen})")
+    before = checked.quarantined
+    counts = con.execute(f"SELECT _rule, count(*) FROM checked_{name} WHERE _rule > 0 GROUP BY _rule")
+    checked.broken = dict(counts.fetchall())
+    lines = [_told(bad) for group in checked.groups for bad in group.bad_lines]
+    there = set(con.execute(f"{seen} AND row IN (SELECT unnest($1::VARCHAR[]))", [lines]).fetchall())
+    for group in checked.groups:
+        group.bad_lines = [bad for bad in group.bad_lines if (_told(bad),) not in there]
+    checked.outside += before - checked.quarantined
 
 
 def write(
@@ -118,6 +143,10 @@ def _rows(
         FROM checked_{name} WHERE _rule > 0 ORDER BY _file, _line""")
 
 
+def _told(bad: BadLine) -> str:
+    return json.dumps({LINE: bad.text}, ensure_ascii=False)
+
+
 def _lines(checked: Checked, interval: Interval, keep_rows: bool) -> Iterator[dict[str, object]]:
     """Lines that are no rows."""
     name = checked.table.name
@@ -127,7 +156,7 @@ def _lines(checked: Checked, interval: Interval, keep_rows: bool) -> Iterator[di
             "id": hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest(),
             "table": name, "rule": bad.rule, "value": bad.found, "file": bad.file, "line": bad.line,
             "interval": interval.key, "loaded_at": interval.now, "zone": interval.zone,
-            "row": json.dumps({LINE: bad.text}, ensure_ascii=False) if keep_rows else None,
+            "row": _told(bad) if keep_rows else None,
         }  # fmt: skip
 
 
