@@ -196,6 +196,15 @@ def test_a_database_that_is_not_there(conf: Settings, config: dict[str, Any], sa
     assert said in str(error.value)
 
 
+def test_a_connection_that_is_no_url(conf: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", "se:cret")
+    (conf.home / "sources").mkdir()
+    (conf.home / "sources" / "teas.yaml").write_text(json.dumps(CONFIG | {"connection": "other"}))
+    with pytest.raises(BadSource, match="The connection of the source teas is no URL of a database") as error:
+        ingest_data("teas")
+    assert "cret" not in str(error.value)
+
+
 @pytest.mark.parametrize("text", ["2025-06-02 00:00:00", "2025-06-02T00:00:00Z", "2025-06-02"])
 def test_times_that_a_database_keeps_as_text(conf: Settings, lake: Lake, tmp_path: Path, text: str) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'shop.db'}")

@@ -91,7 +91,13 @@ class SqlSource:
                 f"The source {self.name} " + (f"finds no connection {name}." if name else "names no database."),
                 f"Make it in Airflow, or set AIRFLOW_CONN_{name.upper()}." if name else "Add `connection:` or `url:`.",
             )
-        return sa.make_url(text)
+        try:
+            return sa.make_url(text)
+        except sa.exc.ArgumentError:  # its text quotes the password
+            raise BadSource(
+                f"The connection of the source {self.name} is no URL of a database.",
+                "Write it as postgresql://user:password@host/database.",
+            ) from None
 
     def _read(self, database: sa.Connection, name: str, mapping: TableMapping, wanted: Wanted) -> Input:
         try:
