@@ -261,14 +261,14 @@ class Gate:
             again = f"row_number() OVER (PARTITION BY {keys} ORDER BY rid >= 0, _at, _place) > 1"
         ((rows,),) = self.con.execute("SELECT count(*) FROM candidates").fetchall()
         self.con.execute(f"CREATE TABLE duplicates_{name} (rid BIGINT)")
-        for some in range(slices := rows // _KEYS_AT_A_TIME + 1):
-            within = f"FROM candidates WHERE _key % {slices} = {some}"
+        for slice_ in range(slices := rows // _KEYS_AT_A_TIME + 1):
+            some_of = f"FROM candidates WHERE _key % {slices} = {slice_}"
             self.con.execute(
-                f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT _key {within} GROUP BY _key HAVING count(*) > 1"
+                f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT _key {some_of} GROUP BY _key HAVING count(*) > 1"
             )
             self.con.execute(f"""
                 INSERT INTO duplicates_{name} SELECT rid FROM (
-                    SELECT rid, {again} AS again {within} AND _key IN (FROM repeated)
+                    SELECT rid, {again} AS again {some_of} AND _key IN (FROM repeated)
                 ) WHERE again AND rid >= 0""")
         self.con.execute("DROP TABLE candidates")
         return int(self.con.execute(f"SELECT count(*) FROM duplicates_{name}").fetchall()[0][0])
