@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controltower.commands.showing import columns
+from controltower.commands.showing import columns, plain
 from controltower.data.sources import sample
 from controltower.errors import BadSource
 from controltower.jobs.sources import check_source, list_sources, opened
@@ -155,3 +155,7 @@ def test_a_wide_table_goes_on_below(tmp_path: Path) -> None:
     lines = columns(["first", "second"], [["a" * 70, "b" * 70], ["가" * 20, ""]], 60)
     assert [len(line) for line in lines] == [7, 62, 22, 8, 62, 0]
     assert lines[1].endswith("a…")
+
+
+def test_a_rows_own_text_gives_a_terminal_no_orders() -> None:
+    assert plain(["민지", "a\x1b[2J\x00"]) == "민지, a\\x1b[2J\\x00"

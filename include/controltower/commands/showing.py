@@ -33,12 +33,10 @@ def plain(value: Any) -> str:
         return ", ".join(map(plain, value)) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:.4f}"
     # a row's own text may hold what a terminal obeys
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float)
-        else "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in str(value))
-    )
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in str(value))
 
 
 def write_table(table: pa.Table, out: Path) -> None:
