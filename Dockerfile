@@ -3,6 +3,11 @@
 # `python -m controltower.cli` is the command line.
 FROM apache/airflow:3.3.2-python3.11
 
+# LightGBM's OpenMP library
+USER root
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+USER airflow
+
 COPY --chown=airflow:root requirements.txt /opt/airflow/requirements.txt
 RUN pip install --no-cache-dir --require-hashes -r /opt/airflow/requirements.txt
 

@@ -141,7 +141,7 @@ def test_the_engineers_guide_trains_its_model(followed: tuple[Path, str]) -> Non
     clone, _ = followed
     cards = (clone / "tea-home" / "models" / "recommend_repeat").glob("20260615T150000Z-*/card.json")
     (card,) = [json.loads(path.read_text(encoding="utf-8")) for path in cards]
-    assert "rising" in card["details"]["chosen_among"]
+    assert "rising" in card["details"]["tried"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,19 @@ AIRFLOW_ALLOWED = {"settings.py", "web/auth.py", "web/fab.py"}
 BAD_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 FOLDERS = ("include", "dags", "plugins", "demo", "bench", "tests")
 # What a DAG file and what it imports may load when parsed; jobs import the rest inside their functions.
-HEAVY = {"pandas", "ibis", "sklearn", "implicit", "duckdb", "firebase_admin", "mrml", "scipy", "pyarrow"}
+HEAVY = {
+    "pandas",
+    "lightgbm",
+    "numba",
+    "ibis",
+    "sklearn",
+    "implicit",
+    "duckdb",
+    "firebase_admin",
+    "mrml",
+    "scipy",
+    "pyarrow",
+}
 
 
 def sources(*folders: str) -> list[Path]:

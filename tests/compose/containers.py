@@ -71,7 +71,7 @@ def build_image() -> None:
         else:
             shutil.copy(path, target)
     for instruction, line in compose.instructions():
-        if instruction == "RUN" and not line.startswith("pip "):
+        if instruction == "RUN" and not line.startswith(("pip ", "apt-get ")):
             subprocess.run(["bash", "-euc", line], check=True)
 
 

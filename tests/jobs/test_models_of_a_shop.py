@@ -18,7 +18,7 @@ from controltower.jobs.profiles import build_profiles
 from controltower.jobs.recommending import recommend
 from controltower.jobs.scoring import score_customers
 from controltower.jobs.training import train_models
-from controltower.models.recommend.popularity import Popularity
+from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.registry import Registry
 from models.conftest import planted
 from models.test_registry import card

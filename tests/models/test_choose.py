@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
-from controltower.models.recommend import choose
+from controltower.errors import BadSettings
+from controltower.models.recommend import choose, ranker
+from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.blend import Blend
+from controltower.models.recommend.cases import JUDGE, Cases, Split, collect, part_of, split
 from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
-from controltower.models.recommend.popularity import Popularity
 from controltower.profiles.portable import DAY
-from models.conftest import NOW, planted
+from models.conftest import GROUPS, NOW, PER_GROUP, planted
 
 
 def everything(data: Interactions) -> np.ndarray:
@@ -21,7 +23,7 @@ def everything(data: Interactions) -> np.ndarray:
 
 
 def test_taste_beats_popularity_where_there_is_taste() -> None:
-    data = planted(customers=200)
+    data = planted(customers=600)
     repeat, new = choose.train(data, everything(data))
     assert (repeat.name, new.name) == (choose.REPEAT, choose.NEW)
     assert new.published and new.metrics["ndcg@10"] > new.baseline_metrics["ndcg@10"]
@@ -31,32 +33,31 @@ def test_taste_beats_popularity_where_there_is_taste() -> None:
 
 def test_who_judges_has_no_say_in_the_choice() -> None:
     """The judging half buys other things after the split: the same candidates are best, only the judgement differs."""
-    data = planted(customers=200)
-    found = choose.split(data)
+    data = planted(customers=600)
+    found = split(data)
     assert found is not None
-    half = choose.judges(data.customer_ids)
-    assert 80 < half.sum() < 120
-    other = (data.second >= found.start) & half[data.customer]
+    judge = part_of(data.customer_ids) == JUDGE
+    assert 80 < judge.sum() < 160
+    other = (data.second >= found.start) & judge[data.customer]
     moved = replace(data, product=np.where(other, (data.product + 11) % len(data.product_ids), data.product))
     for before, after in zip(choose.train(data, everything(data)), choose.train(moved, everything(data)), strict=True):
-        assert after.details["chosen_among"] == before.details["chosen_among"]
-        assert after.details["weights"] == before.details["weights"]
+        assert after.details["by_group"] == before.details["by_group"]
         assert after.metrics["ndcg@10"] < before.metrics["ndcg@10"]
-        assert after.rows["customers_choosing"] + after.rows["customers_judging"] <= 200
+        assert after.rows["customers_choosing"] + after.rows["customers_judging"] <= 300
 
 
 def test_only_who_serves_says_whether_repeats_help(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     real = choose._repeat_helps
 
-    def listening(found: choose.Split, before: Sequence[Recommender], allowed: np.ndarray) -> bool:
+    def listening(found: Split, before: list[Recommender], allowed: np.ndarray) -> bool:
         asked.extend(model.name for model in before)
         return real(found, before, allowed)
 
     monkeypatch.setattr(choose, "_repeat_helps", listening)
     few = planted(customers=25)  # a best candidate is found, but by too few customers for it to serve
     outcomes = choose.train(few, everything(few))
-    assert all(o.details["weights"] and not o.published for o in outcomes)
+    assert all(o.details["by_group"] and not o.published for o in outcomes)
     assert asked == [o.model.name for o in outcomes] == ["own_count", "popularity"]
 
 
@@ -82,13 +83,75 @@ def test_nothing_to_learn_from_still_serves(interactions: Interactions) -> None:
 
 
 def test_validation_sees_nothing_of_the_truth(interactions: Interactions) -> None:
-    found = choose.split(interactions)
+    found = split(interactions)
     assert found is not None
     assert found.history.second.max() < found.start <= interactions.second.max()
     assert found.future.nnz <= (interactions.second >= found.start).sum()
 
 
-def test_ndcg_of_known_lists() -> None:
-    truth = sp.csr_matrix(np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], dtype=np.float32))
-    picked = np.array([[0, 1, 2], [0, 2, 1], [0, 1, 2]])
-    assert choose.ndcg(picked, truth) == pytest.approx([1.0, 1 / np.log2(3), 0.0])
+def test_the_gain_of_known_lists() -> None:
+    """NDCG@10 by hand: a hit at rank 1 of two wanted, one at rank 3 of one, none."""
+    row, label = np.repeat([0, 1, 2], 3), np.array([1, 0, 1, 0, 0, 1, 0, 0, 0]) > 0
+    score, pairs = np.tile([3.0, 2.0, 1.0], 3), np.zeros((9, 1))
+    ideal = np.array([1 + 1 / np.log2(3), 1.0, 0.0])
+    cases = Cases(np.arange(3), np.zeros(3), np.zeros(3), [], np.zeros((0, 3)), ideal, (pairs, label, row))
+    wanted = [(1 + 1 / 2) / (1 + 1 / np.log2(3)), 1 / 2, 0.0]
+    assert cases.gain_of(score, cases.pairs) == pytest.approx(wanted)
+
+
+def test_a_members_gain_is_that_of_its_own_list() -> None:
+    """The lists compared are the lists served: from the common candidates as from the algorithm alone."""
+    data, k = planted(customers=300), 10
+    found = split(data)
+    assert found is not None
+    members, _ = choose.fit_all(found.history)
+    for repeat in (True, False):
+        cases = collect(found, members, repeat, everything(data), 7)
+        truth = found.truth(repeat, everything(data))
+        who = data.customer_ids[cases.customer]
+        for name, model in members.items():
+            ranking = model.recommend(found.history, who, k, repeat=repeat)
+            hit = np.asarray(truth[cases.customer[ranking.customer], ranking.product]).ravel() > 0
+            gain = np.bincount(ranking.customer[hit], 1 / np.log2(ranking.rank[hit] + 1), minlength=len(who))
+            assert cases.gain[cases.names.index(name)] == pytest.approx(gain / cases.ideal), (name, repeat)
+
+
+def test_the_ranker_serves_and_is_kept(tmp_path: Path) -> None:
+    data = planted(customers=600)
+    found = split(data)
+    assert found is not None
+    members, _ = choose.fit_all(found.history)
+    cases = collect(found, members, True, everything(data), 7)
+    booster, rounds = ranker.learn(cases.pairs, None, 20, 7)
+    assert rounds == 20
+    config = Blend.Config(members=tuple(members), cold="popularity", few=ranker.NAME, many=ranker.NAME)
+    model = Blend.of(config, members, booster)
+    model.save(tmp_path)
+    asked = np.array([*data.customer_ids[:50], "nobody"])
+    one, two = (m.recommend(data, asked, 5, repeat=True) for m in (model, Blend.load(tmp_path)))
+    assert (one.product == two.product).all() and (one.score == two.score).all()
+    assert set(one.algorithm[one.customer < 50]) == {ranker.NAME} and set(one.algorithm[one.customer == 50]) == {
+        "popularity"
+    }
+    assert (one.product[one.rank == 1] // PER_GROUP == one.customer[one.rank == 1] % GROUPS)[:50].mean() > 0.9
+
+
+def test_without_lightgbm_the_fusion_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = planted(customers=600)
+    monkeypatch.setattr(ranker, "missing", lambda: "libgomp.so.1 isn't there")
+    _, new = choose.train(data, everything(data))
+    assert new.published and new.model.name != "popularity"
+    assert ranker.NAME not in {row["algorithm"] for row in new.details["leaderboard"]}
+    assert new.details["not_tried"][ranker.NAME] == "libgomp.so.1 isn't there"
+    with pytest.raises(BadSettings, match="train again"):
+        ranker.predictor({})
+
+
+def test_a_large_catalogue_and_a_spent_budget_leave_algorithms_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = planted(customers=60)
+    monkeypatch.setattr(choose.MEMBERS["ease"], "most_products", 5)
+    monkeypatch.setattr(choose, "BUDGET", 0.0)
+    fitted, skipped = choose.fit_all(data)
+    assert {"own_count", "popularity"} <= set(fitted)
+    assert skipped["ease"] == "24 products, it takes 5 at most"
+    assert skipped["als"] == "the budget of 0 CPU-seconds was spent"

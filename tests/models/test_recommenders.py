@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from controltower.models.recommend import choose
-from controltower.models.recommend.base import Recommender, top
+import scipy.sparse as sp
+from controltower.models.recommend import algorithms, choose, kernels
+from controltower.models.recommend.algorithms.next_item import NextItem
+from controltower.models.recommend.base import Recommender, first_distinct
+from controltower.models.recommend.blend import Blend
 from controltower.models.recommend.interactions import ORDER, VIEW, Interactions, from_arrays
-from controltower.models.recommend.neighbours import Neighbours, days_of_activity
+from controltower.models.recommend.pairs import days_of_activity
 from controltower.models.recommend.reasons import explain
 from controltower.profiles.portable import DAY
 from models.conftest import GROUPS, NOW, PER_GROUP, planted
@@ -22,7 +28,9 @@ def every(kind: type[Recommender]) -> Iterator[type[Recommender]]:
         yield from every(sub)
 
 
-EVERY = sorted(set(every(Recommender)), key=lambda kind: kind.name)
+for module in pkgutil.iter_modules(algorithms.__path__):
+    importlib.import_module(f"{algorithms.__name__}.{module.name}")
+EVERY = sorted((k for k in set(every(Recommender)) if not inspect.isabstract(k)), key=lambda kind: kind.name)
 each = pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.name)
 K = 6
 
@@ -64,7 +72,7 @@ def test_the_unknown_get_popular_products(kind: type[Recommender], interactions:
     model = kind().fit(interactions)
     ranking = model.recommend(interactions, np.array(["zz", "c001", "new"]), K, repeat=True)
     lists = ranking.product.reshape(-1, K)
-    popular = top(model.popularity[None, :], K)[0]
+    popular = np.argsort(-model.popularity, kind="stable")[:K]
     assert (lists[0] == popular).all() and (lists[2] == popular).all()
     assert set(ranking.part.reshape(-1, K)[0]) == {"popularity"}
     assert len(model.recommend(interactions, np.array([], dtype=np.str_), K, repeat=True).rank) == 0
@@ -127,7 +135,10 @@ def test_no_interactions_at_all(kind: type[Recommender], interactions: Interacti
     assert ranking.product.tolist() == [0, 1, 2, 3, 4, 5] * 2
 
 
-@pytest.mark.parametrize("kind", [k for k in EVERY if k.name in ("als", "neighbours", "blend", "own_history")])
+TASTE = ("als", "bpr", "blend", "own_history", "next_item", "item_knn", "bm25", "ease", "session_knn", "user_knn")
+
+
+@pytest.mark.parametrize("kind", [k for k in EVERY if k.name in TASTE])
 def test_taste_is_found(kind: type[Recommender], interactions: Interactions) -> None:
     repeat = kind.name == "own_history"
     ranking = kind().fit(interactions).recommend(interactions, interactions.customer_ids, 1, repeat=repeat)
@@ -146,7 +157,7 @@ def test_neighbours_know_what_comes_next() -> None:
     history = from_arrays(
         fresh, data.product_ids, fresh, np.array(["b"]), np.array([NOW - DAY]), np.array([ORDER]), NOW
     )
-    model = Neighbours().fit(data)
+    model = NextItem().fit(data)
     ranking = model.recommend(history, fresh, 2, repeat=False)
     assert model.product_ids[ranking.product].tolist() == ["c", "a"]
     reasons = explain(model, history, fresh, ranking)
@@ -160,7 +171,7 @@ def test_reasons_name_what_the_customer_did(interactions: Interactions) -> None:
         person, interactions.product_ids, np.repeat(person, 2), np.array(["p00", "p01"]),
         np.array([NOW - DAY, NOW - DAY]), np.array([ORDER, VIEW]), NOW,
     )  # fmt: skip
-    model = choose.Blend().fit(interactions)
+    model = Blend().fit(interactions)
     ranking = model.recommend(history, person, 12, repeat=True)
     code = dict(
         zip(model.product_ids[ranking.product].tolist(), explain(model, history, person, ranking).code, strict=True)
@@ -178,5 +189,33 @@ def test_days_of_activity_start_at_each_customer() -> None:
     assert days_of_activity(data).tolist() == [0, 0, 1, 0, 0]
 
 
-def test_top_takes_equals_in_the_order_of_columns() -> None:
-    assert top(np.array([[1.0, 3, 3, 3, 2], [0, 0, 0, 0, 0]]), 3).tolist() == [[1, 2, 3], [0, 1, 2]]
+def test_the_best_of_sparse_scores() -> None:
+    """Equals in the order of products; neither what is barred, nor what isn't allowed, nor what scores nothing."""
+    scores = sp.csr_matrix(np.array([[1.0, 3, 3, 3, 2, 0], [0, 0, 0, 0, 0, 0], [5, -1, 4, 0, 0, 6]], np.float32))
+    own = sp.csr_matrix(np.array([[0, 0, 1, 0, 0, 0], [0] * 6, [0] * 6], np.float32))
+    allowed = np.array([True, True, True, True, True, False])
+    products, values = kernels.best(
+        scores.indptr, scores.indices, scores.data, own.indptr, own.indices, allowed, 3
+    )  # fmt: skip
+    assert products.tolist() == [[1, 3, 4], [-1, -1, -1], [0, 2, -1]]
+    assert values.tolist() == [[3, 3, 2], [0, 0, 0], [5, 4, 0]]
+
+
+def test_lists_are_joined_without_doubles() -> None:
+    products, columns = first_distinct(np.array([[4, 2, 4, -1, 2, 7, 9], [-1, -1, 3, 3, -1, -1, -1]]), 3)
+    assert products.tolist() == [[4, 2, 7], [3, -1, -1]]
+    assert columns.tolist() == [[0, 1, 5], [2, 0, 0]]
+
+
+def test_a_bot_counts_with_its_latest_entries(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("controltower.models.recommend.interactions.MOST_ENTRIES", 3)
+    who = np.array(["bot"] * 10 + ["c"] * 2)
+    when = NOW - np.r_[np.arange(10), 5, 6] * DAY
+    data = from_arrays(
+        np.array(["bot", "c"]), np.array(["p"]), who, np.repeat("p", 12), when, np.full(12, ORDER), NOW
+    )  # fmt: skip
+    assert np.bincount(data.customer).tolist() == [3, 2]
+    assert data.second[:3].tolist() == (NOW - np.array([2, 1, 0]) * DAY).tolist()
+    assert "1 customers have over 3 entries" in caplog.text

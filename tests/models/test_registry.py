@@ -8,9 +8,9 @@ from pathlib import Path
 import controltower
 import pytest
 from controltower.errors import BadSettings, NoData
+from controltower.models.recommend.algorithms.own_history import OwnHistory
+from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.interactions import Interactions
-from controltower.models.recommend.own_history import OwnHistory
-from controltower.models.recommend.popularity import Popularity
 from controltower.models.registry import Card, Registry, in_service
 from controltower.settings import Settings
 from models.conftest import planted

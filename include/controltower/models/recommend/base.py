@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
+import scipy.sparse as sp
 
 from controltower.models.base import Model, State
 from controltower.models.recommend.interactions import ORDER, Interactions, Weights
+from controltower.models.recommend.scores import Barred, Same, Scores, Sparse
 
-Parts = dict[str, np.ndarray]  # name of an algorithm -> its share of the score, rows x products
-CELLS = 4_000_000  # scores held at a time: customers are ranked in chunks of this many cells
-FILL = 1e-4  # how much of the popularity is added to each score: it breaks ties and fills up, and decides nothing else
+CHUNK = 4096  # customers ranked at a time
+TIES = 1e-4  # how much of the popularity is added to sparse scores: it breaks ties and decides nothing else
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The best products of customers, aligned arrays; `product` is a position in the model's product_ids.
 
-    `customer` is a position in the list of customers asked for. Sorted by customer, rank (1 = best). `part` names the
-    algorithm whose share of the score was the largest, "popularity" where the product only fills up.
+    `customer` is a position in the list of customers asked for. Sorted by customer, rank (1 = best). `algorithm` says
+    which one ranked the list, "popularity" where the product only fills up; `part` which member spoke most for it.
     """
 
     customer: np.ndarray
     rank: np.ndarray
     product: np.ndarray
     score: np.ndarray
+    algorithm: np.ndarray
     part: np.ndarray
 
 
 class Recommender(Model):
     """Ranks the products of the catalogue it was fitted on, by the customers' history of today."""
 
+    most_products: ClassVar[int | None] = None  # with a larger catalogue it bows out
     product_ids: np.ndarray
     popularity: np.ndarray  # 0..1 by product, recent orders count more
 
@@ -66,31 +70,41 @@ class Recommender(Model):
             raise ValueError("the history must be read over the model's own product_ids")
         allowed = np.ones(len(self.product_ids), dtype=bool) if allowed is None else allowed
         rows = history.rows_of(customers)
-        size = max(1, CELLS // max(1, len(self.product_ids)))
-        chunks = [
-            self._rank(history, rows[start : start + size], k, repeat, allowed, start)
-            for start in range(0, len(rows), size)
-        ]
-        if not chunks:
-            return Ranking(*(np.zeros(0, dtype=t) for t in (np.int64, np.int64, np.int64, np.float64, np.str_)))
-        return Ranking(*(np.concatenate([getattr(c, f) for c in chunks]) for f in Ranking.__dataclass_fields__))
+        made = []
+        for start, chunk in chunks(rows):
+            ranking = self.rank(history, chunk, k, barred(history, chunk, repeat, allowed))
+            made.append((start + ranking.customer, *(getattr(ranking, f) for f in FIELDS[1:])))
+        return Ranking(*(np.concatenate(column) for column in zip(*made, strict=True))) if made else EMPTY
 
-    def score(self, history: Interactions, rows: np.ndarray) -> Parts:
-        """Each part's share of the scores for rows of the history (-1: unknown customer, all zero)."""
-        known = rows >= 0
-        parts = {}
-        for name, scores in self._score(history, rows[known]).items():
-            parts[name] = np.zeros((len(rows), len(self.product_ids)), dtype=np.float32)
-            parts[name][known] = scores
-        return parts
+    def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
+        """The k best of each row of the history (-1: unknown); `customer` is a position in rows."""
+        own, score = self.score(history, rows).best(k, barred)
+        popular, _ = self.popular(len(rows)).best(k, barred)
+        product, place = first_distinct(np.hstack([own, popular]), k)
+        filled = place >= own.shape[1]
+        row, column = np.nonzero(product >= 0)
+        part = np.where(filled[row, column], "popularity", self.name)
+        value = np.take_along_axis(np.hstack([score, np.zeros_like(popular, np.float32)]), place, axis=1)[row, column]
+        return Ranking(row, column + 1, product[row, column], value.astype(float), part, part)
+
+    def score(self, history: Interactions, rows: np.ndarray) -> Scores:
+        """What it thinks of the products, for rows of the history (-1: unknown)."""
+        scores = self._score(history, rows)
+        if isinstance(scores, Sparse):
+            scores.matrix.data += np.float32(TIES) * self.popularity[scores.matrix.indices].astype(np.float32)
+        return scores
+
+    def popular(self, rows: int) -> Same:
+        """The popularity, also of what was never sold."""
+        return Same(self.popularity + 1e-12, rows)
 
     @abstractmethod
     def _fit(self, interactions: Interactions) -> None:
         """Learn what `_score` needs."""
 
     @abstractmethod
-    def _score(self, history: Interactions, rows: np.ndarray) -> Parts:
-        """The shares of the score, each len(rows) x products; 0 says nothing of a product."""
+    def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
+        """Scores of each row (-1: a customer without history); 0 says nothing of a product."""
 
     def _learned(self) -> State:
         """What `_fit` learned; nothing unless a subclass says so."""
@@ -106,46 +120,43 @@ class Recommender(Model):
         self.product_ids, self.popularity = state["product_ids"], state["popularity"]
         self._relearn(state)
 
-    def _rank(
-        self, history: Interactions, rows: np.ndarray, k: int, repeat: bool, allowed: np.ndarray, first: int
-    ) -> Ranking:
-        parts = self.score(history, rows)
-        scores = FILL * self.popularity[None, :] + sum(parts.values())
-        scores = barred(scores, history, rows, repeat, allowed)
-        picked = top(scores, k)
-        value = np.take_along_axis(scores, picked, axis=1)
-        shares = np.stack([np.take_along_axis(p, picked, axis=1) for p in parts.values()])
-        names = np.array([*parts, "popularity"], dtype=np.str_)
-        part = names[np.where(shares.max(axis=0) > 0, shares.argmax(axis=0), len(parts))]
-        row, place = np.nonzero(np.isfinite(value))
-        return Ranking(first + row, place + 1, picked[row, place], value[row, place].astype(float), part[row, place])
+
+FIELDS = tuple(Ranking.__dataclass_fields__)
+EMPTY = Ranking(*(np.zeros(0, dtype=t) for t in (np.int64, np.int64, np.int64, np.float64, np.str_, np.str_)))
 
 
-def barred(
-    scores: np.ndarray, history: Interactions, rows: np.ndarray, repeat: bool, allowed: np.ndarray
-) -> np.ndarray:
-    """The scores with what may not be recommended at -inf; changes its argument."""
-    scores[:, ~allowed] = -np.inf
-    if not repeat:
-        known = np.flatnonzero(rows >= 0)
-        who, what = history.ordered[rows[known]].nonzero()
-        scores[known[who], what] = -np.inf
-    return scores
+def chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """So many rows at a time, with the position of the first."""
+    return ((start, rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK))
 
 
-def top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k highest scores of each row, best first; equal scores in the order of columns."""
-    k = min(k, scores.shape[1])
-    if k == 0:
-        return np.zeros((len(scores), 0), dtype=np.int64)
-    # argpartition picks among equals as it likes: take all that reach the k-th value, then the first of them
-    limit = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
-    row, column = np.nonzero(scores >= limit[:, None])
-    order = np.lexsort((column, -scores[row, column], row))
-    row, column = row[order], column[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    keep = place < k
-    return column[keep].reshape(len(scores), k)
+def barred(history: Interactions, rows: np.ndarray, repeat: bool, allowed: np.ndarray) -> Barred:
+    """What rows of a history may not get: what isn't allowed, and without `repeat` what they bought before."""
+    own = sp.csr_matrix((len(rows), len(allowed)), dtype=np.float32) if repeat else taken(history.ordered, rows)
+    return Barred(allowed, own)
+
+
+def taken(matrix: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
+    """Rows of a matrix, an empty one for -1."""
+    if not matrix.shape[0]:
+        return sp.csr_matrix((len(rows), matrix.shape[1]), dtype=matrix.dtype)
+    picked = matrix[np.maximum(rows, 0)]
+    return picked if (rows >= 0).all() else (sp.diags((rows >= 0).astype(matrix.dtype)) @ picked).tocsr()
+
+
+def first_distinct(products: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first k distinct products (not -1) of each row and the columns they stand in; -1 and 0 where fewer."""
+    rows, width = products.shape
+    order = np.argsort(products, axis=1, kind="stable")
+    ranked = np.take_along_axis(products, order, axis=1)
+    again = np.zeros((rows, width), dtype=bool)
+    again[:, 1:] = ranked[:, 1:] == ranked[:, :-1]
+    keep = np.ones((rows, width), dtype=bool)
+    np.put_along_axis(keep, order, ~again, axis=1)
+    keep &= products >= 0
+    column = np.argsort(~keep, axis=1, kind="stable")[:, :k]
+    found = np.take_along_axis(keep, column, axis=1)
+    return np.where(found, np.take_along_axis(products, column, axis=1), -1), np.where(found, column, 0)
 
 
 def popularity(interactions: Interactions, half_life: float = 14.0) -> np.ndarray:

@@ -1,65 +1,91 @@
-"""Several recommenders as one: a weighted sum of their scores."""
+"""Several recommenders as one: each group of customers is ranked by one of them, their fusion or a learned ranker."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from controltower.models.base import ModelConfig, State
-from controltower.models.recommend.als import Als, per_row_maximum
-from controltower.models.recommend.base import Parts, Recommender
-from controltower.models.recommend.interactions import ORDER, Interactions, Weights
-from controltower.models.recommend.neighbours import Neighbours
-from controltower.models.recommend.own_history import OwnHistory
-from controltower.models.recommend.popularity import Popularity
+from controltower.models.recommend import ranker
+from controltower.models.recommend.algorithms import MEMBERS
+from controltower.models.recommend.base import Ranking, Recommender
+from controltower.models.recommend.candidates import Candidates, propose
+from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.scores import Barred, Scores
 
-MEMBERS: dict[str, type[Recommender]] = {m.name: m for m in (OwnHistory, Popularity, Als, Neighbours)}
+FUSION = "fusion"
+GROUPS = ("cold", "few", "many")  # by entries of their history: none, less than MANY, more
+MANY = 5
 
 
 class Blend(Recommender):
-    """Own history counts in orders; the other members' scores lie between 0 and 1 before they are weighted.
+    """Candidates are what the members propose; who ranks them is said for each group of customers.
 
-    `momentum` lets the general members (als, neighbours) prefer what sells more now than over the last months: their
-    scores are multiplied by (momentum share + 0.1) to this power. A member of weight 0 is neither trained nor stored.
+    A member's name, "fusion" (reciprocal ranks) or "lambdarank" (a ranker learned from what customers took next).
+    Members that no group needs are neither trained nor stored.
     """
 
     name: ClassVar[str] = "blend"
 
     class Config(ModelConfig):
-        own_history: float = 1.0
-        popularity: float = 0.3
-        als: float = 0.3
-        neighbours: float = 0.3
-        momentum: float = 0.0
+        members: tuple[str, ...] = ("next_item", "own_history", "popularity")
+        cold: str = FUSION
+        few: str = FUSION
+        many: str = FUSION
 
     config: Config
     members: dict[str, Recommender]
-    momentum: np.ndarray
+    booster: State
 
     def _fit(self, interactions: Interactions) -> None:
-        self.members = {name: MEMBERS[name]().fit(interactions) for name in self._weights()}
-        self.momentum = momentum(interactions)
+        self.members = {name: MEMBERS[name]().fit(interactions) for name in self.config.members}
+        self.booster = {}
 
     @classmethod
-    def of(cls, config: Config, members: dict[str, Recommender], interactions: Interactions) -> Self:
-        """A blend of members that were fitted on these interactions already."""
+    def of(cls, config: Config, members: dict[str, Recommender], booster: State) -> Self:
+        """A blend of members that were fitted on the same interactions already."""
         model = cls(config)
-        model.product_ids = interactions.product_ids
         any_member = next(iter(members.values()))
-        model.popularity, model.momentum = any_member.popularity, momentum(interactions)
-        model.members = {name: members[name] for name in model._weights()}
+        model.product_ids, model.popularity = any_member.product_ids, any_member.popularity
+        model.members, model.booster = {name: members[name] for name in config.members}, booster
         return model
 
-    def _score(self, history: Interactions, rows: np.ndarray) -> Parts:
-        raw: Parts = {}
-        for member in self.members.values():
-            raw.update(member.score(history, rows))
-        return combine(raw, self.config, self.momentum)
+    def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
+        candidates = propose(self.members, history, rows, barred)
+        by = np.array([getattr(self.config, g) for g in GROUPS])[groups(history, rows)]
+        score = np.zeros(len(candidates.row))
+        for algorithm in np.unique(by):
+            mine = by[candidates.row] == algorithm
+            score[mine] = self._scored(algorithm, candidates, history, rows)[mine]
+        pair, rank = candidates.top(score, k)
+        row = candidates.row[pair]
+        return Ranking(
+            row, rank + 1, candidates.product[pair], score[pair].astype(float), by[row], candidates.spoke()[pair]
+        )
 
-    def _weights(self) -> list[str]:
-        return [name for name in MEMBERS if getattr(self.config, name) > 0]
+    def _scored(self, algorithm: str, candidates: Candidates, history: Interactions, rows: np.ndarray) -> np.ndarray:
+        if algorithm == FUSION:
+            return candidates.fused()
+        if algorithm == ranker.NAME:
+            x = ranker.features(candidates, self._facts(history), rows)
+            return np.asarray(self._predictor().predict(x, num_threads=1))
+        return candidates.by(algorithm, self.popularity)
+
+    def _facts(self, history: Interactions) -> ranker.Facts:
+        kept: ranker.Facts | None = getattr(self, "_kept", None)
+        if kept is None or kept.history is not history:
+            kept = self._kept = ranker.Facts.of(history, self.popularity)
+        return kept
+
+    def _predictor(self) -> Any:
+        if not hasattr(self, "_loaded"):
+            self._loaded = ranker.predictor(self.booster)
+        return self._loaded
+
+    def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
+        raise NotImplementedError("a blend ranks candidates")
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -70,36 +96,18 @@ class Blend(Recommender):
     @classmethod
     def load(cls, folder: Path) -> Self:
         model = super().load(folder)
-        model.members = {name: MEMBERS[name].load(folder / name) for name in model._weights()}
+        model.members = {name: MEMBERS[name].load(folder / name) for name in model.config.members}
         return model
 
     def _learned(self) -> State:
-        return {"momentum": self.momentum}
+        return self.booster
 
     def _relearn(self, state: State) -> None:
-        self.momentum = state["momentum"]
+        self.booster = {"booster": state["booster"]} if "booster" in state else {}
 
 
-def combine(raw: Parts, config: Blend.Config, trend: np.ndarray) -> Parts:
-    """The members' scores, weighted."""
-    parts: Parts = {}
-    for name, scores in raw.items():
-        weight = getattr(config, name)
-        if not weight:
-            continue
-        if config.momentum and name in ("als", "neighbours"):
-            scores = per_row_maximum(np.maximum(scores, 0) * ((trend + 0.1) ** config.momentum).astype(np.float32))
-        parts[name] = np.float32(weight) * scores
-    return parts
-
-
-def momentum(interactions: Interactions, short: float = 14.0, long: float = 120.0) -> np.ndarray:
-    """0..1 by product: orders of late over orders of the last months, by decayed counts; 1 is sold mostly now."""
-    orders = interactions.kind == ORDER
-    count = interactions.shape[1]
-
-    def total(half_life: float) -> np.ndarray:
-        weights = interactions.weight(Weights(order_half_life=half_life)) * orders
-        return np.bincount(interactions.product, weights=weights, minlength=count)
-
-    return total(short) / (total(long) + 1.0)
+def groups(history: Interactions, rows: np.ndarray) -> np.ndarray:
+    """Of each row (-1: unknown), the position in GROUPS."""
+    entries = np.bincount(history.customer, minlength=max(1, history.shape[0]))
+    of_row = np.where(rows >= 0, entries[np.maximum(rows, 0)], 0)
+    return np.where(of_row == 0, 0, np.where(of_row < MANY, 1, 2))

@@ -2,262 +2,233 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import product as combinations
 
 import numpy as np
-import scipy.sparse as sp
 
-from controltower.models.base import Outcome
-from controltower.models.recommend.als import Als
-from controltower.models.recommend.base import CELLS, FILL, Parts, Recommender, barred, top
-from controltower.models.recommend.blend import MEMBERS, Blend, combine, momentum
-from controltower.models.recommend.interactions import ORDER, Interactions
-from controltower.models.recommend.neighbours import Neighbours
-from controltower.models.recommend.own_history import OwnCount, OwnHistory
-from controltower.models.recommend.popularity import Popularity
-from controltower.profiles.portable import DAY
+from controltower.models.base import Outcome, State
+from controltower.models.recommend import ranker
+from controltower.models.recommend.algorithms import MEMBERS
+from controltower.models.recommend.base import Recommender, barred, chunks
+from controltower.models.recommend.blend import FUSION, GROUPS, Blend
+from controltower.models.recommend.cases import CHOOSE, JUDGE, LEARN, Cases, K, Split, collect, judges, split
+from controltower.models.recommend.interactions import Interactions
 
-KINDS: tuple[type[Recommender], ...] = (Blend, OwnHistory, OwnCount, Popularity, Als, Neighbours)
+log = logging.getLogger("controltower")
+
+KINDS: tuple[type[Recommender], ...] = (Blend, *MEMBERS.values())
 REPEAT, NEW = "recommend_repeat", "recommend_new"
-K = 10
-SPLIT_DAYS = 28  # the orders of this many days are the truth, or the latest tenth where that is less
-MOST_CUSTOMERS = 1500  # tried on a drawn sample of this many
-FEWEST_CUSTOMERS = 20  # with fewer in a half, chance decides
+BASELINES = {REPEAT: "own_count", NEW: "popularity"}
+FEWEST = 20  # customers who choose, and who judge: with fewer, chance decides
+FEWEST_HITS = 100  # rows that teach the ranker; with fewer the fusion has to do
+BUDGET = 900.0  # CPU-seconds that fitting the algorithms may take on the past; who comes later isn't tried
+SEED = 7
 
 
 @dataclass(frozen=True)
-class Split:
-    """Interactions before a moment, and what customers ordered from then on."""
+class Tried:
+    """How the algorithms did on what customers ordered after the split, by NDCG@10.
 
-    history: Interactions
-    future: sp.csr_matrix  # customers x products: 1 where ordered
-    start: int
+    Some of the customers teach the ranker, others choose who serves each group, others judge the choice: the best of
+    many looks better than it is on the customers that chose it.
+    """
 
+    by_group: dict[str, str] = field(default_factory=dict)  # who was chosen
+    challenger: float = 0.0  # those, on the customers who judge
+    baseline: float = 0.0
+    choosing: int = 0  # customers
+    judging: int = 0
+    rounds: int = 0  # of the ranker
+    leaderboard: list[dict[str, object]] = field(default_factory=list)
 
-def candidates(repeat: bool) -> list[Blend.Config]:
-    """Each member alone, and blends of them."""
+    @property
+    def enough(self) -> bool:
+        return min(self.choosing, self.judging) >= FEWEST
 
-    def blend(**weights: float) -> Blend.Config:
-        return Blend.Config.model_validate({**dict.fromkeys(MEMBERS, 0.0), **weights})
-
-    alone = [blend(**{name: 1.0}) for name in MEMBERS]
-    popular, general = ((0.3, 0.6, 1.0), (0.0, 0.3)) if repeat else ((0.1, 0.3), (0.0, 1.0))
-    for p, a, n, m in combinations(popular, general, general, (0.0, 1.0)):
-        if m == 0 or a or n:
-            alone.append(blend(own_history=1.0, popularity=p, als=a, neighbours=n, momentum=m))
-    return alone
-
-
-def split(interactions: Interactions) -> Split | None:
-    """The time split, or None where there are too few orders for one."""
-    orders = interactions.second[interactions.kind == ORDER]
-    if not len(orders):
-        return None
-    start = max(interactions.until - SPLIT_DAYS * DAY, int(np.quantile(orders, 0.9, method="lower")))
-    history = interactions.where(interactions.second < start, until=start)
-    later = (interactions.second >= start) & (interactions.kind == ORDER)
-    future = sp.csr_matrix(
-        (np.ones(later.sum(), np.float32), (interactions.customer[later], interactions.product[later])),
-        interactions.shape,
-    )
-    future.data[:] = 1.0
-    return Split(history, future, start) if len(history) and future.nnz else None
+    @property
+    def won(self) -> bool:
+        return self.enough and self.challenger > self.baseline
 
 
 def train(interactions: Interactions, allowed: np.ndarray) -> list[Outcome]:
     """Two recommenders: with products bought before, and with new ones only.
 
-    Each is the candidate with the best NDCG@10 on one half of the customers after the time split, and is judged on the
-    other half, which had no say in the choice. If it beats the baseline (own order counts, or popularity) there, it is
-    trained again on everything and serves; else the baseline does. allowed: mask of the products that may be shown.
+    For each group of customers (cold, few, many entries) the algorithm, their fusion or the ranker over them with the
+    best NDCG@10 on customers who choose, after the time split. If these beat the baseline (own order counts, or
+    popularity) on customers who judge, they are trained again on everything and serve; else the baseline does.
+    allowed: mask of the products that may be shown.
     """
     found = split(interactions)
-    final = {name: kind().fit(interactions) for name, kind in MEMBERS.items()}
-    past = {name: kind().fit(found.history) for name, kind in MEMBERS.items()} if found else {}
+    past, skipped = fit_all(found.history) if found else ({}, {})
+    if why := ranker.missing():
+        log.warning("no learned ranker: %s", why)
+        skipped[ranker.NAME] = why
     outcomes, before = [], []
+    final: dict[str, Recommender] = {}
     for name, repeat in ((REPEAT, True), (NEW, False)):
-        baseline = OwnCount if repeat else Popularity
-        tried = _try(found, past, baseline, repeat, allowed) if found else Tried()
-        served = _serving(tried, final, baseline, interactions)
-        outcomes.append(_outcome(name, served, baseline.name, tried, interactions, found))
+        baseline = BASELINES[name]
+        cases = collect(found, past, repeat, allowed, SEED) if found else None
+        tried, booster = _try(cases, baseline) if cases is not None else (Tried(), {})
+        wanted = _wanted(tried, baseline, list(past))
+        for member in wanted:
+            if member not in final:
+                final[member] = MEMBERS[member]().fit(interactions)
+        if tried.won and cases is not None and ranker.NAME in tried.by_group.values():
+            booster, _ = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), None, max(1, tried.rounds), SEED)
+        outcomes.append(
+            _outcome(name, _serving(tried, wanted, final, booster), tried, interactions, found, list(past), skipped)
+        )
         if found:
-            before.append(_serving(tried, past, baseline, found.history))
+            before.append(_serving(tried, wanted, past, booster))
     outcomes[0].details["repeat_helps"] = _repeat_helps(found, before, allowed) if found else True
     return outcomes
 
 
-@dataclass(frozen=True)
-class Tried:
-    """How the candidates did on what customers ordered after the split, by NDCG@10.
-
-    One half of the customers chooses the best candidate, the other half judges it: the best of many looks better than
-    it is on the customers that chose it.
-    """
-
-    ndcg: dict[Blend.Config, float] = field(default_factory=dict)  # of each candidate, on the half that chooses
-    best: Blend.Config | None = None
-    challenger: float = 0.0  # the best one, on the half that judges
-    baseline: float = 0.0  # on the half that judges
-    choosing: int = 0  # customers
-    judging: int = 0
-
-    @property
-    def enough(self) -> bool:
-        return min(self.choosing, self.judging) >= FEWEST_CUSTOMERS
-
-    @property
-    def winner(self) -> Blend.Config | None:
-        return self.best if self.enough and self.challenger > self.baseline else None
+def fit_all(history: Interactions) -> tuple[dict[str, Recommender], dict[str, str]]:
+    """Every algorithm that can be fitted within the budget, and why the others weren't."""
+    fitted: dict[str, Recommender] = {}
+    skipped: dict[str, str] = {}
+    spent = time.process_time()
+    for name, kind in MEMBERS.items():
+        if kind.most_products is not None and history.shape[1] > kind.most_products:
+            skipped[name] = f"{history.shape[1]} products, it takes {kind.most_products} at most"
+        elif time.process_time() - spent > BUDGET and name not in BASELINES.values():
+            skipped[name] = f"the budget of {BUDGET:.0f} CPU-seconds was spent"
+        else:
+            start = time.process_time()
+            fitted[name] = kind().fit(history)
+            log.info("%s: fitted in %.1f CPU-seconds", name, time.process_time() - start)
+    return fitted, skipped
 
 
-def judges(customer_ids: np.ndarray) -> np.ndarray:
-    """Mask of the half of the customers that judges. By a hash of the id: a customer's half never changes."""
-    return np.array([hashlib.sha256(f"judges {c}".encode()).digest()[0] % 2 == 1 for c in customer_ids], dtype=bool)
+def _try(cases: Cases, baseline: str) -> tuple[Tried, State]:
+    """Who is chosen for each group, and the ranker that learned from the customers who neither choose nor judge."""
+    choosing, judging = cases.part == CHOOSE, cases.part == JUDGE
+    tried = Tried(choosing=int(choosing.sum()), judging=int(judging.sum()))
+    if not tried.choosing or not tried.judging:
+        return tried, {}
+    gain, names = cases.gain, list(cases.names)
+    taught = cases.pairs_of(LEARN)
+    booster: State = {}
+    rounds = 0
+    if len(np.unique(taught[2][taught[1]])) >= FEWEST_HITS and not ranker.missing():
+        booster, rounds = ranker.learn(taught, cases.pairs_of(CHOOSE), ranker.MOST_ROUNDS, SEED)
+        pairs = cases.pairs_of(CHOOSE, JUDGE)
+        score = ranker.predictor(booster).predict(pairs[0], num_threads=1)
+        gain, names = np.vstack([gain, cases.gain_of(score, pairs)]), [*names, ranker.NAME]
+    everywhere = int(gain[:, choosing].mean(axis=1).argmax())
+    chosen = np.full(len(GROUPS), everywhere)
+    for group in range(len(GROUPS)):
+        chosen[group] = _best_of(gain[:, choosing & (cases.group == group)], everywhere)
+    judged = gain[chosen[cases.group[judging]], np.flatnonzero(judging)]
+    return replace(
+        tried,
+        by_group={g: names[chosen[i]] for i, g in enumerate(GROUPS)},
+        challenger=float(judged.mean()),
+        baseline=float(gain[names.index(baseline), judging].mean()),
+        rounds=rounds,
+        leaderboard=_leaderboard(gain, names, choosing | judging, cases.group),
+    ), booster
 
 
-def _try(
-    found: Split, past: dict[str, Recommender], kind: type[Recommender], repeat: bool, allowed: np.ndarray
-) -> Tried:
-    truth = _truth(found, repeat, allowed)
-    rows = _sample(truth)
-    judging = judges(found.history.customer_ids[rows])
-    if not judging.any() or judging.all():
-        return Tried(choosing=int((~judging).sum()), judging=int(judging.sum()))
-    baseline = kind().fit(found.history)
-    configs = candidates(repeat)
-    trend = momentum(found.history)
-    fill = FILL * past["popularity"].popularity[None, :]
-    made = []
-    for chunk in _chunks(rows, truth.shape[1]):
-        raw: Parts = {}
-        for member in past.values():
-            raw.update(member.score(found.history, chunk))
-        parts = (*(combine(raw, config, trend) for config in configs), baseline.score(found.history, chunk))
-        made.append([_gain(fill + sum(p.values()), found.history, chunk, truth, repeat, allowed) for p in parts])
-    gains = np.hstack(made)  # candidates, then the baseline x customers
-    chosen, judged = gains[:-1, ~judging].mean(axis=1), gains[:, judging].mean(axis=1)
-    best = int(chosen.argmax())
-    return Tried(
-        ndcg=dict(zip(configs, chosen.tolist(), strict=True)),
-        best=configs[best],
-        challenger=float(judged[best]),
-        baseline=float(judged[-1]),
-        choosing=int((~judging).sum()),
-        judging=int(judging.sum()),
-    )
+def _best_of(gain: np.ndarray, everywhere: int) -> int:
+    """The best algorithm of a group, if it is clearly better than the one that is best for everybody."""
+    count = gain.shape[1]
+    if count < FEWEST:
+        return everywhere
+    best = int(gain.mean(axis=1).argmax())
+    more = gain[best] - gain[everywhere]
+    return best if more.mean() > more.std() / np.sqrt(count) else everywhere
 
 
-def _outcome(
-    name: str, served: Recommender, baseline: str, tried: Tried, interactions: Interactions, found: Split | None
-) -> Outcome:
-    best = tried.best
-    orders = interactions.kind == ORDER
-    return Outcome(
-        name=name,
-        model=served,
-        challenger=_label(best) if best else Blend.name,
-        published=tried.winner is not None,
-        why=_why(tried, baseline),
-        metric="ndcg@10",
-        metrics={"ndcg@10": round(tried.challenger, 5)} if best else {},
-        baseline=baseline,
-        baseline_metrics={"ndcg@10": round(tried.baseline, 5)} if best else {},
-        window=_window(interactions),
-        rows={
-            "customers": interactions.shape[0],
-            "products": interactions.shape[1],
-            "orders": int(orders.sum()),
-            "carts_and_views": int((~orders).sum()),
-            "customers_choosing": tried.choosing,
-            "customers_judging": tried.judging,
-        },
-        details={
-            "weights": best.model_dump(exclude={"seed"}) if best else {},
-            "chosen_among": {_label(c): round(v, 5) for c, v in _best_by_label(tried.ndcg).items()},
-            "split_at": datetime.fromtimestamp(found.start, UTC).isoformat() if found else None,
-        },
-    )
+def _leaderboard(gain: np.ndarray, names: list[str], keep: np.ndarray, group: np.ndarray) -> list[dict[str, object]]:
+    """NDCG@10 of each algorithm by group, with the interval that holds it in 19 of 20 draws; the best first."""
+    board = []
+    for label, mine in (("all", keep), *((g, keep & (group == i)) for i, g in enumerate(GROUPS))):
+        count = int(mine.sum())
+        if not count:
+            continue
+        mean, error = gain[:, mine].mean(axis=1), 1.96 * gain[:, mine].std(axis=1) / np.sqrt(count)
+        for i in np.argsort(-mean, kind="stable"):
+            row = {"group": label, "algorithm": names[i], "customers": count, "ndcg@10": round(float(mean[i]), 5)}
+            low, high = max(0.0, float(mean[i] - error[i])), float(mean[i] + error[i])
+            board.append(row | {"low": round(low, 5), "high": round(high, 5)})
+    return board
 
 
-def _gain(
-    scores: np.ndarray, history: Interactions, rows: np.ndarray, truth: sp.csr_matrix, repeat: bool, allowed: np.ndarray
-) -> np.ndarray:
-    picked = top(barred(np.array(scores), history, rows, repeat, allowed), K)
-    return ndcg(picked, truth[rows])
+def _wanted(tried: Tried, baseline: str, tested: list[str]) -> tuple[str, ...]:
+    """The members that who serves needs."""
+    if not tried.won:
+        return (baseline,)
+    chosen = set(tried.by_group.values())
+    if chosen & {FUSION, ranker.NAME}:
+        return tuple(tested)
+    return tuple(name for name in tested if name in chosen)
 
 
-def ndcg(picked: np.ndarray, truth: sp.csr_matrix) -> np.ndarray:
-    """NDCG of each row: `picked` columns, best first, against the ones of `truth`; binary gains."""
-    hits = np.asarray(truth[np.arange(len(picked))[:, None], picked].todense())
-    discount = 1 / np.log2(np.arange(2, picked.shape[1] + 2))
-    ideal = np.r_[0.0, discount.cumsum()][np.minimum(np.diff(truth.indptr), picked.shape[1])]
-    return np.divide((hits * discount).sum(axis=1), ideal, out=np.zeros(len(picked)), where=ideal > 0)
+def _serving(tried: Tried, wanted: tuple[str, ...], members: Mapping[str, Recommender], booster: State) -> Recommender:
+    """The winner, or the baseline where there is none. members: fitted on the same interactions."""
+    if len(wanted) == 1:
+        return members[wanted[0]]
+    learned = booster if ranker.NAME in tried.by_group.values() else {}
+    return Blend.of(Blend.Config.model_validate({"members": wanted, **tried.by_group}), dict(members), learned)
 
 
-def _truth(found: Split, repeat: bool, allowed: np.ndarray) -> sp.csr_matrix:
-    truth = found.future if repeat else found.future - found.future.multiply(found.history.ordered)
-    truth = (truth @ sp.diags(allowed.astype(np.float32))).tocsr()
-    truth.eliminate_zeros()
-    return truth
-
-
-def _sample(truth: sp.csr_matrix) -> np.ndarray:
-    rows = np.flatnonzero(np.diff(truth.indptr))
-    if len(rows) <= MOST_CUSTOMERS:
-        return rows
-    return np.sort(np.random.default_rng(7).choice(rows, MOST_CUSTOMERS, replace=False))
-
-
-def _chunks(rows: np.ndarray, width: int) -> Iterable[np.ndarray]:
-    size = max(1, CELLS // max(1, width))
-    return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _repeat_helps(found: Split, before: Sequence[Recommender], allowed: np.ndarray) -> bool:
+def _repeat_helps(found: Split, before: list[Recommender], allowed: np.ndarray) -> bool:
     """Whether lists with products bought before hit more of all that customers bought than lists without.
 
     before: who serves with repeats and who without, as trained on the past of the split.
     """
-    truth = _truth(found, True, allowed)
-    rows = _sample(truth)
-    rows = rows[judges(found.history.customer_ids[rows])]
-    totals = []
+    truth = found.truth(True, allowed)
+    rows = judges(found.history, truth)
+    hits = []
     for model, repeat in zip(before, (True, False), strict=True):
         total = 0.0
-        for chunk in _chunks(rows, truth.shape[1]):
-            scores = FILL * model.popularity[None, :] + sum(model.score(found.history, chunk).values())
-            total += float(_gain(scores, found.history, chunk, truth, repeat, allowed).sum())
-        totals.append(total)
-    return totals[0] >= totals[1]
+        for _, chunk in chunks(rows):
+            ranking = model.rank(found.history, chunk, K, barred(found.history, chunk, repeat, allowed))
+            hit = np.asarray(truth[chunk[ranking.customer], ranking.product]).ravel() > 0
+            total += float((hit / np.log2(ranking.rank + 1)).sum())
+        hits.append(total)
+    return hits[0] >= hits[1]
 
 
-def _serving(
-    tried: Tried, members: dict[str, Recommender], baseline: type[Recommender], interactions: Interactions
-) -> Recommender:
-    """The winner, or the baseline where there is none. members: fitted on these interactions."""
-    return _model(tried.winner, members, interactions) if tried.winner else baseline().fit(interactions)
-
-
-def _model(config: Blend.Config, members: dict[str, Recommender], interactions: Interactions) -> Recommender:
-    alone = _label(config)
-    return members[alone] if alone in members else Blend.of(config, members, interactions)
-
-
-def _label(config: Blend.Config) -> str:
-    used = [name for name in MEMBERS if getattr(config, name) > 0]
-    return used[0] if len(used) == 1 else Blend.name
-
-
-def _best_by_label(tried: dict[Blend.Config, float]) -> dict[Blend.Config, float]:
-    best: dict[str, tuple[Blend.Config, float]] = {}
-    for config, value in tried.items():
-        if _label(config) not in best or value > best[_label(config)][1]:
-            best[_label(config)] = (config, value)
-    return dict(best.values())
+def _outcome(
+    name: str, served: Recommender, tried: Tried, interactions: Interactions, found: Split | None,
+    fitted: list[str],
+    skipped: dict[str, str],
+) -> Outcome:  # fmt: skip
+    chosen = sorted(set(tried.by_group.values()))
+    baseline = BASELINES[name]
+    return Outcome(
+        name=name,
+        model=served,
+        challenger=chosen[0] if len(chosen) == 1 else Blend.name,
+        published=tried.won,
+        why=_why(tried, baseline),
+        metric="ndcg@10",
+        metrics={"ndcg@10": round(tried.challenger, 5)} if chosen else {},
+        baseline=baseline,
+        baseline_metrics={"ndcg@10": round(tried.baseline, 5)} if chosen else {},
+        window=_window(interactions),
+        rows={
+            "customers": interactions.shape[0],
+            "products": interactions.shape[1],
+            "interactions": len(interactions),
+            "customers_choosing": tried.choosing,
+            "customers_judging": tried.judging,
+        },
+        details={
+            "split": datetime.fromtimestamp(found.start, UTC).isoformat() if found else None,
+            "tried": fitted,
+            "by_group": tried.by_group,
+            "leaderboard": tried.leaderboard,
+            "not_tried": skipped,
+        },
+    )
 
 
 def _why(tried: Tried, baseline: str) -> str:
@@ -266,9 +237,9 @@ def _why(tried: Tried, baseline: str) -> str:
         return f"Only {count} customers bought after the time split, too few to choose and to judge: {baseline} serves."
     on = f"on what {tried.judging} customers bought after the time split"
     compared = f"NDCG@10 {tried.challenger:.4f} against {tried.baseline:.4f}"
-    if tried.winner:
+    if tried.won:
         return f"Chosen on {tried.choosing} other customers, it beat {baseline} {on}: {compared}."
-    return f"The candidate chosen on {tried.choosing} customers lost to {baseline} {on}, so that serves: {compared}."
+    return f"What {tried.choosing} customers chose lost to {baseline} {on}, so that serves: {compared}."
 
 
 def _window(interactions: Interactions) -> tuple[datetime, datetime] | None:

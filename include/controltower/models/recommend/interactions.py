@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import ibis
 import ibis.expr.types as ir
@@ -18,8 +20,14 @@ from controltower.profiles.local_time import epoch
 from controltower.profiles.portable import DAY, seconds
 from controltower.shop import Shop
 
+if TYPE_CHECKING:
+    from controltower.models.recommend.catalogue import Catalogue
+
+log = logging.getLogger("controltower")
+
 ORDER, CART, VIEW = 0, 1, 2
 KINDS = {"add_to_cart": CART, "view_item": VIEW}
+MOST_ENTRIES = 2000  # of a customer, the latest: who has more is a bot or a reseller, and would drown the others
 EVENT_DAYS = 180  # older carts and views tell nothing about what comes next
 
 
@@ -49,6 +57,7 @@ class Interactions:
     second: np.ndarray
     kind: np.ndarray
     until: int
+    catalogue: Catalogue | None = None  # of these product_ids, where the algorithms may read it
     _matrices: dict[Weights, sp.csr_matrix] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -111,6 +120,8 @@ def read(tables: Tables, as_of: datetime, shop: Shop, product_ids: np.ndarray | 
     The products are those of the catalogue and of all orders, unless `product_ids` (sorted) gives them: then what else
     was bought or viewed is left out. Customers are all known ones. Returned and cancelled lines don't count.
     """
+    from controltower.models.recommend.catalogue import read_catalogue
+
     facts = gather(tables, as_of, shop)
     lines = facts.lines.filter(facts.lines.bought, ~facts.lines.returned)
     orders = lines.select("customer_id", "product_id", "second", kind=ibis.literal(ORDER, "int64")).distinct()
@@ -135,7 +146,7 @@ def read(tables: Tables, as_of: datetime, shop: Shop, product_ids: np.ndarray | 
         catalogue = _strings(tables("products").select("product_id").to_pyarrow()["product_id"])
         bought = rows.filter(pa.compute.equal(rows["kind"], ORDER))["product_id"]
         product_ids = np.unique(np.concatenate([catalogue, _strings(bought)]))
-    return from_arrays(
+    found = from_arrays(
         np.unique(customers),
         product_ids,
         _strings(rows["customer_id"]),
@@ -144,6 +155,7 @@ def read(tables: Tables, as_of: datetime, shop: Shop, product_ids: np.ndarray | 
         rows["kind"].to_numpy(),
         epoch(as_of),
     )
+    return replace(found, catalogue=read_catalogue(tables, product_ids))
 
 
 def from_arrays(
@@ -155,11 +167,16 @@ def from_arrays(
     kind: np.ndarray,
     until: int,
 ) -> Interactions:
-    """Interactions from ids; entries of unknown customers or products are left out."""
+    """Interactions from ids; entries of unknown customers or products are left out, and all but a customer's latest."""
     customer, product = positions(customer_ids, customers), positions(product_ids, products)
     keep = (customer >= 0) & (product >= 0)
     order = np.lexsort((kind[keep], product[keep], second[keep], customer[keep]))
     pick = np.flatnonzero(keep)[order]
+    left = np.searchsorted(customer[pick], customer[pick], side="right") - np.arange(len(pick))
+    if (left > MOST_ENTRIES).any():
+        many = len(np.unique(customer[pick[left > MOST_ENTRIES]]))
+        log.warning("%d customers have over %d entries: only their latest count", many, MOST_ENTRIES)
+        pick = pick[left <= MOST_ENTRIES]
     return Interactions(
         customer_ids, product_ids, customer[pick], product[pick], second[pick].astype(np.int64), kind[pick], until
     )

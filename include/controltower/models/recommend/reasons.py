@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.base import Ranking, Recommender
 from controltower.models.recommend.blend import Blend
 from controltower.models.recommend.interactions import Interactions
-from controltower.models.recommend.neighbours import Neighbours
+
+TASTE = ("als", "bpr", "user_knn", "tifu_knn", "session_knn")  # they go by customers who are alike
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,15 @@ def explain(model: Recommender, history: Interactions, customers: np.ndarray, ra
     seen = _in(history.looked_at, rows, ranking.product) & ~bought
     code = np.full(len(rows), "popular", dtype="<U18")
     about = np.full(len(rows), -1)
-    code[ranking.part == "als"] = "similar_taste"
-    neighbours = model.members.get(Neighbours.name) if isinstance(model, Blend) else model
-    led = (ranking.part == Neighbours.name) & ~bought & ~seen
-    if isinstance(neighbours, Neighbours) and led.any():
-        about[led] = neighbours.sources(history, rows[led], ranking.product[led])
-        owned = _in(history.ordered, rows[led], about[led])
-        code[led] = np.where(owned, "because_you_bought", "because_you_viewed")
+    members = model.members if isinstance(model, Blend) else {model.name: model}
+    for name, member in members.items():
+        spoke = (ranking.part == name) & ~bought & ~seen
+        if isinstance(member, ItemToItem) and spoke.any():
+            about[spoke] = member.sources(history, rows[spoke], ranking.product[spoke])
+            owned = _in(history.ordered, rows[spoke], about[spoke])
+            code[spoke] = np.where(owned, "because_you_bought", "because_you_viewed")
+        elif name in TASTE:
+            code[spoke] = "similar_taste"
     code[bought], code[seen] = "buy_again", "viewed_before"
     about[bought | seen] = ranking.product[bought | seen]
     return Reasons(code, about)

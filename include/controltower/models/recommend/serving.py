@@ -79,7 +79,7 @@ def recommend(
             pa.array(ranking.rank, pa.int64()),
             pa.array(model.product_ids[ranking.product], pa.string()),
             pa.array(ranking.score, pa.float64()),
-            pa.array(np.where(ranking.part == "popularity", "popularity", card.serves), pa.string()),
+            pa.array(ranking.algorithm, pa.string()),
             pa.array(reasons.code, pa.string()),
             pa.array(value, pa.string()),
             pa.array([as_of] * count, SCHEMA.field("as_of").type),

@@ -9,8 +9,9 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
 from controltower.models.base import ModelConfig, State
-from controltower.models.recommend.base import Parts, Recommender
+from controltower.models.recommend.base import Recommender, taken
 from controltower.models.recommend.interactions import Interactions, Weights
+from controltower.models.recommend.scores import Factors, Scores
 
 
 class Als(Recommender):
@@ -38,16 +39,16 @@ class Als(Recommender):
                 model.fit(matrix, show_progress=False)
             self.item_factors = np.asarray(model.item_factors)
 
-    def _score(self, history: Interactions, rows: np.ndarray) -> Parts:
-        if not len(rows) or not self.item_factors.any():
-            return {self.name: np.zeros((len(rows), len(self.product_ids)), dtype=np.float32)}
-        mine = history.matrix(self.weights)[rows].astype(np.float32)
-        with _one_blas_thread():
-            model = self._empty(self.item_factors.shape[1])
-            model.item_factors = self.item_factors
-            users = model.recalculate_user(np.arange(len(rows)), mine)
-        users[np.diff(mine.indptr) == 0] = 0.0
-        return {self.name: per_row_maximum(users @ self.item_factors.T)}
+    def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
+        users = np.zeros((len(rows), self.item_factors.shape[1]), dtype=np.float32)
+        if len(rows) and self.item_factors.any():
+            mine = taken(history.matrix(self.weights), rows).astype(np.float32)
+            with _one_blas_thread():
+                model = self._empty(self.item_factors.shape[1])
+                model.item_factors = self.item_factors
+                users = model.recalculate_user(np.arange(len(rows)), mine)
+            users[np.diff(mine.indptr) == 0] = 0.0
+        return Factors(users, self.item_factors)
 
     def _empty(self, factors: int) -> AlternatingLeastSquares:
         c = self.config
@@ -70,9 +71,3 @@ class Als(Recommender):
 def _one_blas_thread() -> threadpool_limits:
     """The library's own threads and BLAS's would fight for the cores, at up to ten times the cost."""
     return threadpool_limits(limits=1, user_api="blas")
-
-
-def per_row_maximum(scores: np.ndarray) -> np.ndarray:
-    """Rows scaled so that the highest score is 1; rows without a positive score become 0."""
-    highest = scores.max(axis=1, keepdims=True, initial=0.0)
-    return np.divide(scores, highest, out=np.zeros_like(scores), where=highest > 0)

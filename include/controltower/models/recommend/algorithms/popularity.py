@@ -1,4 +1,4 @@
-"""What the shop sells most at the moment: the baseline where customers look for something new."""
+"""What the shop sells most at the moment: the baseline where customers look for something new, and for the unknown."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from controltower.models.recommend.base import Parts, Recommender
+from controltower.models.recommend.base import Recommender
 from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.scores import Scores
 
 
 class Popularity(Recommender):
@@ -18,5 +19,5 @@ class Popularity(Recommender):
     def _fit(self, interactions: Interactions) -> None:
         """The popularity that every recommender fills up with is all there is to learn."""
 
-    def _score(self, history: Interactions, rows: np.ndarray) -> Parts:  # noqa: ARG002 - the same for everyone
-        return {self.name: np.broadcast_to(self.popularity.astype(np.float32), (len(rows), len(self.product_ids)))}
+    def _score(self, history: Interactions, rows: np.ndarray) -> Scores:  # noqa: ARG002 - the same for everyone
+        return self.popular(len(rows))

@@ -1,4 +1,4 @@
-"""Buy again: the customer's own orders, carts and views."""
+"""Buy again: the customer's own orders, carts and views (for shops where people buy the same again)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from controltower.models.base import ModelConfig
-from controltower.models.recommend.base import Parts, Recommender
+from controltower.models.recommend.base import Recommender, taken
 from controltower.models.recommend.interactions import Interactions, Weights
+from controltower.models.recommend.scores import Scores, Sparse
 
 
 class OwnHistory(Recommender):
@@ -30,12 +31,12 @@ class OwnHistory(Recommender):
     def _fit(self, interactions: Interactions) -> None:
         """Nothing to learn: the history comes with the question."""
 
-    def _score(self, history: Interactions, rows: np.ndarray) -> Parts:
+    def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
         c = self.config
         weights = Weights(
             cart=c.cart, view=c.view, order_half_life=c.order_half_life, event_half_life=c.event_half_life
         )
-        return {self.name: history.matrix(weights)[rows].toarray().astype(np.float32)}
+        return Sparse(taken(history.matrix(weights), rows))
 
 
 class OwnCount(OwnHistory):

@@ -1,0 +1,24 @@
+"""The algorithms that are tried, one a file, by name; the cheap ones first, as a budget may leave out the last."""
+
+from controltower.models.recommend.algorithms.als import Als
+from controltower.models.recommend.algorithms.bpr import Bpr
+from controltower.models.recommend.algorithms.content import Content
+from controltower.models.recommend.algorithms.ease import Ease
+from controltower.models.recommend.algorithms.item_knn import Bm25, ItemKnn
+from controltower.models.recommend.algorithms.markov import Markov
+from controltower.models.recommend.algorithms.next_item import NextItem
+from controltower.models.recommend.algorithms.own_history import OwnCount, OwnHistory
+from controltower.models.recommend.algorithms.popularity import Popularity
+from controltower.models.recommend.algorithms.replenishment import Replenishment
+from controltower.models.recommend.algorithms.session_knn import SessionKnn
+from controltower.models.recommend.algorithms.tifu_knn import TifuKnn
+from controltower.models.recommend.algorithms.user_knn import UserKnn
+from controltower.models.recommend.base import Recommender
+
+MEMBERS: dict[str, type[Recommender]] = {
+    m.name: m
+    for m in (
+        OwnHistory, OwnCount, Replenishment, Popularity, NextItem, Markov, ItemKnn, Bm25, SessionKnn, UserKnn, TifuKnn,
+        Content, Als, Bpr, Ease,
+    )
+}  # fmt: skip

@@ -1,0 +1,141 @@
+"""What the algorithms would have shown at a past moment, and what customers took from then on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from controltower.models.recommend import ranker
+from controltower.models.recommend.base import Recommender, barred, chunks
+from controltower.models.recommend.blend import FUSION, groups
+from controltower.models.recommend.candidates import propose
+from controltower.models.recommend.interactions import ORDER, Interactions
+from controltower.profiles.portable import DAY
+
+K = 10
+SPLIT_DAYS = 28  # the orders of this many days are the truth, or the latest tenth where that is less
+MOST_LEARNING, MOST_JUDGING = 20_000, 6_000  # customers drawn, at most
+LEARN, CHOOSE, JUDGE = 0, 1, 2
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # features, label and row of candidates, sorted by row
+
+
+@dataclass(frozen=True)
+class Split:
+    """Interactions before a moment, and what customers ordered from then on."""
+
+    history: Interactions
+    future: sp.csr_matrix  # customers x products: 1 where ordered
+    start: int
+
+    def truth(self, repeat: bool, allowed: np.ndarray) -> sp.csr_matrix:
+        """What counts as a hit: allowed products, without `repeat` only those not ordered before."""
+        truth = self.future if repeat else self.future - self.future.multiply(self.history.ordered)
+        truth = (truth @ sp.diags(allowed.astype(np.float32))).tocsr()
+        truth.eliminate_zeros()
+        return truth
+
+
+@dataclass(frozen=True)
+class Cases:
+    """One row a customer who took something: whose, how good each algorithm's list was, and what the ranker sees.
+
+    gain: algorithms x rows, NDCG@10. pairs: (features, label, row) of the candidates, of rows that learn only those
+    with a hit.
+    """
+
+    customer: np.ndarray  # positions in the history
+    part: np.ndarray  # LEARN, CHOOSE or JUDGE
+    group: np.ndarray  # position in GROUPS
+    names: list[str]
+    gain: np.ndarray
+    ideal: np.ndarray  # what a perfect list would gain, before it is divided by
+    pairs: Pairs
+
+    def pairs_of(self, *parts: int) -> Pairs:
+        keep = np.isin(self.part[self.pairs[2]], parts)
+        return self.pairs[0][keep], self.pairs[1][keep], self.pairs[2][keep]
+
+    def gain_of(self, score: np.ndarray, pairs: Pairs) -> np.ndarray:
+        """NDCG@10 by row, of another score of pairs."""
+        return _gain(score, pairs[1], pairs[2], np.arange(len(score)), self.ideal)
+
+
+def split(interactions: Interactions) -> Split | None:
+    """The time split, or None where there are too few orders for one."""
+    orders = interactions.second[interactions.kind == ORDER]
+    if not len(orders):
+        return None
+    start = max(interactions.until - SPLIT_DAYS * DAY, int(np.quantile(orders, 0.9, method="lower")))
+    history = interactions.where(interactions.second < start, until=start)
+    later = (interactions.second >= start) & (interactions.kind == ORDER)
+    future = sp.csr_matrix(
+        (np.ones(later.sum(), np.float32), (interactions.customer[later], interactions.product[later])),
+        interactions.shape,
+    )
+    future.data[:] = 1.0
+    return Split(history, future, start) if len(history) and future.nnz else None
+
+
+def part_of(customer_ids: np.ndarray) -> np.ndarray:
+    """Which part a customer belongs to: 60 % learn, 20 % choose, 20 % judge. By a hash of the id: it never changes."""
+    drawn = np.array([hashlib.sha256(f"judges {c}".encode()).digest()[0] for c in customer_ids], dtype=int)
+    return np.where(drawn < 154, LEARN, np.where(drawn < 205, CHOOSE, JUDGE))
+
+
+def collect(found: Split, members: Mapping[str, Recommender], repeat: bool, allowed: np.ndarray, seed: int) -> Cases:
+    """The cases of a split. members: fitted on its history."""
+    truth = found.truth(repeat, allowed)
+    rows = np.flatnonzero(np.diff(truth.indptr))
+    part = part_of(found.history.customer_ids[rows])
+    drawn = _drawn(part, seed)
+    rows, part = rows[drawn], part[drawn]
+    popularity = next(iter(members.values())).popularity
+    facts = ranker.Facts.of(found.history, popularity)
+    discount = np.r_[0.0, (1 / np.log2(np.arange(2, K + 2))).cumsum()]
+    ideal = discount[np.minimum(np.diff(truth[rows].indptr), K)]
+    names, gains, pairs = [*members, FUSION], [], []
+    for start, chunk in chunks(rows):
+        c = propose(members, found.history, chunk, barred(found.history, chunk, repeat, allowed))
+        label = np.asarray(truth[chunk[c.row], c.product]).ravel() > 0
+        scores = [*(c.by(name, popularity) for name in members), c.fused()]
+        mine = ideal[start : start + len(chunk)]
+        gains.append(np.stack([_gain(s, label, c.row, c.product, mine) for s in scores]))
+        hit = np.zeros(len(chunk), dtype=bool)
+        hit[c.row[label]] = True
+        kept = (hit | (part[start : start + len(chunk)] != LEARN))[c.row]
+        x = ranker.features(c, facts, chunk)[kept]
+        pairs.append((x, label[kept], c.row[kept] + start))
+    return Cases(
+        rows, part, groups(found.history, rows), names, np.hstack(gains), ideal,
+        tuple(np.concatenate(column) for column in zip(*pairs, strict=True)),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def judges(history: Interactions, truth: sp.csr_matrix) -> np.ndarray:
+    """The customers who judge, of those who took something."""
+    rows = np.flatnonzero(np.diff(truth.indptr))
+    return rows[part_of(history.customer_ids[rows]) == JUDGE][:MOST_JUDGING]
+
+
+def _gain(score: np.ndarray, label: np.ndarray, row: np.ndarray, product: np.ndarray, ideal: np.ndarray) -> np.ndarray:
+    """NDCG@10 by row, of pairs sorted by row."""
+    order = np.lexsort((product, -score, row))
+    ranked = row[order]
+    rank = np.arange(len(order)) - np.searchsorted(ranked, ranked)
+    hit = label[order] & (rank < K)
+    got = np.bincount(ranked[hit], weights=1 / np.log2(rank[hit] + 2), minlength=len(ideal))
+    return np.divide(got, ideal, out=np.zeros(len(ideal)), where=ideal > 0)
+
+
+def _drawn(part: np.ndarray, seed: int) -> np.ndarray:
+    """So many of each part as may be, in order."""
+    rng = np.random.default_rng(seed)
+    kept = []
+    for which, most in ((LEARN, MOST_LEARNING), (CHOOSE, MOST_JUDGING), (JUDGE, MOST_JUDGING)):
+        mine = np.flatnonzero(part == which)
+        kept.append(mine if len(mine) <= most else rng.choice(mine, most, replace=False))
+    return np.sort(np.concatenate(kept))

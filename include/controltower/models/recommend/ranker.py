@@ -1,0 +1,168 @@
+"""A learned ranker over the candidates of all algorithms: LambdaRank (Burges 2010) by LightGBM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from controltower.errors import BadSettings
+from controltower.models.base import State
+from controltower.models.recommend.candidates import Candidates
+from controltower.models.recommend.interactions import ORDER, Interactions, Weights
+from controltower.models.recommend.pairs import days_of_activity
+from controltower.profiles.portable import DAY
+
+NAME = "lambdarank"
+MOST_ROUNDS = 400
+PATIENCE = 40  # rounds without a better NDCG@10 on customers kept aside
+MOST_PAIRS = 4_000_000  # what isn't a hit is drawn down to so many pairs
+PARAMETERS: dict[str, Any] = {
+    "objective": "lambdarank",
+    "metric": "ndcg",
+    "eval_at": [10],
+    "lambdarank_truncation_level": 20,
+    "learning_rate": 0.05,
+    "num_leaves": 8,
+    "feature_fraction": 0.7,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "lambda_l2": 50.0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbose": -1,
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a history's customers and products beside the algorithms' scores."""
+
+    entries: np.ndarray  # by customer
+    days: np.ndarray  # of activity, by customer
+    idle: np.ndarray  # days since the customer's last entry
+    popularity: np.ndarray  # by product
+    sold: np.ndarray  # log orders, by product
+    rising: np.ndarray  # orders of late over those of the last months, by product
+    buyers_again: np.ndarray  # orders per buyer, by product
+    history: Interactions
+
+    @classmethod
+    def of(cls, history: Interactions, popularity: np.ndarray) -> Facts:
+        customers, products = history.shape
+        orders = history.kind == ORDER
+        day = days_of_activity(history)
+        days, last = np.zeros(customers), np.full(customers, -np.inf)
+        np.maximum.at(days, history.customer, day + 1)
+        np.maximum.at(last, history.customer, history.second)
+        sold = np.bincount(history.product[orders], minlength=products)
+        buyers = np.bincount(history.ordered.indices, minlength=products)
+
+        def lately(half_life: float) -> np.ndarray:
+            weight = history.weight(Weights(order_half_life=half_life, event_half_life=half_life))
+            return np.bincount(history.product, weights=weight, minlength=products)
+
+        return cls(
+            np.bincount(history.customer, minlength=customers), days, (history.until - last) / DAY, popularity,
+            np.log1p(sold), lately(14) / (lately(120) + 1), sold / np.maximum(buyers, 1), history,
+        )  # fmt: skip
+
+
+def features(candidates: Candidates, facts: Facts, rows: np.ndarray) -> np.ndarray:
+    """pairs x features: what each algorithm says, and what customer and product are like. rows: of the history."""
+    c, history = candidates, facts.history
+    start = np.searchsorted(c.row, np.arange(c.rows))
+    columns = []
+    for score, place in zip(c.score, c.place, strict=True):
+        top = np.maximum.reduceat(score, start)[c.row] if len(score) else score
+        columns += [score, np.divide(score, top, out=np.zeros_like(score), where=top > 0), place]
+    known = rows[c.row] >= 0
+    who = np.maximum(rows[c.row], 0)
+    for of_customer, unknown in ((facts.entries, 0.0), (facts.days, 0.0), (facts.idle, np.inf)):
+        columns.append(np.where(known, of_customer[who], unknown) if len(of_customer) else np.full(len(who), unknown))
+    columns += [f[c.product] for f in (facts.popularity, facts.sold, facts.rising, facts.buyers_again)]
+    columns += _own(history, rows, c)
+    return np.stack([np.asarray(f, dtype=np.float32) for f in columns], axis=1)
+
+
+def _own(history: Interactions, rows: np.ndarray, c: Candidates) -> list[np.ndarray]:
+    """Of each pair, the customer's own orders with the product and days since the last; the same of views and carts."""
+    made = []
+    mine = np.flatnonzero(np.isin(history.customer, rows))
+    place = np.full(history.shape[0] + 1, -1)
+    place[rows] = np.arange(len(rows))
+    for keep in (history.kind[mine] == ORDER, history.kind[mine] != ORDER):
+        entries = mine[keep]
+        key = place[history.customer[entries]] * history.shape[1] + history.product[entries]
+        found, inverse = np.unique(key, return_inverse=True)
+        last = np.full(len(found), -np.inf)
+        np.maximum.at(last, inverse, history.second[entries])
+        times = np.bincount(inverse, minlength=len(found))
+        wanted = c.row * history.shape[1] + c.product
+        at = np.minimum(np.searchsorted(found, wanted), max(0, len(found) - 1))
+        hit = found[at] == wanted if len(found) else np.zeros(len(wanted), dtype=bool)
+        made.append(np.where(hit, times[at] if len(found) else 0, 0))
+        made.append(np.where(hit, (history.until - (last[at] if len(found) else 0)) / DAY, np.nan))
+    return made
+
+
+def learn(
+    train: tuple[np.ndarray, np.ndarray, np.ndarray],
+    aside: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+    rounds: int,
+    seed: int,
+) -> tuple[State, int]:
+    """The ranker that learned from (features, label, row) of pairs sorted by row, and how many rounds it took.
+
+    aside: pairs of other customers that say when to stop; without them all rounds are taken.
+    """
+    import lightgbm
+
+    def data(pairs: tuple[np.ndarray, np.ndarray, np.ndarray], keep: np.ndarray, like: Any = None) -> Any:
+        x, label, row = (part[keep] for part in pairs)
+        sizes = np.unique(row, return_counts=True)[1]
+        return lightgbm.Dataset(x, label.astype(np.int32), group=sizes, reference=like, free_raw_data=False)
+
+    kept = _drawn(train[1], train[2], seed)
+    least = int(np.clip(kept.sum() // 2000, 5, 200))
+    parameters = PARAMETERS | {"seed": seed, "min_data_in_leaf": least}
+    learned = data(train, kept)
+    judged = data(aside, _with_hits(aside[1], aside[2]), learned) if aside else None
+    stop: list[Any] = [lightgbm.early_stopping(PATIENCE, verbose=False)] if judged else []
+    booster = lightgbm.train(parameters, learned, rounds, valid_sets=[judged] if judged else None, callbacks=stop)
+    best = booster.best_iteration if judged else rounds
+    text = booster.model_to_string(num_iteration=best)
+    return {"booster": np.frombuffer(text.encode(), dtype=np.uint8)}, best
+
+
+def missing() -> str | None:
+    """Why LightGBM can't be loaded here, if so."""
+    try:
+        import lightgbm  # noqa: F401
+    except OSError as e:
+        return f"LightGBM can't be loaded ({e}); install the system's OpenMP library (Debian: apt install libgomp1)"
+    return None
+
+
+def predictor(state: State) -> Any:
+    """The LightGBM model of a state. BadSettings where LightGBM can't be loaded."""
+    if why := missing():
+        raise BadSettings(why, "Or train again: without it a simpler model serves.")
+    import lightgbm
+
+    return lightgbm.Booster(model_str=state["booster"].tobytes().decode())
+
+
+def _with_hits(label: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Mask of the pairs of rows that have a hit: the others teach nothing."""
+    return np.isin(row, row[label > 0])
+
+
+def _drawn(label: np.ndarray, row: np.ndarray, seed: int) -> np.ndarray:
+    keep = _with_hits(label, row)
+    share = MOST_PAIRS / max(1, int(keep.sum()))
+    if share < 1:
+        keep &= (label > 0) | (np.random.default_rng(seed).random(len(label), np.float32) < share)
+    return keep

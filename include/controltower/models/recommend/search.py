@@ -1,0 +1,334 @@
+"""The placement `search`: from a keyword to products, other keywords and exhibitions.
+
+Two signals. What people chose after the same query, or one that is nearly the same, counts as far as it is known
+(shrunken by its number); the text of the products counts for rare and unknown queries (Sondhi et al., "A taxonomy of
+queries for e-commerce search", SIGIR 2018, on why both are needed). Clicks favour what stood on top already; each
+person counts once per query and product, and carts and orders count more than clicks.
+
+Queries are personal: the text of one that fewer than three people asked isn't kept, only a hash of it, the terms it
+has in common with the catalogue and with what others asked, and what was chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from controltower.models.base import Model, ModelConfig, State
+from controltower.models.recommend.catalogue import Catalogue
+from controltower.models.recommend.interactions import CART, ORDER, VIEW, positions
+from controltower.models.recommend.inverted import Index, blended
+from controltower.models.recommend.searches import Collections, Searches, demand, hashed
+from controltower.models.recommend.text import MOST_QUERY, Text, clean, key, terms_of, unit_rows, words
+
+NEIGHBOURS = 10  # queries like this one that lend it their clicks
+MOST_MATCHES = 200  # products looked at for exhibitions
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best products of queries, aligned arrays; `product` is a position in the model's product_ids.
+
+    `query` is a position in the list asked for; sorted by query, rank (1 = best). Scores compare within a query: about
+    1 where all of it is found or most people chose it, 0 where the list is filled up. `code`, `value` are the reason:
+    `query_clicks` (people who searched for it chose this), `alike_clicks` (who searched for something like it) and
+    `query_text` (it matches) with the query in one spelling, which is text from outside; `popular` with the reason why
+    it isn't more than that: `no_query`, `no_match`, or `few_matches` where the list is only filled up.
+    """
+
+    query: np.ndarray
+    rank: np.ndarray
+    product: np.ndarray
+    score: np.ndarray
+    code: np.ndarray
+    value: np.ndarray
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """A query that at least three people asked and that led to clicks, in its most usual spelling."""
+
+    text: str
+    score: float
+    code: Literal["completes", "related", "popular"]
+
+
+@dataclass(frozen=True)
+class Exhibition:
+    collection_id: str
+    score: float
+    code: Literal["title", "products", "popular"]
+
+
+class Search(Model):
+    """Answers queries over the catalogue it was fitted on."""
+
+    name: ClassVar[str] = "search"
+
+    class Config(ModelConfig):
+        title: float = 1.0
+        brand: float = 0.8
+        category: float = 0.5
+        length: float = 0.25  # how much longer titles count less, 0..1
+        view: float = 1.0
+        cart: float = 3.0
+        order: float = 5.0
+        half_life: float = 60.0  # days
+        shrinkage: float = 10.0  # clicks from which on a query's clicks count more than half of what they may
+        most: float = 0.8  # what clicks may count against the text
+        alike: float = 0.6  # cosine from which on a query lends its clicks
+        popular: float = 0.05  # what popularity adds
+        least: float = 0.2  # share of a query that must be found
+        near: float = 0.3  # and of the best match
+        people: int = 3  # who must have asked a query before others may see it
+        most_queries: int = 200_000
+
+    config: Config
+    product_ids: np.ndarray
+    popularity: np.ndarray  # by product, 0..1
+    collection_ids: np.ndarray
+
+    def fit(
+        self,
+        catalogue: Catalogue,
+        searches: Searches,
+        collections: Collections,
+        popularity: np.ndarray | None = None,
+    ) -> Self:
+        """Learn from the catalogue and what was searched; popularity: by product of the catalogue (None: clicks)."""
+        c = self.config
+        self.__dict__ = {"config": c}  # forget an earlier fit
+        self.product_ids, self.collection_ids = catalogue.product_ids, collections.collection_ids
+        steps = {ORDER: c.order, CART: c.cart, VIEW: c.view}
+        asked = demand(searches, self.product_ids, steps, c.half_life, c.people, c.most_queries)
+        self.texts, self.people, self.hashes = asked.public, asked.people, asked.hashes
+        fields = (catalogue.title, c.title), (catalogue.brand, c.brand), (catalogue.category, c.category)
+        products, titles = terms_of(*fields), terms_of((collections.titles, 1.0))
+        self.text = Text.fit(products, titles, terms_of((self.texts, 1.0)))
+        self.products = Index(self._shortened(self.text.matrix(products)))
+        self.queries = Index(self._vectors(asked.texts))
+        self.chosen = Index(asked.clicks.T)
+        self.askers = Index(unit_rows(asked.clicks))
+        self.exhibited = Index(self._shortened(self.text.matrix(titles)))
+        at = positions(catalogue.product_ids, collections.product_ids)
+        pairs = collections.collection[at >= 0], at[at >= 0]
+        members = sp.csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), (len(self.collection_ids), len(catalogue)))
+        size = np.asarray(members.sum(axis=1)).ravel()
+        self.members = Index(sp.diags(1 / (size + 3)) @ members)
+        popular = np.asarray(asked.clicks.sum(axis=0)).ravel() if popularity is None else popularity
+        self.popularity = (popular / max(popular.max(initial=0), 1e-9)).astype(np.float32)
+        return self
+
+    def find(
+        self, queries: list[str], k: int, *, allowed: np.ndarray | None = None, popularity: np.ndarray | None = None
+    ) -> Found:
+        """The k best allowed products of each query, filled up with popular ones: fewer only if fewer are allowed.
+
+        queries: as typed, anything; allowed: mask over product_ids (None: all); popularity: of this site or group,
+        by product, 0..1 (None: the shop's)
+        """
+        if k < 1:
+            raise ValueError("k must be at least 1")
+        k = min(k, max(len(self.product_ids), 1))
+        allowed = self._everything if allowed is None else allowed
+        popular = self._popular if popularity is None else self._lift(popularity)
+        if not len(allowed) == len(popular) == len(self.product_ids):
+            raise ValueError("allowed and popularity go by the model's product_ids")
+        made = [self._one(clean(query, MOST_QUERY), k, allowed, popular) for query in queries]
+        sizes = np.array([len(product) for product, *_ in made], dtype=np.int64)
+        rank = np.arange(1, sizes.sum() + 1) - np.repeat(sizes.cumsum() - sizes, sizes)
+        columns = (np.concatenate(column) for column in zip(NOTHING, *made, strict=True))
+        return Found(np.repeat(np.arange(len(queries)), sizes), rank, *columns)
+
+    def keywords(self, query: str, k: int) -> list[Keyword]:
+        """What the query may become, then other queries that led to the same or are like it; for none, the most asked.
+
+        Half-typed syllables and the wrong keyboard are understood. Never a query that fewer than three people asked.
+        """
+        query = clean(query, MOST_QUERY)
+        typed = key(query)
+        shown: dict[int, Keyword] = {}
+        if not typed:
+            return [Keyword(str(self.texts[g]), float(s), "popular") for g, s in _most(self._public, self.people, k)]
+        first = np.searchsorted(self._typed, [typed, typed + "\U0010ffff"])
+        begun = self._by_typed[first[0] : first[1]]
+        for g, s in _most(begun, self.people, k + 1):
+            shown[g] = Keyword(str(self.texts[g]), float(s), "completes")
+        terms = self.text.query(query)
+        alike, likeness = self._alike(terms, 0.3)
+        _, clicked, trust = self._demand(query, terms)
+        strongest = np.array([p for p, _ in _most(np.flatnonzero(clicked), clicked, 20)], dtype=np.int64)
+        norm = float(np.linalg.norm(clicked[strongest])) or 1.0
+        score = self.askers.score(strongest, np.float32(trust / norm) * clicked[strongest])
+        score[alike] = np.maximum(score[alike], likeness)
+        others = np.flatnonzero((self.people > 0) & (score >= 0.1))
+        for g, s in _most(others, score, 2 * k + 1):
+            shown.setdefault(g, Keyword(str(self.texts[g]), float(s), "related"))
+        return [w for g, w in shown.items() if self._key_of[g] != typed][:k]
+
+    def exhibitions(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> list[Exhibition]:
+        """Collections whose title or whose products match; where none does, those with the most popular products.
+
+        allowed: mask over collection_ids (None: all)
+        """
+        query = clean(query, MOST_QUERY)
+        product, score, _ = self._matches(query, MOST_MATCHES, self._everything, np.zeros_like(self.popularity))
+        inside = self.members.score(product, score)
+        titled = self.exhibited.score(*self.text.query(query))
+        titled[titled < self.config.least] = 0
+        total = titled + inside
+        if not total.any():
+            total, titled, inside = self._popular_exhibitions, titled * 0, inside * 0
+        shown = np.flatnonzero((total > 0) & (True if allowed is None else allowed))
+        codes = np.where(titled > inside, "title", np.where(inside > 0, "products", "popular"))
+        return [Exhibition(str(self.collection_ids[i]), float(s), codes[i]) for i, s in _most(shown, total, k)]
+
+    def _one(self, query: str, k: int, allowed: np.ndarray, popular: np.ndarray) -> tuple[np.ndarray, ...]:
+        product, score, code = self._matches(query, k, allowed, popular)
+        value = np.full(len(product), query, dtype=object)
+        if len(product) < k:
+            why = "few_matches" if len(product) else "no_match" if words(query) else "no_query"
+            ranked = self._ranked if popular is self._popular else np.argsort(-popular, kind="stable")
+            ranked = ranked[allowed[ranked]][: k + len(product)]
+            more = ranked[~np.isin(ranked, product)][: k - len(product)]
+            product, score = np.r_[product, more], np.r_[score, np.zeros(len(more), np.float32)]
+            code = np.r_[code, np.full(len(more), "popular")]
+            value = np.r_[value, np.full(len(more), why, dtype=object)]
+        return product.astype(np.int64), score.astype(float), code, value
+
+    def _matches(
+        self, query: str, k: int, allowed: np.ndarray, popular: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The k best products that match, their scores, and the code of what speaks most for them."""
+        c = self.config
+        terms = self.text.query(query)
+        own, clicked, trust = self._demand(query, terms)
+        by_clicks = "query_clicks" if own else "alike_clicks"
+
+        def best(terms: Query) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            text = self.products.score(*terms)
+            product, score = blended(text, clicked, trust, popular, allowed, c.least, c.near, k)
+            chosen = trust * clicked[product] > (1 - trust) * text[product]
+            return product, score, np.where(chosen, by_clicks, "query_text")
+
+        found = best(terms)
+        return found if own or len(found[0]) else best(self.text.query(query, other_keyboard=True))
+
+    def _demand(self, query: str, terms: Query) -> tuple[bool, np.ndarray, float]:
+        """Whether the query is known; what was chosen for it by product (0..1); and how far to trust that."""
+        c = self.config
+        own = int(positions(self.hashes, np.array([hashed(key(query))]))[0])
+        lent, likeness = self._alike(terms, c.alike)
+        lent, likeness = lent[lent != own], likeness[lent != own]
+        weight = likeness**2
+        total = float(weight @ self._clicks[lent])
+        weight = weight * min(1.0, c.shrinkage / total) if total else weight  # lent clicks don't drown own ones
+        number = min(total, c.shrinkage)
+        if own >= 0:
+            lent, weight, number = np.r_[lent, own], np.r_[weight, 1.0], number + self._clicks[own]
+        clicked = self.chosen.score(lent, weight)
+        if number:
+            clicked /= clicked.max()
+        return own >= 0, clicked, c.most * number / (number + c.shrinkage)
+
+    def _alike(self, terms: Query, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """The queries that are most like it, by cosine."""
+        score = self.queries.score(*_unit(terms))
+        near = np.flatnonzero(score >= least)
+        near = near[np.lexsort((near, -score[near]))[:NEIGHBOURS]]
+        return near, np.minimum(score[near], 1)
+
+    def _vectors(self, texts: np.ndarray) -> sp.csr_matrix:
+        """queries x terms, of length 1 with what the catalogue hasn't."""
+        rows = [_unit(self.text.query(text)) for text in texts]
+        start = np.r_[0, np.cumsum([len(terms) for terms, _ in rows])]
+        empty = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        terms, weights = (np.concatenate(column) for column in zip(empty, *rows, strict=True))
+        return sp.csr_matrix((weights, terms, start), (len(texts), len(self.text.codes)))
+
+    def _shortened(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        length = np.asarray(matrix.sum(axis=1)).ravel()
+        mean = length[length > 0].mean() if (length > 0).any() else 1.0
+        b = self.config.length
+        return (sp.diags(1 / (1 - b + b * length / mean)) @ matrix).tocsr()
+
+    def _lift(self, popularity: np.ndarray) -> np.ndarray:
+        return (self.config.popular * np.sqrt(np.maximum(popularity, 0))).astype(np.float32)
+
+    @cached_property
+    def _popular(self) -> np.ndarray:
+        return self._lift(self.popularity)
+
+    @cached_property
+    def _everything(self) -> np.ndarray:
+        return np.ones(len(self.product_ids), dtype=bool)
+
+    @cached_property
+    def _ranked(self) -> np.ndarray:
+        return np.argsort(-self.popularity, kind="stable")
+
+    @cached_property
+    def _popular_exhibitions(self) -> np.ndarray:
+        return self.members.score(np.arange(len(self.product_ids)), self.popularity) + np.float32(1e-9)
+
+    @cached_property
+    def _clicks(self) -> np.ndarray:
+        """Weighted clicks by query."""
+        start = np.r_[0, self.chosen.value.cumsum(dtype=np.float64)]
+        return np.diff(start[self.chosen.start])
+
+    @cached_property
+    def _public(self) -> np.ndarray:
+        return np.flatnonzero(self.people > 0)
+
+    @cached_property
+    def _key_of(self) -> np.ndarray:
+        return np.array([key(text) for text in self.texts.tolist()], dtype=object)
+
+    @cached_property
+    def _by_typed(self) -> np.ndarray:
+        return self._public[np.argsort(self._key_of[self._public], kind="stable")]
+
+    @cached_property
+    def _typed(self) -> np.ndarray:
+        return self._key_of[self._by_typed]
+
+    def _state(self) -> State:
+        state = {
+            "product_ids": self.product_ids, "collection_ids": self.collection_ids, "popularity": self.popularity,
+            "texts": self.texts, "people": self.people, "hashes": self.hashes, **self.text.state(),
+        }  # fmt: skip
+        for name in INDEXES:
+            state |= getattr(self, name).state(name)
+        return state
+
+    def _restore(self, state: State) -> None:
+        for name in ("product_ids", "collection_ids", "popularity", "texts", "people", "hashes"):
+            setattr(self, name, state[name])
+        self.text = Text.restored(state)
+        for name in INDEXES:
+            setattr(self, name, Index.restored(state, name))
+
+
+NOTHING = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.str_), np.zeros(0, object)
+Query = tuple[np.ndarray, np.ndarray, float]  # what Text.query gives
+INDEXES = ("products", "queries", "chosen", "askers", "exhibited", "members")
+
+
+def _unit(query: Query) -> tuple[np.ndarray, np.ndarray]:
+    """A query's terms and weights, of length 1 with those that nothing has."""
+    terms, weights, unknown = query
+    return terms, weights / max(float(np.hypot(np.linalg.norm(weights), unknown)), 1e-9)
+
+
+def _most(which: np.ndarray, score: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """The k of `which` with the highest scores, best first."""
+    if len(which) > k:
+        least = np.partition(score[which], len(which) - k)[len(which) - k]
+        which = which[score[which] >= least]
+    best = which[np.lexsort((which, -score[which]))[:k]]
+    return list(zip(best.tolist(), score[best].tolist(), strict=True))
