@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import date, time
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -192,6 +192,9 @@ class Shop(BaseModel):
     )
     sendgrid: SendGridOptions = SendGridOptions()
     providers: dict[str, ProviderRules] = Field(default={}, description="by the provider's name")
+    recommendations: dict[str, Any] = Field(
+        default={}, description="rules of the lists by placement (docs/recommendations.md)"
+    )
     seed_list: SeedList = Field(default=SeedList(), description="who gets test sends: `controltower campaign test`")
     identity: Identity = Identity()
     quiet_hours: QuietHours | None = Field(default=None, description="nothing is sent then, in the customer's own time")

@@ -24,12 +24,18 @@ from models.conftest import planted
 from models.test_registry import card
 from support.lakes import publish_rows
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders, product
+from support.small_shop import rows
 from typer.testing import CliRunner
 
 AS_OF = T.isoformat()
 MODELS = {
     "recommend_repeat",
     "recommend_new",
+    "recommend_again",
+    "recommend_viewed",
+    "recommend_similar",
+    "recommend_together",
+    "recommend_cart",
     "send_hour",
     "propensity_7d",
     "propensity_28d",
@@ -164,7 +170,7 @@ def _half_published_scores_are_none(lake: Lake) -> None:
 
 def _check_lists(lists: pa.Table) -> None:
     rows = lists.to_pylist()
-    assert {r["placement"] for r in rows} == {"for_you", "new_for_you"}
+    assert {r["placement"] for r in rows} == {"for_you", "new_for_you", "recently_viewed_related", "replenish"}
     assert not {"p01", "p15", "p16", "p17"} & {r["product_id"] for r in rows}, "what may not be shown"
     by_list: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in rows:
@@ -174,9 +180,17 @@ def _check_lists(lists: pa.Table) -> None:
         assert len({r["product_id"] for r in made}) == len(made)
         if placement == "for_you":
             assert len(made) == 12
+        elif placement == "replenish":
+            assert {r["reason_code"] for r in made} == {"buy_again"}
         else:
             assert "buy_again" not in {r["reason_code"] for r in made}
-    assert len({c for c, _ in by_list}) == 65, "customers without any order get recommendations too"
+    for placement in ("for_you", "new_for_you", "recently_viewed_related"):
+        assert sum(p == placement for _, p in by_list) == 65, "customers without any order get recommendations too"
+    assert 0 < sum(p == "replenish" for _, p in by_list) < 65, "nothing else than what was bought is replenished"
+    viewed = [
+        r["product_id"] for r in rows if r["placement"] == "recently_viewed_related" and r["customer_id"] == "c00"
+    ]
+    assert "p03" not in viewed, "what was viewed isn't its own recommendation"
     again = next(r for r in rows if r["reason_code"] == "buy_again")
     assert again["reason_value"] == f"Title {again['product_id']}"
 
@@ -207,6 +221,48 @@ def _repeats(lists: pa.Table, lake: Lake) -> None:
         recommend("new_for_you", repeat=True, as_of=AS_OF)
 
 
+@pytest.mark.slow
+def test_the_shops_rules_hold(shop: Lake, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Pinned, excluded, subscribed; what fits nothing is told, and a mistake with its place."""
+    train_models(AS_OF)
+    told = SHOP.model_dump(mode="json")
+
+    def lists(placement: str, **rules: Any) -> list[dict[str, Any]]:
+        (home / "shop.yaml").write_text(yaml.safe_dump(told | {"recommendations": rules}))
+        return recommend(placement, k=4, as_of=AS_OF).to_pylist()
+
+    plain = lists("for_you")
+    assert {r["rules"] for r in plain} == {""} and "p02" in {r["product_id"] for r in plain}
+    ruled = lists(
+        "for_you",
+        everywhere={"exclusions": [{"products": ["p02"]}, {"brands": ["nobody's"]}]},
+        for_you={"pins": [{"product": "p09", "position": 2}]},
+    )
+    assert "p02" not in {r["product_id"] for r in ruled}
+    assert {r["product_id"] for r in ruled if r["rank"] == 2} == {"p09"}
+    pinned = [r for r in ruled if "pinned" in r["rules"].split(",")]
+    assert {r["product_id"] for r in pinned} == {"p09"} and len(pinned) == 65
+    assert "exclusions.1 of for_you fits no product" in caplog.text
+    with pytest.raises(BadSettings, match=r"shop.yaml, recommendations: for_you.*at_lest"):
+        lists("for_you", for_you={"price": {"at_lest": 3}})
+
+
+@pytest.mark.slow
+def test_who_subscribes_isnt_reminded(shop: Lake) -> None:
+    train_models(AS_OF)
+    own = recommend("replenish", k=20, as_of=AS_OF).to_pylist()
+    one = own[0]
+    subscription = {
+        "subscription_id": "s1", "customer_id": one["customer_id"], "product_id": one["product_id"], "status": "active",
+        "updated_at": ago(1),
+    }  # fmt: skip
+    publish_rows(shop, "subscriptions", "2026-06-15", rows("subscriptions", subscription))
+    left = recommend("replenish", k=20, as_of=AS_OF).to_pylist()
+    assert {(r["customer_id"], r["product_id"]) for r in own} - {(r["customer_id"], r["product_id"]) for r in left} == {
+        (one["customer_id"], one["product_id"])
+    }
+
+
 def test_a_home_without_customers_says_what_to_do(home: Path) -> None:
     (home / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
     with pytest.raises(NoData, match="Load data first"):
@@ -214,7 +270,7 @@ def test_a_home_without_customers_says_what_to_do(home: Path) -> None:
 
 
 def test_bad_requests_are_told(shop: Lake) -> None:
-    with pytest.raises(BadSettings, match="for_you, new_for_you"):
+    with pytest.raises(BadSettings, match="for_you, new_for_you, recently_viewed_related, replenish"):
         recommend("nowhere", as_of=AS_OF)
     with pytest.raises(BadSettings, match="--k"):
         recommend("for_you", k=0, as_of=AS_OF)

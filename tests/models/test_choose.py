@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def everything(data: Interactions) -> np.ndarray:
 
 def test_taste_beats_popularity_where_there_is_taste() -> None:
     data = planted(customers=600)
-    repeat, new = choose.train(data, everything(data))
+    repeat, new, *_ = choose.train(data, everything(data))
     assert (repeat.name, new.name) == (choose.REPEAT, choose.NEW)
     assert new.published and new.metrics["ndcg@10"] > new.baseline_metrics["ndcg@10"]
     assert new.model.name != "popularity"
@@ -40,7 +41,7 @@ def test_who_judges_has_no_say_in_the_choice() -> None:
     assert 80 < judge.sum() < 160
     other = (data.second >= found.start) & judge[data.customer]
     moved = replace(data, product=np.where(other, (data.product + 11) % len(data.product_ids), data.product))
-    for before, after in zip(choose.train(data, everything(data)), choose.train(moved, everything(data)), strict=True):
+    for before, after in zip(*(choose.train(d, everything(d))[:2] for d in (data, moved)), strict=True):
         assert after.details["by_group"] == before.details["by_group"]
         assert after.metrics["ndcg@10"] < before.metrics["ndcg@10"]
         assert after.rows["customers_choosing"] + after.rows["customers_judging"] <= 300
@@ -50,13 +51,13 @@ def test_only_who_serves_says_whether_repeats_help(monkeypatch: pytest.MonkeyPat
     asked: list[str] = []
     real = choose._repeat_helps
 
-    def listening(found: Split, before: list[Recommender], allowed: np.ndarray) -> bool:
-        asked.extend(model.name for model in before)
+    def listening(found: Split, before: Mapping[bool, Recommender], allowed: np.ndarray) -> bool:
+        asked.extend(model.name for model in before.values())
         return real(found, before, allowed)
 
     monkeypatch.setattr(choose, "_repeat_helps", listening)
     few = planted(customers=25)  # a best candidate is found, but by too few customers for it to serve
-    outcomes = choose.train(few, everything(few))
+    outcomes = choose.train(few, everything(few))[:2]
     assert all(o.details["by_group"] and not o.published for o in outcomes)
     assert asked == [o.model.name for o in outcomes] == ["own_count", "popularity"]
 
@@ -69,7 +70,7 @@ def test_noise_is_served_by_the_baseline() -> None:
         people, products, rng.choice(people[:4], 40), rng.choice(products, 40), NOW - rng.integers(1, 99, 40) * DAY,
         np.full(40, ORDER), NOW,
     )  # fmt: skip
-    _, new = choose.train(data, everything(data))
+    _, new, *_ = choose.train(data, everything(data))
     assert not new.published
     assert isinstance(new.model, Popularity)
     assert "too few to choose and to judge" in new.why
@@ -107,6 +108,7 @@ def test_a_members_gain_is_that_of_its_own_list() -> None:
     members, _ = choose.fit_all(found.history)
     for repeat in (True, False):
         cases = collect(found, members, repeat, everything(data), 7)
+        assert cases is not None
         truth = found.truth(repeat, everything(data))
         who = data.customer_ids[cases.customer]
         for name, model in members.items():
@@ -122,8 +124,8 @@ def test_the_ranker_serves_and_is_kept(tmp_path: Path) -> None:
     assert found is not None
     members, _ = choose.fit_all(found.history)
     cases = collect(found, members, True, everything(data), 7)
-    booster, rounds = ranker.learn(cases.pairs, None, 20, 7)
-    assert rounds == 20
+    assert cases is not None
+    booster = ranker.learn(cases.pairs, 7)
     config = Blend.Config(members=tuple(members), cold="popularity", few=ranker.NAME, many=ranker.NAME)
     model = Blend.of(config, members, booster)
     model.save(tmp_path)
@@ -139,7 +141,7 @@ def test_the_ranker_serves_and_is_kept(tmp_path: Path) -> None:
 def test_without_lightgbm_the_fusion_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     data = planted(customers=600)
     monkeypatch.setattr(ranker, "missing", lambda: "libgomp.so.1 isn't there")
-    _, new = choose.train(data, everything(data))
+    _, new, *_ = choose.train(data, everything(data))
     assert new.published and new.model.name != "popularity"
     assert ranker.NAME not in {row["algorithm"] for row in new.details["leaderboard"]}
     assert new.details["not_tried"][ranker.NAME] == "libgomp.so.1 isn't there"

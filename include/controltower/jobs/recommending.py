@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from controltower import settings
@@ -9,6 +10,8 @@ from controltower.jobs.profiles import moment
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger("controltower")
 
 
 def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: str | None = None) -> pa.Table:
@@ -21,15 +24,18 @@ def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: st
 
     from controltower.data.lake import Lake
     from controltower.errors import BadSettings
-    from controltower.models.recommend import serving
+    from controltower.models.recommend import placements, serving
     from controltower.models.registry import Registry
 
-    serving.check_placement(placement, repeat)
+    placements.check(placement, repeat)
     if k < 1:
         raise BadSettings(f"{k} is no number of products.", "Ask for 1 or more with --k.")
     config = settings.load()
     shop = settings.load_shop(config)
     at = moment(as_of, config, shop)
     with threadpool_limits(limits=1), Lake(config).read(at) as reading:
-        rows, _ = serving.recommend(Registry(config.home / "models"), reading.table, at, shop, placement, k, repeat)
-    return rows
+        registry = Registry(config.home / "models")
+        lists = serving.recommend(registry, reading.table, at, shop, placement, k, repeat)
+    for rule in lists.unmatched:
+        log.warning("shop.yaml, recommendations: %s of %s fits no product", rule, placement)
+    return lists.rows

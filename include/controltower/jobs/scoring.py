@@ -115,11 +115,14 @@ def _recommendations(lake: Lake, registry: Registry, as_of: datetime, shop: Shop
     import pyarrow as pa
 
     from controltower.models.recommend import serving
+    from controltower.models.recommend.placements import PLACEMENTS
 
     made = []
     with lake.read(as_of) as reading:
-        for placement in serving.PLACEMENTS:
-            rows, card = serving.recommend(registry, reading.table, as_of, shop, placement, K)
-            made.append(rows)
-            served[placement] = card.serves
+        for placement in PLACEMENTS:
+            lists = serving.recommend(registry, reading.table, as_of, shop, placement, K)
+            made.append(lists.rows)
+            served[placement] = lists.card.serves
+            for rule in lists.unmatched:
+                log.warning("shop.yaml, recommendations: %s of %s fits no product", rule, placement)
     return pa.concat_tables(made)

@@ -97,7 +97,8 @@ def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
     from controltower.models.traits import training
 
     names = [
-        choose.REPEAT, choose.NEW, timing.NAME, *(f"propensity_{h}d" for h in propensity.HORIZONS), *training.NAMES
+        *(task.name for task in choose.TASKS), timing.NAME,
+        *(f"propensity_{h}d" for h in propensity.HORIZONS), *training.NAMES
     ]  # fmt: skip
     try:
         return min(registry.card(name, at).as_of for name in names)

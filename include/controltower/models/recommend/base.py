@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -32,6 +32,12 @@ class Ranking:
     score: np.ndarray
     algorithm: np.ndarray
     part: np.ndarray
+
+    def where(self, keep: np.ndarray) -> Ranking:
+        """The entries of a mask; each customer's ranks start from 1 again."""
+        kept = Ranking(*(getattr(self, f)[keep] for f in Ranking.__dataclass_fields__))
+        first = np.searchsorted(kept.customer, kept.customer)
+        return replace(kept, rank=np.arange(len(first)) - first + 1)
 
 
 class Recommender(Model):
@@ -73,8 +79,8 @@ class Recommender(Model):
         made = []
         for start, chunk in chunks(rows):
             ranking = self.rank(history, chunk, k, barred(history, chunk, repeat, allowed))
-            made.append((start + ranking.customer, *(getattr(ranking, f) for f in FIELDS[1:])))
-        return Ranking(*(np.concatenate(column) for column in zip(*made, strict=True))) if made else EMPTY
+            made.append(replace(ranking, customer=start + ranking.customer))
+        return joined(made)
 
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
         """The k best of each row of the history (-1: unknown); `customer` is a position in rows."""
@@ -121,8 +127,11 @@ class Recommender(Model):
         self._relearn(state)
 
 
-FIELDS = tuple(Ranking.__dataclass_fields__)
-EMPTY = Ranking(*(np.zeros(0, dtype=t) for t in (np.int64, np.int64, np.int64, np.float64, np.str_, np.str_)))
+def joined(rankings: list[Ranking]) -> Ranking:
+    """Rankings of chunks of customers as one."""
+    empty = Ranking(*(np.zeros(0, dtype=t) for t in (np.int64, np.int64, np.int64, np.float64, np.str_, np.str_)))
+    fields = Ranking.__dataclass_fields__
+    return Ranking(*(np.concatenate([getattr(r, f) for r in rankings or [empty]]) for f in fields))
 
 
 def chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from controltower.models.base import ModelConfig, State
 from controltower.models.recommend import ranker
-from controltower.models.recommend.algorithms import MEMBERS
+from controltower.models.recommend.algorithms import ALL
 from controltower.models.recommend.base import Ranking, Recommender
 from controltower.models.recommend.candidates import Candidates, propose
 from controltower.models.recommend.interactions import Interactions
@@ -40,7 +40,7 @@ class Blend(Recommender):
     booster: State
 
     def _fit(self, interactions: Interactions) -> None:
-        self.members = {name: MEMBERS[name]().fit(interactions) for name in self.config.members}
+        self.members = {name: ALL[name]().fit(interactions) for name in self.config.members}
         self.booster = {}
 
     @classmethod
@@ -96,7 +96,7 @@ class Blend(Recommender):
     @classmethod
     def load(cls, folder: Path) -> Self:
         model = super().load(folder)
-        model.members = {name: MEMBERS[name].load(folder / name) for name in model.config.members}
+        model.members = {name: ALL[name].load(folder / name) for name in model.config.members}
         return model
 
     def _learned(self) -> State:

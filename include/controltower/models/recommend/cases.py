@@ -14,13 +14,14 @@ from controltower.models.recommend.base import Recommender, barred, chunks
 from controltower.models.recommend.blend import FUSION, groups
 from controltower.models.recommend.candidates import propose
 from controltower.models.recommend.interactions import ORDER, Interactions
+from controltower.models.recommend.ranker import Pairs
 from controltower.profiles.portable import DAY
 
 K = 10
 SPLIT_DAYS = 28  # the orders of this many days are the truth, or the latest tenth where that is less
 MOST_LEARNING, MOST_JUDGING = 20_000, 6_000  # customers drawn, at most
 LEARN, CHOOSE, JUDGE = 0, 1, 2
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # features, label and row of candidates, sorted by row
+NO_PAIRS = (np.zeros((0, 0), np.float32), np.zeros(0, bool), np.zeros(0, int))
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Split:
     history: Interactions
     future: sp.csr_matrix  # customers x products: 1 where ordered
     start: int
+    people: np.ndarray | None = None  # ids of those who ask, where the rows of the history are questions of theirs
+
+    @property
+    def owners(self) -> np.ndarray:
+        return self.history.customer_ids if self.people is None else self.people
 
     def truth(self, repeat: bool, allowed: np.ndarray) -> sp.csr_matrix:
         """What counts as a hit: allowed products, without `repeat` only those not ordered before."""
@@ -86,15 +92,25 @@ def part_of(customer_ids: np.ndarray) -> np.ndarray:
     return np.where(drawn < 154, LEARN, np.where(drawn < 205, CHOOSE, JUDGE))
 
 
-def collect(found: Split, members: Mapping[str, Recommender], repeat: bool, allowed: np.ndarray, seed: int) -> Cases:
-    """The cases of a split. members: fitted on its history."""
+def collect(
+    found: Split,
+    members: Mapping[str, Recommender],
+    repeat: bool,
+    allowed: np.ndarray,
+    seed: int,
+    *,
+    personal: bool = True,
+) -> Cases | None:
+    """The cases of a split, if any. members: fitted on what was before it. Only `personal` ones teach a ranker."""
     truth = found.truth(repeat, allowed)
     rows = np.flatnonzero(np.diff(truth.indptr))
-    part = part_of(found.history.customer_ids[rows])
+    if not len(rows):
+        return None
+    part = part_of(found.owners[rows])
     drawn = _drawn(part, seed)
     rows, part = rows[drawn], part[drawn]
     popularity = next(iter(members.values())).popularity
-    facts = ranker.Facts.of(found.history, popularity)
+    facts = ranker.Facts.of(found.history, popularity) if personal else None
     discount = np.r_[0.0, (1 / np.log2(np.arange(2, K + 2))).cumsum()]
     ideal = discount[np.minimum(np.diff(truth[rows].indptr), K)]
     names, gains, pairs = [*members, FUSION], [], []
@@ -104,21 +120,20 @@ def collect(found: Split, members: Mapping[str, Recommender], repeat: bool, allo
         scores = [*(c.by(name, popularity) for name in members), c.fused()]
         mine = ideal[start : start + len(chunk)]
         gains.append(np.stack([_gain(s, label, c.row, c.product, mine) for s in scores]))
+        if facts is None:
+            continue
         hit = np.zeros(len(chunk), dtype=bool)
         hit[c.row[label]] = True
         kept = (hit | (part[start : start + len(chunk)] != LEARN))[c.row]
-        x = ranker.features(c, facts, chunk)[kept]
-        pairs.append((x, label[kept], c.row[kept] + start))
-    return Cases(
-        rows, part, groups(found.history, rows), names, np.hstack(gains), ideal,
-        tuple(np.concatenate(column) for column in zip(*pairs, strict=True)),  # type: ignore[arg-type]
-    )  # fmt: skip
+        pairs.append((ranker.features(c, facts, chunk)[kept], label[kept], c.row[kept] + start))
+    lessons = tuple(np.concatenate(column) for column in zip(*(pairs or [NO_PAIRS]), strict=True))
+    return Cases(rows, part, groups(found.history, rows), names, np.hstack(gains), ideal, lessons)  # type: ignore[arg-type]
 
 
-def judges(history: Interactions, truth: sp.csr_matrix) -> np.ndarray:
+def judges(found: Split, truth: sp.csr_matrix) -> np.ndarray:
     """The customers who judge, of those who took something."""
     rows = np.flatnonzero(np.diff(truth.indptr))
-    return rows[part_of(history.customer_ids[rows]) == JUDGE][:MOST_JUDGING]
+    return rows[part_of(found.owners[rows]) == JUDGE][:MOST_JUDGING]
 
 
 def _gain(score: np.ndarray, label: np.ndarray, row: np.ndarray, product: np.ndarray, ideal: np.ndarray) -> np.ndarray:

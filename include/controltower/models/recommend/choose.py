@@ -12,17 +12,17 @@ import numpy as np
 
 from controltower.models.base import Outcome, State
 from controltower.models.recommend import ranker
-from controltower.models.recommend.algorithms import MEMBERS
+from controltower.models.recommend.algorithms import ALL, MEMBERS
 from controltower.models.recommend.base import Recommender, barred, chunks
 from controltower.models.recommend.blend import FUSION, GROUPS, Blend
 from controltower.models.recommend.cases import CHOOSE, JUDGE, LEARN, Cases, K, Split, collect, judges, split
 from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.tasks import NEW, REPEAT, TASKS, Task
 
 log = logging.getLogger("controltower")
 
-KINDS: tuple[type[Recommender], ...] = (Blend, *MEMBERS.values())
-REPEAT, NEW = "recommend_repeat", "recommend_new"
-BASELINES = {REPEAT: "own_count", NEW: "popularity"}
+KINDS: tuple[type[Recommender], ...] = (Blend, *ALL.values())
+NEEDED = {task.baseline for task in TASKS}  # these are always fitted
 FEWEST = 20  # customers who choose, and who judge: with fewer, chance decides
 FEWEST_HITS = 100  # rows that teach the ranker; with fewer the fusion has to do
 BUDGET = 900.0  # CPU-seconds that fitting the algorithms may take on the past; who comes later isn't tried
@@ -42,7 +42,6 @@ class Tried:
     baseline: float = 0.0
     choosing: int = 0  # customers
     judging: int = 0
-    rounds: int = 0  # of the ranker
     leaderboard: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -55,11 +54,11 @@ class Tried:
 
 
 def train(interactions: Interactions, allowed: np.ndarray) -> list[Outcome]:
-    """Two recommenders: with products bought before, and with new ones only.
+    """A recommender for each task.
 
-    For each group of customers (cold, few, many entries) the algorithm, their fusion or the ranker over them with the
-    best NDCG@10 on customers who choose, after the time split. If these beat the baseline (own order counts, or
-    popularity) on customers who judge, they are trained again on everything and serve; else the baseline does.
+    For each group of who asks (cold, few, many entries) the algorithm, their fusion or the ranker over them with the
+    best NDCG@10 on customers who choose, after the time split. If these beat the task's baseline on customers who
+    judge, they are trained again on everything and serve; else the baseline does.
     allowed: mask of the products that may be shown.
     """
     found = split(interactions)
@@ -67,23 +66,24 @@ def train(interactions: Interactions, allowed: np.ndarray) -> list[Outcome]:
     if why := ranker.missing():
         log.warning("no learned ranker: %s", why)
         skipped[ranker.NAME] = why
-    outcomes, before = [], []
+    outcomes, before = [], {}
     final: dict[str, Recommender] = {}
-    for name, repeat in ((REPEAT, True), (NEW, False)):
-        baseline = BASELINES[name]
-        cases = collect(found, past, repeat, allowed, SEED) if found else None
-        tried, booster = _try(cases, baseline) if cases is not None else (Tried(), {})
-        wanted = _wanted(tried, baseline, list(past))
-        for member in wanted:
-            if member not in final:
-                final[member] = MEMBERS[member]().fit(interactions)
-        if tried.won and cases is not None and ranker.NAME in tried.by_group.values():
-            booster, _ = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), None, max(1, tried.rounds), SEED)
-        outcomes.append(
-            _outcome(name, _serving(tried, wanted, final, booster), tried, interactions, found, list(past), skipped)
-        )
-        if found:
-            before.append(_serving(tried, wanted, past, booster))
+    for task in TASKS:
+        members = {n: m for n, m in past.items() if n in (task.members or MEMBERS)}
+        asked = task.ask(interactions, found) if found else None
+        cases = collect(asked, members, task.repeat, allowed, SEED, personal=task.personal) if asked else None
+        tried, booster = _try(cases, task) if cases else (Tried(), {})
+        wanted = _wanted(tried, task, list(members))
+        for name in wanted:
+            if name not in final:
+                final[name] = ALL[name]().fit(interactions)
+        if cases and tried.won and ranker.NAME in tried.by_group.values():
+            booster = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), SEED)
+        served = _serving(tried, wanted, final, booster)
+        outcomes.append(_outcome(task, served, tried, interactions, found, list(members), skipped))
+        log.info("%s: %s", task.name, outcomes[-1].why)
+        if found and task.name in (REPEAT, NEW):
+            before[task.repeat] = _serving(tried, wanted, past, booster)
     outcomes[0].details["repeat_helps"] = _repeat_helps(found, before, allowed) if found else True
     return outcomes
 
@@ -93,10 +93,10 @@ def fit_all(history: Interactions) -> tuple[dict[str, Recommender], dict[str, st
     fitted: dict[str, Recommender] = {}
     skipped: dict[str, str] = {}
     spent = time.process_time()
-    for name, kind in MEMBERS.items():
+    for name, kind in ALL.items():
         if kind.most_products is not None and history.shape[1] > kind.most_products:
             skipped[name] = f"{history.shape[1]} products, it takes {kind.most_products} at most"
-        elif time.process_time() - spent > BUDGET and name not in BASELINES.values():
+        elif time.process_time() - spent > BUDGET and name not in NEEDED:
             skipped[name] = f"the budget of {BUDGET:.0f} CPU-seconds was spent"
         else:
             start = time.process_time()
@@ -105,7 +105,7 @@ def fit_all(history: Interactions) -> tuple[dict[str, Recommender], dict[str, st
     return fitted, skipped
 
 
-def _try(cases: Cases, baseline: str) -> tuple[Tried, State]:
+def _try(cases: Cases, task: Task) -> tuple[Tried, State]:
     """Who is chosen for each group, and the ranker that learned from the customers who neither choose nor judge."""
     choosing, judging = cases.part == CHOOSE, cases.part == JUDGE
     tried = Tried(choosing=int(choosing.sum()), judging=int(judging.sum()))
@@ -114,9 +114,8 @@ def _try(cases: Cases, baseline: str) -> tuple[Tried, State]:
     gain, names = cases.gain, list(cases.names)
     taught = cases.pairs_of(LEARN)
     booster: State = {}
-    rounds = 0
     if len(np.unique(taught[2][taught[1]])) >= FEWEST_HITS and not ranker.missing():
-        booster, rounds = ranker.learn(taught, cases.pairs_of(CHOOSE), ranker.MOST_ROUNDS, SEED)
+        booster = ranker.learn(taught, SEED)
         pairs = cases.pairs_of(CHOOSE, JUDGE)
         score = ranker.predictor(booster).predict(pairs[0], num_threads=1)
         gain, names = np.vstack([gain, cases.gain_of(score, pairs)]), [*names, ranker.NAME]
@@ -129,8 +128,7 @@ def _try(cases: Cases, baseline: str) -> tuple[Tried, State]:
         tried,
         by_group={g: names[chosen[i]] for i, g in enumerate(GROUPS)},
         challenger=float(judged.mean()),
-        baseline=float(gain[names.index(baseline), judging].mean()),
-        rounds=rounds,
+        baseline=float(gain[names.index(task.baseline), judging].mean()),
         leaderboard=_leaderboard(gain, names, choosing | judging, cases.group),
     ), booster
 
@@ -160,10 +158,10 @@ def _leaderboard(gain: np.ndarray, names: list[str], keep: np.ndarray, group: np
     return board
 
 
-def _wanted(tried: Tried, baseline: str, tested: list[str]) -> tuple[str, ...]:
+def _wanted(tried: Tried, task: Task, tested: list[str]) -> tuple[str, ...]:
     """The members that who serves needs."""
     if not tried.won:
-        return (baseline,)
+        return (task.baseline,)
     chosen = set(tried.by_group.values())
     if chosen & {FUSION, ranker.NAME}:
         return tuple(tested)
@@ -178,40 +176,39 @@ def _serving(tried: Tried, wanted: tuple[str, ...], members: Mapping[str, Recomm
     return Blend.of(Blend.Config.model_validate({"members": wanted, **tried.by_group}), dict(members), learned)
 
 
-def _repeat_helps(found: Split, before: list[Recommender], allowed: np.ndarray) -> bool:
+def _repeat_helps(found: Split, before: Mapping[bool, Recommender], allowed: np.ndarray) -> bool:
     """Whether lists with products bought before hit more of all that customers bought than lists without.
 
     before: who serves with repeats and who without, as trained on the past of the split.
     """
     truth = found.truth(True, allowed)
-    rows = judges(found.history, truth)
-    hits = []
-    for model, repeat in zip(before, (True, False), strict=True):
+    rows = judges(found, truth)
+    hits = {}
+    for repeat, model in before.items():
         total = 0.0
         for _, chunk in chunks(rows):
             ranking = model.rank(found.history, chunk, K, barred(found.history, chunk, repeat, allowed))
             hit = np.asarray(truth[chunk[ranking.customer], ranking.product]).ravel() > 0
             total += float((hit / np.log2(ranking.rank + 1)).sum())
-        hits.append(total)
-    return hits[0] >= hits[1]
+        hits[repeat] = total
+    return hits[True] >= hits[False]
 
 
 def _outcome(
-    name: str, served: Recommender, tried: Tried, interactions: Interactions, found: Split | None,
+    task: Task, served: Recommender, tried: Tried, interactions: Interactions, found: Split | None,
     fitted: list[str],
     skipped: dict[str, str],
 ) -> Outcome:  # fmt: skip
     chosen = sorted(set(tried.by_group.values()))
-    baseline = BASELINES[name]
     return Outcome(
-        name=name,
+        name=task.name,
         model=served,
         challenger=chosen[0] if len(chosen) == 1 else Blend.name,
         published=tried.won,
-        why=_why(tried, baseline),
+        why=_why(tried, task.baseline),
         metric="ndcg@10",
         metrics={"ndcg@10": round(tried.challenger, 5)} if chosen else {},
-        baseline=baseline,
+        baseline=task.baseline,
         baseline_metrics={"ndcg@10": round(tried.baseline, 5)} if chosen else {},
         window=_window(interactions),
         rows={
@@ -234,12 +231,12 @@ def _outcome(
 def _why(tried: Tried, baseline: str) -> str:
     if not tried.enough:
         count = tried.choosing + tried.judging
-        return f"Only {count} customers bought after the time split, too few to choose and to judge: {baseline} serves."
-    on = f"on what {tried.judging} customers bought after the time split"
+        return f"Only {count} cases came after the time split, too few to choose and to judge: {baseline} serves."
+    on = f"on {tried.judging} cases after the time split"
     compared = f"NDCG@10 {tried.challenger:.4f} against {tried.baseline:.4f}"
     if tried.won:
-        return f"Chosen on {tried.choosing} other customers, it beat {baseline} {on}: {compared}."
-    return f"What {tried.choosing} customers chose lost to {baseline} {on}, so that serves: {compared}."
+        return f"Chosen on {tried.choosing} others, it beat {baseline} {on}: {compared}."
+    return f"What {tried.choosing} others chose lost to {baseline} {on}, so that serves: {compared}."
 
 
 def _window(interactions: Interactions) -> tuple[datetime, datetime] | None:

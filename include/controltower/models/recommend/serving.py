@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse as sp
 
-from controltower.errors import BadSettings
-from controltower.models.recommend.base import Recommender
-from controltower.models.recommend.choose import KINDS, NEW, REPEAT
-from controltower.models.recommend.interactions import catalogue_mask, read
+from controltower.models.recommend import rules
+from controltower.models.recommend.base import Ranking, Recommender, chunks, joined, taken
+from controltower.models.recommend.choose import KINDS
+from controltower.models.recommend.interactions import Interactions, catalogue_mask, positions, read
+from controltower.models.recommend.placements import PLACEMENTS, check
 from controltower.models.recommend.reasons import explain
+from controltower.models.recommend.reranking import codes, own_bars, rerank
+from controltower.models.recommend.scores import Barred
+from controltower.models.recommend.tasks import REPEAT
 from controltower.models.registry import Card, Registry
 from controltower.profiles.facts.tables import Tables
 from controltower.shop import Shop
-
-PLACEMENTS: dict[str, bool | None] = {"for_you": None, "new_for_you": False}  # repeats? None: as validation chose
 
 SCHEMA = pa.schema(
     [
@@ -28,20 +32,27 @@ SCHEMA = pa.schema(
         ("algorithm", pa.string()),
         ("reason_code", pa.string()),
         ("reason_value", pa.string()),
+        ("rules", pa.string()),
         ("as_of", pa.timestamp("us", tz="UTC")),
         ("model_version", pa.string()),
     ]
 )
+DEEPER = 4  # candidates for each place, where rules may change the order
+RULE = "rule"  # the algorithm of a product that is pinned
 
 
-def check_placement(placement: str, repeat: bool | None = None) -> None:
-    """BadSettings where there is no such placement, or it never shows what `repeat` asks for."""
-    if placement not in PLACEMENTS:
-        raise BadSettings(f"There is no placement {placement!r}.", f"Known are {', '.join(PLACEMENTS)}.")
-    if repeat and PLACEMENTS[placement] is False:
-        raise BadSettings(
-            f"The placement {placement} never shows what a customer bought.", "Leave out --repeat, or ask for for_you."
-        )
+@dataclass(frozen=True)
+class Lists:
+    """The rows of a placement, the card of the model that made them, and rules that fit no product."""
+
+    rows: pa.Table
+    card: Card
+    unmatched: tuple[str, ...] = ()
+
+
+def declared(shop: Shop) -> dict[str, rules.Rules]:
+    """The shop's rules by placement. BadSettings with the place of a mistake."""
+    return rules.parse(shop.recommendations, "shop.yaml, recommendations", tuple(PLACEMENTS))
 
 
 def recommend(
@@ -53,23 +64,49 @@ def recommend(
     k: int,
     repeat: bool | None = None,
     customers: np.ndarray | None = None,
-) -> tuple[pa.Table, Card]:
-    """k rows a customer (fewer if the catalogue has fewer), best first, and the card of the model that made them.
+) -> Lists:
+    """k rows a customer (fewer if the catalogue has fewer), best first.
 
     The newest model trained as of a date not later than as_of, on the history of as_of. Of all customers known, unless
     `customers` (ids) says whose. repeat None: as the placement, and where that leaves it open, the validation, says.
     """
-    check_placement(placement, repeat)
-    repeat = PLACEMENTS[placement] if repeat is None else repeat
+    where = check(placement, repeat)
     if repeat is None:
-        repeat = bool(registry.card(REPEAT, as_of).details["repeat_helps"])
-    model, card = registry.load(REPEAT if repeat else NEW, as_of, KINDS)
+        repeat = where.new is None
+        if where.new and where.repeat:
+            repeat = bool(registry.card(REPEAT, as_of).details["repeat_helps"])
+    model, card = registry.load(where.model(repeat), as_of, KINDS)
     history = read(tables, as_of, shop, model.product_ids)
+    asked = where.asks(history)
     customers = history.customer_ids if customers is None else np.asarray(customers, dtype=np.str_)
-    allowed = catalogue_mask(tables, as_of, model.product_ids)
-    ranking = model.recommend(history, customers, k, repeat=repeat, allowed=allowed)
-    reasons = explain(model, history, customers, ranking)
-    titles = _titles(tables, model)
+    catalogue = history.catalogue
+    assert catalogue is not None  # `read` brings it
+    ruled = declared(shop)[placement]
+    prepared = rules.prepare(
+        ruled,
+        catalogue,
+        as_of,
+        shop.zone,
+        sold=catalogue_mask(tables, as_of, model.product_ids, in_stock=False),
+        in_stock=catalogue_mask(tables, as_of, model.product_ids),
+    )
+    bars = own_bars(ruled, catalogue, history, repeat=repeat)
+    if asked is not history:
+        bars += _seen(asked)
+    if where.only_own:
+        bars += _subscribed(tables, history)
+    deeper = k if ruled == rules.Rules() else DEEPER * k
+    made = [
+        _chunk(model, asked, chunk, start, k, deeper, prepared, bars)
+        for start, chunk in chunks(history.rows_of(customers))
+    ]
+    ranking = joined([ranking for ranking, _ in made])
+    acted = np.concatenate([rule for _, rule in made]) if made else np.zeros(0, np.str_)
+    if where.only_own:
+        kept = np.asarray(history.ordered[history.rows_of(customers)[ranking.customer], ranking.product]).ravel() > 0
+        ranking, acted = ranking.where(kept), acted[kept]
+    reasons = explain(model, asked, customers, ranking)
+    titles = np.where(catalogue.title == "", catalogue.product_ids, catalogue.title)
     value = np.where(reasons.product >= 0, titles[reasons.product], None) if len(titles) else np.full(0, None)
     count = len(ranking.rank)
     rows = pa.table(
@@ -82,16 +119,56 @@ def recommend(
             pa.array(ranking.algorithm, pa.string()),
             pa.array(reasons.code, pa.string()),
             pa.array(value, pa.string()),
+            pa.array(acted, pa.string()),
             pa.array([as_of] * count, SCHEMA.field("as_of").type),
             pa.array([card.version] * count, pa.string()),
         ],
         schema=SCHEMA,
     )
-    return rows, card
+    return Lists(rows, card, prepared.unmatched)
 
 
-def _titles(tables: Tables, model: Recommender) -> np.ndarray:
-    """The products' titles by position, the id where there is none."""
-    named = tables("products").select("product_id", "title").to_pyarrow().to_pydict()
-    by_id = dict(zip(named["product_id"], named["title"], strict=True))
-    return np.array([by_id.get(p) or p for p in model.product_ids.tolist()], dtype=object)
+def _chunk(
+    model: Recommender,
+    asked: Interactions,
+    rows: np.ndarray,
+    first: int,
+    k: int,
+    deeper: int,
+    prepared: rules.Prepared,
+    bars: sp.csr_matrix,
+) -> tuple[Ranking, np.ndarray]:
+    """The k best of rows of the history, and which rules brought each product to its place."""
+    own = taken(bars, rows)
+    found = model.rank(asked, rows, deeper, Barred(prepared.allowed, own))
+    ruled = rerank(prepared, found.customer, found.product, found.score, k, len(rows), own=own)
+    at, pinned = ruled.candidate, ruled.candidate < 0
+    ranking = Ranking(
+        first + ruled.row,
+        ruled.rank,
+        ruled.product,
+        ruled.score,
+        np.where(pinned, RULE, found.algorithm[at]),
+        np.where(pinned, RULE, found.part[at]),
+    )
+    return ranking, codes(ruled.rules)
+
+
+def _seen(asked: Interactions) -> sp.csr_matrix:
+    """Bars of what is asked with."""
+    bars = asked.ordered.astype(np.uint8)
+    bars.data[:] = 1 << rules.EXCLUDED
+    return bars
+
+
+def _subscribed(tables: Tables, history: Interactions) -> sp.csr_matrix:
+    """Bars of what customers get by subscription."""
+    rows = tables("subscriptions")
+    active = rows.filter(rows.status.fill_null("active").lower() == "active")
+    ids = active.select("customer_id", "product_id").to_pyarrow()
+    who, what = (np.array(ids[name].to_pylist(), dtype=np.str_) for name in ("customer_id", "product_id"))
+    customer, product = history.rows_of(who), positions(history.product_ids, what)
+    known = (customer >= 0) & (product >= 0)
+    bars = sp.csr_matrix((np.ones(int(known.sum()), np.uint8), (customer[known], product[known])), history.shape)
+    bars.data[:] = 1 << rules.EXCLUDED
+    return bars

@@ -2,6 +2,7 @@
 
 from controltower.models.recommend.algorithms.als import Als
 from controltower.models.recommend.algorithms.bpr import Bpr
+from controltower.models.recommend.algorithms.complements import Complements
 from controltower.models.recommend.algorithms.content import Content
 from controltower.models.recommend.algorithms.ease import Ease
 from controltower.models.recommend.algorithms.item_knn import Bm25, ItemKnn
@@ -11,6 +12,7 @@ from controltower.models.recommend.algorithms.own_history import OwnCount, OwnHi
 from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.algorithms.replenishment import Replenishment
 from controltower.models.recommend.algorithms.session_knn import SessionKnn
+from controltower.models.recommend.algorithms.substitutes import Substitutes
 from controltower.models.recommend.algorithms.tifu_knn import TifuKnn
 from controltower.models.recommend.algorithms.user_knn import UserKnn
 from controltower.models.recommend.base import Recommender
@@ -22,3 +24,5 @@ MEMBERS: dict[str, type[Recommender]] = {
         Content, Als, Bpr, Ease,
     )
 }  # fmt: skip
+# and those that are asked of products, not of customers
+ALL: dict[str, type[Recommender]] = MEMBERS | {m.name: m for m in (Complements, Substitutes)}

@@ -116,9 +116,10 @@ class Neighbours:
         """asked x products: votes of the k nearest rows, weighted by similarity, over the sum of similarities + 1.
 
         The similarity is the product of the vectors x trust, to the power `sharp`; the 1 keeps few or far neighbours
-        below many near ones. pull: weight of each product. near: weight per step in the neighbour's row between a
-        product and the one it shares with the question (the latest of the question that it has); backward: weight of
-        what it took before that. At most KEEP products of each question.
+        below many near ones. A row that has nothing but what was asked with has no vote: as a rule it is the asked
+        one's own, as it was at training. pull: weight of each product. near: weight per step in the neighbour's row
+        between a product and the one it shares with the question (the latest of the question that it has); backward:
+        weight of what it took before that. At most KEEP products of each question.
         """
         b = self.bags
         indptr, indices, data = _vote(
@@ -266,17 +267,24 @@ def _vote(
     total, touched = np.zeros(len(trust), np.float32), np.empty(len(trust), np.int32)
     sums, summed = np.zeros(len(pull), np.float32), np.empty(len(pull), np.int32)
     late = np.zeros(len(pull), np.int32)  # the later in the question, the higher; 0: not in it
+    mine = np.zeros(len(pull), np.bool_)
     score, found = np.empty(k, np.float32), np.empty(k, np.int32)
     power = near ** np.arange(64)
     for q in range(count):
         first, stop = asked[q], asked[q + 1]
         n = _search(products[first:stop], values[first:stop], start, rows, weights, trust, total, touched, score, found)
-        if len(step):
-            for i in range(first, stop):
+        for i in range(first, stop):
+            mine[products[i]] = True
+            if len(step):
                 late[products[i]] = steps[stop - 1] - steps[i] + 1
         strength, touches = 1.0, 0
         for a in range(n):
             r = found[a]
+            new = False
+            for j in range(indptr[r], indptr[r + 1]):
+                new |= not mine[product[j]]
+            if not new:
+                continue
             s = score[a] ** sharp
             strength += s
             meeting, at = 0, 0
@@ -304,6 +312,7 @@ def _vote(
             sums[p] = 0
         for i in range(first, stop):
             late[products[i]] = 0
+            mine[products[i]] = False
         out[q + 1] = place + size
     return out, indices[: out[-1]].copy(), data[: out[-1]].copy()
 
