@@ -15,6 +15,7 @@ from controltower.commands import (
     campaigns,
     customers,
     data,
+    evaluation,
     home,
     identity,
     lake,
@@ -51,8 +52,8 @@ def _home(
 
 for _command in (
     stages.ingest, stages.ingest_events, stages.features, stages.train, stages.score, stages.profiles, stages.recommend,
-    stages.dispatch, stages.feedback, stages.reconcile, reports.measure, home.summary, home.doctor, home.migrate,
-    home.new_key, serve.serve, serve.customer_token, sandbox.sandbox, sandbox.sandbox_credentials,
+    evaluation.evaluate, stages.dispatch, stages.feedback, stages.reconcile, reports.measure, home.summary, home.doctor,
+    home.migrate, home.new_key, serve.serve, serve.customer_token, sandbox.sandbox, sandbox.sandbox_credentials,
     simulation.simulate, simulation.simulate_answers,
 ):  # fmt: skip
     app.command()(_command)

@@ -13,7 +13,7 @@ from controltower.models.recommend import rules
 from controltower.models.recommend.base import Ranking, Recommender, chunks, joined, taken
 from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.interactions import Interactions, catalogue_mask, positions, read
-from controltower.models.recommend.placements import PLACEMENTS, check
+from controltower.models.recommend.placements import OF_PRODUCTS, PLACEMENTS, check
 from controltower.models.recommend.reasons import explain
 from controltower.models.recommend.reranking import codes, own_bars, rerank
 from controltower.models.recommend.scores import Barred
@@ -52,7 +52,7 @@ class Lists:
 
 def declared(shop: Shop) -> dict[str, rules.Rules]:
     """The shop's rules by placement. BadSettings with the place of a mistake."""
-    return rules.parse(shop.recommendations, "shop.yaml, recommendations", tuple(PLACEMENTS))
+    return rules.parse(shop.recommendations, "shop.yaml, recommendations", (*PLACEMENTS, *OF_PRODUCTS))
 
 
 def recommend(
