@@ -121,8 +121,10 @@ def _try(cases: Cases, task: Task) -> tuple[Tried, State]:
         gain, names = np.vstack([gain, cases.gain_of(score, pairs)]), [*names, ranker.NAME]
     everywhere = int(gain[:, choosing].mean(axis=1).argmax())
     chosen = np.full(len(GROUPS), everywhere)
+    if "popularity" in names:
+        chosen[GROUPS.index("cold")] = names.index("popularity")  # there is no history that others could go by
     for group in range(len(GROUPS)):
-        chosen[group] = _best_of(gain[:, choosing & (cases.group == group)], everywhere)
+        chosen[group] = _best_of(gain[:, choosing & (cases.group == group)], chosen[group])
     judged = gain[chosen[cases.group[judging]], np.flatnonzero(judging)]
     return replace(
         tried,
@@ -133,14 +135,14 @@ def _try(cases: Cases, task: Task) -> tuple[Tried, State]:
     ), booster
 
 
-def _best_of(gain: np.ndarray, everywhere: int) -> int:
-    """The best algorithm of a group, if it is clearly better than the one that is best for everybody."""
+def _best_of(gain: np.ndarray, usual: int) -> int:
+    """The best algorithm of a group, if it is clearly better there than the usual one."""
     count = gain.shape[1]
     if count < FEWEST:
-        return everywhere
+        return usual
     best = int(gain.mean(axis=1).argmax())
-    more = gain[best] - gain[everywhere]
-    return best if more.mean() > more.std() / np.sqrt(count) else everywhere
+    more = gain[best] - gain[usual]
+    return best if more.mean() > more.std() / np.sqrt(count) else usual
 
 
 def _leaderboard(gain: np.ndarray, names: list[str], keep: np.ndarray, group: np.ndarray) -> list[dict[str, object]]:
@@ -236,6 +238,8 @@ def _why(tried: Tried, baseline: str) -> str:
     compared = f"NDCG@10 {tried.challenger:.4f} against {tried.baseline:.4f}"
     if tried.won:
         return f"Chosen on {tried.choosing} others, it beat {baseline} {on}: {compared}."
+    if set(tried.by_group.values()) == {baseline}:
+        return f"Of all that were tried, {baseline} was the best for {tried.choosing} cases after the time split."
     return f"What {tried.choosing} others chose lost to {baseline} {on}, so that serves: {compared}."
 
 
