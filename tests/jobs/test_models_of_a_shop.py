@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from controltower.jobs.profiles import build_profiles
 from controltower.jobs.recommending import recommend
 from controltower.jobs.scoring import score_customers
 from controltower.jobs.training import train_models
+from controltower.models.recommend import published
 from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.registry import Registry
 from models.conftest import planted
@@ -245,6 +247,41 @@ def test_the_shops_rules_hold(shop: Lake, home: Path, caplog: pytest.LogCaptureF
     assert "exclusions.1 of for_you fits no product" in caplog.text
     with pytest.raises(BadSettings, match=r"shop.yaml, recommendations: for_you.*at_lest"):
         lists("for_you", for_you={"price": {"at_lest": 3}})
+
+
+@pytest.mark.slow
+def test_scoring_publishes_for_serving(shop: Lake, home: Path) -> None:
+    """What the app answers is what the lists say; a backfill of an earlier day doesn't take its place."""
+    train_models(AS_OF)
+    version = score_customers(AS_OF)["serving"]
+    root = home / "serving"
+    assert published.current(root) == version
+    serving = published.Published.open(root / version)
+    lists = derived(shop, "recommendations").to_pylist()
+    assert set(serving.personal) == {r["placement"] for r in lists}
+    for name, one in serving.personal.items():
+        kept = {
+            (r["customer_id"], r["rank"]): (r["product_id"], r["algorithm"], r["reason_code"])
+            for r in lists
+            if r["placement"] == name
+        }
+        rows = {serving.row(customer=f"c{i:02}"): f"c{i:02}" for i in range(65)}
+        found = {
+            (rows[row], place + 1): (
+                serving.product_ids[one.product[row, place]],
+                one.algorithms[one.algorithm[row, place]],
+                one.codes[one.code[row, place]],
+            )
+            for row, place in zip(*np.nonzero(one.product >= 0), strict=True)
+        }
+        assert found == kept, name
+    similar = serving.items["bought_together"].product
+    assert (similar >= 0).any() and not (similar == np.arange(len(similar))[:, None]).any(), "not with itself"
+    assert serving.search is not None and serving.search.find(["p03"], 1).product.size
+    earlier = (T - timedelta(days=1)).isoformat()
+    train_models(earlier)
+    assert "serving" not in score_customers(earlier)
+    assert published.current(root) == version
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def test_no_load_brings_an_id_back(shop: Settings, folder: Path) -> None:
     assert left_of(shop, HIDDEN) == [] and counts(shop)["consents"] == before
     assert report["identity"]["merged"] == 0 and list_identity()["merged_ids"] == 0
     again = erase_person("zq-card", "Ann", at_once=True)
-    assert again["rows"] == {"ledger": {}, "lake": {}}
+    assert again["rows"] == {"ledger": {}, "lake": {}, "serving": {}}
 
 
 def test_who_comes_back_under_a_new_id_is_a_new_person(shop: Settings, folder: Path) -> None:

@@ -96,6 +96,7 @@ def erase_person(
     from controltower.jobs.ingest import alone
     from controltower.ledger import erasures
     from controltower.ledger.database import begin, check_key, reading
+    from controltower.models.recommend import published
 
     conf = settings.load()
     check_key(conf)
@@ -126,6 +127,7 @@ def erase_person(
                 )
             suppressed = _suppress(ledger, key, traces, now)
         tables["lake"] = persons.erase(traces)
+        tables["serving"] = Counter(lists=published.erase(conf.home / "serving", traces.customers, traces.visitors))
         left = persons.left_over(traces, delete=at_once)
         with begin(conf) as ledger:
             tables["ledger"]["merges"] += erasures.pseudonymise_merges(ledger, names)

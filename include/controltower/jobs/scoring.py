@@ -10,12 +10,14 @@ from controltower import clock, settings
 from controltower.jobs.inference import profile_rows
 from controltower.jobs.ingest import publish
 from controltower.jobs.profiles import moment, publish_features
+from controltower.jobs.publishing import publish_lists
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
     from controltower.data.lake import Lake
+    from controltower.models.recommend.serving import Lists
     from controltower.models.registry import Registry
     from controltower.shop import Shop
 
@@ -31,6 +33,7 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
     where one of gender or age lacks, `not_inferred` says so, and nothing is inferred. What fails in profiles is raised
     once scores and recommendations are published.
     """
+    import pyarrow as pa
     from threadpoolctl import threadpool_limits
 
     from controltower.data.lake import Lake, interval_key
@@ -50,9 +53,10 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         scores, served = _scores(lake, registry, at, shop, clock.now(config))
         log.info("scores: %d customers", scores.num_rows)
         lists = _recommendations(lake, registry, at, shop, served)
-        log.info("recommendations: %d rows", lists.num_rows)
-        tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", lists)}
-        report |= {"customers": scores.num_rows, "recommendations": lists.num_rows, "served": served}
+        rows = pa.concat_tables([one.rows for one in lists.values()])
+        log.info("recommendations: %d rows", rows.num_rows)
+        tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", rows)}
+        report |= {"customers": scores.num_rows, "recommendations": rows.num_rows, "served": served}
         try:
             with lake.read(at) as reading:
                 profiles = profile_rows(config, reading, registry, at, shop)
@@ -62,6 +66,9 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         except Exception as e:
             failed = e  # the scores need not be lost
     publish(lake, interval_key(at), tables)  # in one step: nobody sees new scores with older lists
+    if interval_key(at) == max(lake.intervals("recommendations")):  # a backfill of earlier days isn't served
+        with threadpool_limits(limits=1), lake.read(at) as reading:
+            report["serving"] = publish_lists(config, reading.table, registry, at, shop, lists)
     if failed:
         raise failed
     return report
@@ -111,18 +118,18 @@ def _scores(
     return pa.table(columns), served
 
 
-def _recommendations(lake: Lake, registry: Registry, as_of: datetime, shop: Shop, served: dict[str, str]) -> pa.Table:
-    import pyarrow as pa
-
+def _recommendations(
+    lake: Lake, registry: Registry, as_of: datetime, shop: Shop, served: dict[str, str]
+) -> dict[str, Lists]:
     from controltower.models.recommend import serving
     from controltower.models.recommend.placements import PLACEMENTS
 
-    made = []
+    made = {}
     with lake.read(as_of) as reading:
         for placement in PLACEMENTS:
             lists = serving.recommend(registry, reading.table, as_of, shop, placement, K)
-            made.append(lists.rows)
+            made[placement] = lists
             served[placement] = lists.card.serves
             for rule in lists.unmatched:
                 log.warning("shop.yaml, recommendations: %s of %s fits no product", rule, placement)
-    return pa.concat_tables(made)
+    return made

@@ -17,6 +17,10 @@ PUBLIC: Final[dict[tuple[str, str], str]] = {
     ("GET", "/v{token}"): "link token for view; changes nothing",
     ("GET", "/v1/in-app"): "customer token, made with the key of the shop's backend; notes the delivery",
     ("POST", "/v1/in-app/{message_id}/seen"): "customer token of the message's own customer",
+    ("GET", "/v1/recommendations"): "API key of CONTROLTOWER_EVENTS_API_KEYS; or a customer token, for that customer",
+    ("GET", "/v1/page/recommendations"): "API key, which the shop's server adds; a customer's by customer token only",
+    ("POST", "/v1/page/events"): "API key, which the shop's server adds; impressions and clicks of lists only",
+    ("GET", "/recommend.js"): "open",
     ("GET", "/health"): "open",
     ("GET", "/style.css"): "open",
 }

@@ -14,7 +14,7 @@ from controltower.models.recommend.base import Ranking, Recommender, chunks, joi
 from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.interactions import Interactions, catalogue_mask, positions, read
 from controltower.models.recommend.placements import OF_PRODUCTS, PLACEMENTS, check
-from controltower.models.recommend.reasons import explain
+from controltower.models.recommend.reasons import Reasons, explain
 from controltower.models.recommend.reranking import codes, own_bars, rerank
 from controltower.models.recommend.scores import Barred
 from controltower.models.recommend.tasks import REPEAT
@@ -43,10 +43,14 @@ RULE = "rule"  # the algorithm of a product that is pinned
 
 @dataclass(frozen=True)
 class Lists:
-    """The rows of a placement, the card of the model that made them, and rules that fit no product."""
+    """The rows of a placement and the same as arrays, the model's card, and rules that fit no product."""
 
     rows: pa.Table
     card: Card
+    product_ids: np.ndarray
+    customers: np.ndarray
+    ranking: Ranking
+    reasons: Reasons
     unmatched: tuple[str, ...] = ()
 
 
@@ -125,7 +129,7 @@ def recommend(
         ],
         schema=SCHEMA,
     )
-    return Lists(rows, card, prepared.unmatched)
+    return Lists(rows, card, model.product_ids, customers, ranking, reasons, prepared.unmatched)
 
 
 def _chunk(

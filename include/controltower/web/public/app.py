@@ -15,7 +15,7 @@ from controltower.content.links import BadToken
 from controltower.errors import ControlTowerError
 from controltower.ledger.database import check_key, reading
 from controltower.settings import Settings
-from controltower.web.public import clicks, events, in_app, preferences, unsubscribe, view, webhooks
+from controltower.web.public import clicks, events, in_app, preferences, recommendations, unsubscribe, view, webhooks
 from controltower.web.public.page import HEADERS, PAGES, RETRY, error_page
 from controltower.web.public.tokens import OfTest
 
@@ -27,7 +27,7 @@ _BY_STATUS = {404: "not_found", 405: "wrong_method", 413: "too_large", 400: "bad
 def create_app(settings: Settings) -> FastAPI:
     """The app of one home; nothing is opened or written before the first request."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for part in (webhooks, events, clicks, unsubscribe, preferences, view, in_app):
+    for part in (webhooks, events, clicks, unsubscribe, preferences, view, in_app, recommendations):
         app.include_router(part.router(settings))
 
     @app.get("/health")

@@ -1,0 +1,53 @@
+"""What was answered is kept with algorithm, position and probability, without anybody's name, and not for ever."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from controltower.models.recommend import decisions
+from controltower.models.recommend.decisions import SCHEMA, Decisions
+from support.published_shop import AS_OF
+
+
+def test_answers_are_rows_by_position_that_events_join(tmp_path: Path) -> None:
+    log = Decisions(tmp_path)
+    first = log.note(AS_OF, "similar", ["a", "b"], ["als", "popularity"], None, "m-1", "v-1")
+    second = log.note(AS_OF, "popular", ["c"], ["popularity"], "popular", "m-1", "v-1")
+    log.note(AS_OF, "similar", [], [], "popular", "m-1", "v-1")
+    assert log.flush() == 3 and log.flush() == 0
+    (path,) = tmp_path.glob("2026-06-15/*.parquet")
+    query = (
+        f"select recommendation_id, position, product_id, algorithm, probability, fallback from '{path}' order by all"
+    )
+    assert sorted(duckdb.sql(query).fetchall()) == sorted([
+        (first, 1, "a", "als", 1.0, None), (first, 2, "b", "popularity", 1.0, None),
+        (second, 1, "c", "popularity", 1.0, "popular"),
+    ])  # fmt: skip
+    assert not {"customer_id", "visitor_id"} & set(SCHEMA.names) and len(first) == 32 and first != second
+
+
+def test_the_buffer_is_bounded_and_losses_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(decisions, "MOST", 2)
+    log = Decisions(tmp_path)
+    assert len({log.note(AS_OF, "similar", ["a"], ["als"], None, "m", "v") for _ in range(5)}) == 5
+    with caplog.at_level(logging.WARNING):
+        assert log.flush() == 2
+    assert "3 recommendations' decisions were not kept" in caplog.text
+    (tmp_path / "file").touch()
+    unwritable = Decisions(tmp_path / "file")
+    unwritable.note(AS_OF, "similar", ["a"], ["als"], None, "m", "v")
+    assert unwritable.flush() == 1 and "can't be written" in caplog.text
+
+
+def test_what_is_too_old_is_removed(tmp_path: Path) -> None:
+    log = Decisions(tmp_path)
+    for days in (0, decisions.DAYS, decisions.DAYS + 1):
+        log.note(AS_OF + timedelta(days=days), "similar", ["a"], ["als"], None, "m", "v")
+        log.flush()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2026-09-13", "2026-09-14"]
