@@ -6,9 +6,9 @@ from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 
 from controltower.models.base import State
+from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.kernels import best_first, offer
 
 MOST_ENTRIES = 200_000  # of one query: its rarest terms first, what is left tells least
@@ -52,7 +52,7 @@ class Index:
         return made
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def added(
     terms: np.ndarray, weights: np.ndarray, start: np.ndarray, document: np.ndarray, value: np.ndarray, documents: int
 ) -> np.ndarray:
@@ -65,7 +65,7 @@ def added(
     return score
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def blended(
     text: np.ndarray,
     clicked: np.ndarray,

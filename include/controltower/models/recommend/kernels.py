@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from controltower.models.recommend.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sink(score: np.ndarray, product: np.ndarray, size: int, at: int) -> None:
     """Puts an entry of a heap, whose root is the worst (lowest score, then highest product), in its place."""
     while True:
@@ -23,7 +24,7 @@ def sink(score: np.ndarray, product: np.ndarray, size: int, at: int) -> None:
         at = worst
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def offer(score: np.ndarray, product: np.ndarray, size: int, s: np.float32 | float, p: int) -> int:
     """Puts a score into a heap of as many as the arrays hold, if it is among the best; the heap's new size."""
     if size < len(score):
@@ -37,14 +38,14 @@ def offer(score: np.ndarray, product: np.ndarray, size: int, s: np.float32 | flo
     return size
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def heap(score: np.ndarray, product: np.ndarray, size: int) -> None:
     """Makes a heap of the first entries."""
     for start in range(size // 2 - 1, -1, -1):
         sink(score, product, size, start)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def best_first(score: np.ndarray, product: np.ndarray, size: int) -> None:
     """Sorts what `offer` kept."""
     if size < len(score):
@@ -55,7 +56,7 @@ def best_first(score: np.ndarray, product: np.ndarray, size: int) -> None:
         sink(score, product, end, 0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def best(
     indptr: np.ndarray,
     indices: np.ndarray,
@@ -86,7 +87,7 @@ def best(
     return products, scores
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def at(
     indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, products: int, row: np.ndarray, product: np.ndarray
 ) -> np.ndarray:
@@ -106,7 +107,7 @@ def at(
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def following(
     customer: np.ndarray,
     product: np.ndarray,
@@ -188,7 +189,7 @@ def following(
     return indptr, indices[:filled].copy(), data[:filled].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def places(indptr: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Places (0 = best) of the entries of each row by score, the earlier entry first among equals; NaN at 0 or less."""
     found = np.full(len(score), np.nan, np.float32)

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 
 from controltower.models.recommend.catalogue import Catalogue
+from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import ORDER, Interactions
 from controltower.models.recommend.rules import FILTERS, NEVER, Prepared, Rules, Texts, path
 from controltower.profiles.portable import DAY
@@ -177,7 +177,7 @@ def _plain(matrix: sp.csr_matrix | None, rows: int, dtype: type) -> tuple[np.nda
     return matrix.indptr, matrix.indices, matrix.data.astype(dtype, copy=False)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _filter(r: int, products: np.ndarray, bars: tuple, by: np.ndarray) -> None:
     """Writes the position of the first filter that takes each product out for a row, -1 where none does."""
     barred, own_at, own, own_bits, price, low, high, or_unknown = bars
@@ -199,7 +199,7 @@ def _filter(r: int, products: np.ndarray, bars: tuple, by: np.ndarray) -> None:
                 by[i] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sort(value: np.ndarray, place: np.ndarray, bits: np.ndarray, before: np.ndarray, n: int) -> None:
     """Sorts candidates by value, the highest first, equal ones as they were; `before`: where each stood."""
     for i in range(n):
@@ -212,7 +212,7 @@ def _sort(value: np.ndarray, place: np.ndarray, bits: np.ndarray, before: np.nda
         value[j], place[j], bits[j], before[j] = v, c, b, i
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _value(k: int, n: int, product: np.ndarray, work: tuple, weights: tuple) -> int:
     """Values a row's candidates by relevance, margin, boosts and buries, and sorts them; BURIED where one fell out."""
     place, value, bits, before, _, _, _, _ = work
@@ -242,7 +242,7 @@ def _value(k: int, n: int, product: np.ndarray, work: tuple, weights: tuple) -> 
     return acted
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _full(p: int, chosen: np.ndarray, many: int, caps: tuple) -> int:
     """BRAND_FULL or CATEGORY_FULL where the list has as many of the product's as may be, else FREE."""
     brand, most_of_brand, category, most_of_category = caps
@@ -261,7 +261,7 @@ def _full(p: int, chosen: np.ndarray, many: int, caps: tuple) -> int:
     return FREE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _choose(p: int, many: int, n: int, product: np.ndarray, work: tuple, caps: tuple, alike: tuple) -> None:
     """Puts a product into the list: marks the candidates that break a cap now, and how near each is to the list."""
     place, _, _, _, state, near, chosen, where = work
@@ -296,7 +296,7 @@ def _choose(p: int, many: int, n: int, product: np.ndarray, work: tuple, caps: t
                 near[i] = max(near[i], likeness[j])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _next(value: np.ndarray, state: np.ndarray, near: np.ndarray, n: int, weight: float) -> tuple[int, int]:
     """The best candidate left that breaks no cap (-1: none), and the bits of who put it there."""
     best, first, top, bits = -1, -1, -1, 0
@@ -319,7 +319,7 @@ def _next(value: np.ndarray, state: np.ndarray, near: np.ndarray, n: int, weight
     return best, bits | (DIVERSITY if best != first else 0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _rerank(
     start: np.ndarray, product: np.ndarray, k: int, bars: tuple, weights: tuple, caps: tuple, alike: tuple, fixed: tuple
 ) -> tuple:

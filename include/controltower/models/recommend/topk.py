@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from threadpoolctl import threadpool_limits
 
+from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.kernels import best_first, offer
 
 TOGETHER = 8192  # customers that go through the products together, so that those not finished still fill blocks
@@ -95,7 +95,7 @@ def _norms(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _take(
     cells: np.ndarray, left: np.ndarray, slack: np.ndarray, bars: np.ndarray, vectors: np.ndarray,
     products: np.ndarray, names: np.ndarray, barred_at: np.ndarray, barred: np.ndarray,
@@ -135,7 +135,7 @@ def _take(
             start = stop
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _any(cells: np.ndarray, start: np.uint64, stop: np.uint64, bar: np.float32) -> bool:
     """Without a way out, which would keep it from being vectorised."""
     found = False
@@ -144,7 +144,7 @@ def _any(cells: np.ndarray, start: np.uint64, stop: np.uint64, bar: np.float32) 
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _score(a: np.ndarray, b: np.ndarray) -> np.float32:
     """The product of two vectors, rounded to float32; four sums, as one would wait for itself."""
     s0 = s1 = s2 = s3 = 0.0
@@ -159,7 +159,7 @@ def _score(a: np.ndarray, b: np.ndarray) -> np.float32:
     return np.float32((s0 + s1) + (s2 + s3))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sort(first: int, stop: int, sizes: np.ndarray, found: np.ndarray, scores: np.ndarray) -> None:
     for row in range(first, stop):
         best_first(scores[row], found[row], sizes[row])

@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 
 from controltower.models.recommend.algorithms.next_item import TIMELESS, ItemToItem
 from controltower.models.recommend.base import taken
+from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import ORDER, Interactions
 from controltower.models.recommend.kernels import offer
 from controltower.models.recommend.pairs import days_of_activity, recent
@@ -144,7 +144,7 @@ def _changes(*columns: np.ndarray) -> np.ndarray:
     return new
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def together(
     product: np.ndarray,
     start: np.ndarray,

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 
 from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.catalogue import Catalogue
+from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import Interactions
 from controltower.models.recommend.kernels import offer
 from controltower.models.recommend.text import MOST_FIELD, Text, clean, terms_of, unit_rows
@@ -85,7 +85,7 @@ def _numbers(values: list[str]) -> np.ndarray:
     return np.array([known.setdefault(v, len(known)) for v in values], dtype=np.int32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def nearest(
     indptr: np.ndarray,
     indices: np.ndarray,

@@ -12,9 +12,9 @@ from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 
 from controltower.models.base import State
+from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import Interactions
 from controltower.models.recommend.kernels import best_first, offer
 
@@ -165,7 +165,7 @@ def rarity(bags: Bags, products: int) -> np.ndarray:
     return np.log1p(rows / count) / np.log1p(rows)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _listed(
     indptr: np.ndarray, product: np.ndarray, order: np.ndarray, products: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
@@ -192,7 +192,7 @@ def _listed(
     return rows[:kept].copy(), entries
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _lists(
     indptr: np.ndarray, product: np.ndarray, value: np.ndarray, products: int, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
@@ -213,7 +213,7 @@ def _lists(
     return start, rows, values
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _search(
     products: np.ndarray, values: np.ndarray, start: np.ndarray, rows: np.ndarray, weights: np.ndarray,
     trust: np.ndarray, total: np.ndarray, touched: np.ndarray, score: np.ndarray, found: np.ndarray,
@@ -240,7 +240,7 @@ def _search(
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _nearest(
     asked: np.ndarray, products: np.ndarray, values: np.ndarray,
     start: np.ndarray, rows: np.ndarray, weights: np.ndarray, trust: np.ndarray, k: int,
@@ -254,7 +254,7 @@ def _nearest(
     return nearest
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _vote(
     asked: np.ndarray, products: np.ndarray, values: np.ndarray, steps: np.ndarray,
     start: np.ndarray, rows: np.ndarray, weights: np.ndarray,
@@ -317,7 +317,7 @@ def _vote(
     return out, indices[: out[-1]].copy(), data[: out[-1]].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def shared(
     pairs: np.ndarray, wanted: np.ndarray, nearest: np.ndarray, asked: np.ndarray, products: np.ndarray,
     indptr: np.ndarray, product: np.ndarray, catalogue: int,

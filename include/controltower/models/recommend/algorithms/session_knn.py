@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from controltower.models.base import ModelConfig, State
 from controltower.models.recommend.algorithms.nearest import SCATTER, Bags, Neighbours, asked_for, fading, rarity
 from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.scores import Scores, Sparse
 from controltower.profiles.portable import DAY
@@ -87,7 +87,7 @@ def sessions(interactions: Interactions, gap: int, length: int) -> tuple[Bags, n
     return Bags(indptr, product, value, step), last, owner
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sessions(
     customer: np.ndarray, product: np.ndarray, second: np.ndarray, weight: np.ndarray, day: np.ndarray,
     gap: int, length: int, products: int,
