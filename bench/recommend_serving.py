@@ -123,7 +123,7 @@ def _measured(
 
 
 def _ask(url: str, asked: list[dict[str, Any]], key: str = KEY, status: int = 200, rate: float = RATE) -> list[float]:
-    pool = urllib3.PoolManager(maxsize=8, retries=False)
+    pool = urllib3.PoolManager(maxsize=8, retries=1)  # the server may close a connection that was idle for 5 s
     headers = {"Authorization": f"Bearer {key}"}
     waits: list[float] = []
     begun = time.perf_counter() + 0.1

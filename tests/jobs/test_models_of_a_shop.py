@@ -35,6 +35,7 @@ MODELS = {
     "recommend_new",
     "recommend_again",
     "recommend_viewed",
+    "recommend_near",
     "recommend_similar",
     "recommend_together",
     "recommend_cart",
@@ -172,7 +173,13 @@ def _half_published_scores_are_none(lake: Lake) -> None:
 
 def _check_lists(lists: pa.Table) -> None:
     rows = lists.to_pylist()
-    assert {r["placement"] for r in rows} == {"for_you", "new_for_you", "recently_viewed_related", "replenish"}
+    assert {r["placement"] for r in rows} == {
+        "for_you",
+        "new_for_you",
+        "recently_viewed_related",
+        "popular_near_you",
+        "replenish",
+    }
     assert not {"p01", "p15", "p16", "p17"} & {r["product_id"] for r in rows}, "what may not be shown"
     by_list: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in rows:
@@ -186,7 +193,7 @@ def _check_lists(lists: pa.Table) -> None:
             assert {r["reason_code"] for r in made} == {"buy_again"}
         else:
             assert "buy_again" not in {r["reason_code"] for r in made}
-    for placement in ("for_you", "new_for_you", "recently_viewed_related"):
+    for placement in ("for_you", "new_for_you", "recently_viewed_related", "popular_near_you"):
         assert sum(p == placement for _, p in by_list) == 65, "customers without any order get recommendations too"
     assert 0 < sum(p == "replenish" for _, p in by_list) < 65, "nothing else than what was bought is replenished"
     viewed = [
@@ -307,7 +314,7 @@ def test_a_home_without_customers_says_what_to_do(home: Path) -> None:
 
 
 def test_bad_requests_are_told(shop: Lake) -> None:
-    with pytest.raises(BadSettings, match="for_you, new_for_you, recently_viewed_related, replenish"):
+    with pytest.raises(BadSettings, match="for_you, new_for_you, recently_viewed_related, popular_near_you, replenish"):
         recommend("nowhere", as_of=AS_OF)
     with pytest.raises(BadSettings, match="--k"):
         recommend("for_you", k=0, as_of=AS_OF)

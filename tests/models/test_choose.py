@@ -106,8 +106,9 @@ def test_a_members_gain_is_that_of_its_own_list() -> None:
     found = split(data)
     assert found is not None
     members, _ = choose.fit_all(found.history)
-    for repeat in (True, False):
-        cases = collect(found, members, repeat, everything(data), 7)
+    for task in choose.TASKS[:2]:
+        repeat = task.repeat
+        cases = collect(found, members, task, everything(data), 7)
         assert cases is not None
         truth = found.truth(repeat, everything(data))
         who = data.customer_ids[cases.customer]
@@ -123,7 +124,7 @@ def test_the_ranker_serves_and_is_kept(tmp_path: Path) -> None:
     found = split(data)
     assert found is not None
     members, _ = choose.fit_all(found.history)
-    cases = collect(found, members, True, everything(data), 7)
+    cases = collect(found, members, choose.TASKS[0], everything(data), 7)
     assert cases is not None
     booster = ranker.learn(cases.pairs, 7)
     config = Blend.Config(members=tuple(members), cold="popularity", few=ranker.NAME, many=ranker.NAME)

@@ -19,6 +19,10 @@ _PHRASES: dict[str, dict[str, tuple[str, str]]] = {
         "buy_again": ("Time to buy it again?", "Time to buy it again?"),
         "popular": ("Popular right now", "Popular in {}"),
         "similar_taste": ("Loved by people with your taste", "Loved by people with your taste"),
+        "query_text": ("Fits your search", "Fits “{}”"),
+        "query_clicks": ("Often chosen for this search", "Often chosen for “{}”"),
+        "alike_clicks": ("Often chosen for similar searches", "Often chosen for searches like “{}”"),
+        "bought_together": ("Often bought together", "Often bought with “{}”"),
     },
     "ko": {
         "viewed_together": ("함께 많이 본 상품", "‘{}’ 함께 많이 본 상품"),
@@ -28,6 +32,10 @@ _PHRASES: dict[str, dict[str, tuple[str, str]]] = {
         "buy_again": ("다시 구매할 때가 됐어요", "다시 구매할 때가 됐어요"),
         "popular": ("지금 인기 있는 상품", "‘{}’ 인기 상품"),
         "similar_taste": ("취향이 비슷한 분들의 선택", "취향이 비슷한 분들의 선택"),
+        "query_text": ("검색어와 맞는 상품", "‘{}’ 검색 상품"),
+        "query_clicks": ("이 검색에서 많이 선택한 상품", "‘{}’ 검색에서 많이 선택한 상품"),
+        "alike_clicks": ("비슷한 검색에서 많이 선택한 상품", "‘{}’ 비슷한 검색에서 많이 선택한 상품"),
+        "bought_together": ("함께 많이 구매한 상품", "‘{}’ 함께 많이 구매한 상품"),
     },
 }
 

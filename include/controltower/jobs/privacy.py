@@ -46,7 +46,7 @@ NOT_REACHED = (
     "the shop's own systems, from which the data came",
     "backups, and files that were exported before",
     "the provider's own records of mails and pushes",
-    "trained models: they hold products and what several wrote, and learn without the person from the next training on",
+    "trained models: they hold what several wrote and, without ids, what each took; until the next training",
 )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("controltower")
 
 WIDTH = 48  # products that go with one
-BOUGHT = 50  # a customer's latest orders that new lists leave out
+BOUGHT = 100  # of a customer's latest products, those that new lists leave out
 
 
 def publish_lists(
@@ -55,7 +55,12 @@ def publish_lists(
                 continue
             product, score = _with_each(model, history, allowed)
             made[name] = published.ItemLists(product, score, card.serves, f"{name}@{card.version}")
-        items[placement] = replace(made[name], seeds="cart" if placement == "cart" else "product")
+        together = placement in ("bought_together", "cart")
+        items[placement] = replace(
+            made[name],
+            seeds="cart" if placement == "cart" else "product",
+            reason="bought_together" if together else "because_you_viewed",
+        )
     searched = popularity(history)
     version = published.publish(
         config.home / "serving",
@@ -68,9 +73,9 @@ def publish_lists(
             popularity=searched,
             items=items,
             customers=history.customer_ids.tolist(),
-            personal={name: _personal(one, history, items) for name, one in lists.items()},
+            personal={name: _personal(name, one, history, items) for name, one in lists.items()},
             barred=_bought(history),
-            repeats=[name for name, one in lists.items() if "buy_again" in one.reasons.code],
+            repeats=_repeats(lists),
             search=Search().fit(
                 history.catalogue, read_searches(tables, as_of), read_collections(tables, as_of), searched
             ),
@@ -104,19 +109,35 @@ def _with_each(model: Recommender, history: Interactions, allowed: np.ndarray) -
     return product, score
 
 
-def _personal(lists: Lists, history: Interactions, items: Mapping[str, ItemLists]) -> PersonalLists:
+def _repeats(lists: Mapping[str, Lists]) -> list[str]:
+    """Where what was bought may come again: by its own lists, and with products as it is for the customer."""
+    from controltower.models.recommend.placements import FOR_YOU, OF_PRODUCTS
+
+    found = [name for name, one in lists.items() if "buy_again" in one.reasons.code]
+    return [*found, *OF_PRODUCTS] if FOR_YOU in found else found
+
+
+def _personal(placement: str, lists: Lists, history: Interactions, items: Mapping[str, ItemLists]) -> PersonalLists:
+    """The lists in the order of the history's customers: somebody who was erased since has none."""
     import numpy as np
 
+    from controltower.models.recommend.interactions import positions
+    from controltower.models.recommend.placements import FOR_YOU, PLACEMENTS
     from controltower.models.recommend.published import PersonalLists
+    from controltower.models.recommend.reasons import Reasons
 
-    r = lists.ranking
+    # models of another training have other products; what is gone leaves a list shorter
+    where = np.r_[positions(history.product_ids, lists.product_ids), -1]
+    row = history.rows_of(lists.customers)
+    kept = (row[lists.ranking.customer] >= 0) & (where[lists.ranking.product] >= 0)
+    r, reasons = lists.ranking.where(kept), Reasons(lists.reasons.code[kept], where[lists.reasons.product[kept]])
     shape = len(history.customer_ids), int(r.rank.max(initial=1))
     algorithms, algorithm = np.unique(r.algorithm, return_inverse=True)
-    codes, code = np.unique(lists.reasons.code, return_inverse=True)
+    codes, code = np.unique(reasons.code, return_inverse=True)
     product, about = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
     by, why = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    at = history.rows_of(lists.customers)[r.customer], r.rank - 1
-    product[at], about[at], by[at], why[at] = r.product, lists.reasons.product, algorithm, code
+    at = row[r.customer], r.rank - 1
+    product[at], about[at], by[at], why[at] = where[r.product], reasons.product, algorithm, code
     return PersonalLists(
         product,
         by,
@@ -125,17 +146,24 @@ def _personal(lists: Lists, history: Interactions, items: Mapping[str, ItemLists
         algorithms=algorithms.tolist() or ["popularity"],
         codes=codes.tolist() or ["popular"],
         model_version=f"{lists.card.name}@{lists.card.version}",
-        session="similar" if "similar" in items else None,
+        session="similar" if placement == FOR_YOU and "similar" in items else None,
+        fill=not PLACEMENTS[placement].only_own,
     )
 
 
 def _bought(history: Interactions) -> np.ndarray:
-    """customers x BOUGHT: the products of their latest orders, -1 behind the last."""
+    """customers x BOUGHT: the products that they ordered last, each once, -1 behind the last."""
     import numpy as np
 
     from controltower.models.recommend.interactions import ORDER
 
     orders = history.where(history.kind == ORDER)
+    order = np.lexsort((orders.second, orders.product, orders.customer))
+    again = np.zeros(len(order), dtype=bool)  # ordered once more later
+    again[:-1] = (np.diff(orders.customer[order]) == 0) & (np.diff(orders.product[order]) == 0)
+    last = np.ones(len(order), dtype=bool)
+    last[order] = ~again
+    orders = orders.where(last)
     left = np.searchsorted(orders.customer, orders.customer, side="right") - np.arange(len(orders)) - 1
     latest = left < BOUGHT
     products = np.full((len(history.customer_ids), BOUGHT), -1, np.int32)

@@ -11,7 +11,7 @@ from controltower.models.base import ModelConfig, State
 from controltower.models.recommend import ranker
 from controltower.models.recommend.algorithms import ALL
 from controltower.models.recommend.base import Ranking, Recommender
-from controltower.models.recommend.candidates import Candidates, propose
+from controltower.models.recommend.candidates import PROPOSED, Candidates, propose
 from controltower.models.recommend.interactions import Interactions
 from controltower.models.recommend.scores import Barred, Scores
 
@@ -53,7 +53,7 @@ class Blend(Recommender):
         return model
 
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
-        candidates = propose(self.members, history, rows, barred)
+        candidates = propose(self.members, history, rows, barred, max(PROPOSED, k))
         by = np.array([getattr(self.config, g) for g in GROUPS])[groups(history, rows)]
         score = np.zeros(len(candidates.row))
         for algorithm in np.unique(by):

@@ -13,7 +13,8 @@ from controltower.models.recommend.base import Recommender
 from controltower.models.recommend.interactions import Interactions
 from controltower.models.recommend.scores import Barred
 
-PROPOSED = 60  # products of each algorithm
+PROPOSED = 60  # products of each algorithm, at least
+GENERAL = ("popularity", "segment_popularity")  # they say something of each product
 FUSION_K = 60.0  # Cormack, Clarke and Buettcher 2009: how little the very first ranks stand out
 
 
@@ -42,8 +43,9 @@ class Candidates:
         return np.asarray(np.nansum(1.0 / (FUSION_K + 1.0 + self.place), axis=0))
 
     def spoke(self) -> np.ndarray:
-        """Of each pair, the name of the algorithm that places it best, "popularity" where none does."""
+        """Of each pair, the algorithm that places it best, "popularity" where no other says anything."""
         place = np.where(np.isnan(self.place), np.inf, self.place)
+        place[[i for i, name in enumerate(self.names) if name in GENERAL]] = np.inf
         best = place.argmin(axis=0)
         names = np.array([*self.names, "popularity"])
         return names[np.where(np.isfinite(place[best, np.arange(len(best))]), best, len(self.names))]

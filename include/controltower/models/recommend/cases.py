@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +14,7 @@ from controltower.models.recommend import ranker
 from controltower.models.recommend.base import Recommender, barred, chunks
 from controltower.models.recommend.blend import FUSION, groups
 from controltower.models.recommend.candidates import propose
-from controltower.models.recommend.interactions import ORDER, Interactions
+from controltower.models.recommend.interactions import ORDER, Interactions, holds
 from controltower.models.recommend.ranker import Pairs
 from controltower.profiles.portable import DAY
 
@@ -22,6 +23,17 @@ SPLIT_DAYS = 28  # the orders of this many days are the truth, or the latest ten
 MOST_LEARNING, MOST_JUDGING = 20_000, 6_000  # customers drawn, at most
 LEARN, CHOOSE, JUDGE = 0, 1, 2
 NO_PAIRS = (np.zeros((0, 0), np.float32), np.zeros(0, bool), np.zeros(0, int))
+
+
+class Asked(Protocol):
+    """What cases need to know of a task (`tasks.Task`)."""
+
+    @property
+    def repeat(self) -> bool: ...
+    @property
+    def personal(self) -> bool: ...
+    @property
+    def only_own(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -93,16 +105,10 @@ def part_of(customer_ids: np.ndarray) -> np.ndarray:
 
 
 def collect(
-    found: Split,
-    members: Mapping[str, Recommender],
-    repeat: bool,
-    allowed: np.ndarray,
-    seed: int,
-    *,
-    personal: bool = True,
+    found: Split, members: Mapping[str, Recommender], task: Asked, allowed: np.ndarray, seed: int
 ) -> Cases | None:
-    """The cases of a split, if any. members: fitted on what was before it. Only `personal` ones teach a ranker."""
-    truth = found.truth(repeat, allowed)
+    """The cases of a split, if any. members: fitted on what was before it. Only personal tasks' teach a ranker."""
+    truth = found.truth(task.repeat, allowed)
     rows = np.flatnonzero(np.diff(truth.indptr))
     if not len(rows):
         return None
@@ -110,14 +116,17 @@ def collect(
     drawn = _drawn(part, seed)
     rows, part = rows[drawn], part[drawn]
     popularity = next(iter(members.values())).popularity
-    facts = ranker.Facts.of(found.history, popularity) if personal else None
+    facts = ranker.Facts.of(found.history, popularity) if task.personal else None
     discount = np.r_[0.0, (1 / np.log2(np.arange(2, K + 2))).cumsum()]
     ideal = discount[np.minimum(np.diff(truth[rows].indptr), K)]
     names, gains, pairs = [*members, FUSION], [], []
     for start, chunk in chunks(rows):
-        c = propose(members, found.history, chunk, barred(found.history, chunk, repeat, allowed))
-        label = np.asarray(truth[chunk[c.row], c.product]).ravel() > 0
+        c = propose(members, found.history, chunk, barred(found.history, chunk, task.repeat, allowed))
+        label = holds(truth, chunk[c.row], c.product)
         scores = [*(c.by(name, popularity) for name in members), c.fused()]
+        if task.only_own:
+            own = holds(found.history.ordered, chunk[c.row], c.product)
+            scores = [np.where(own, score, -np.inf) for score in scores]
         mine = ideal[start : start + len(chunk)]
         gains.append(np.stack([_gain(s, label, c.row, c.product, mine) for s in scores]))
         if facts is None:

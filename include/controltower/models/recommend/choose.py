@@ -16,7 +16,7 @@ from controltower.models.recommend.algorithms import ALL, MEMBERS
 from controltower.models.recommend.base import Recommender, barred, chunks
 from controltower.models.recommend.blend import FUSION, GROUPS, Blend
 from controltower.models.recommend.cases import CHOOSE, JUDGE, LEARN, Cases, K, Split, collect, judges, split
-from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.interactions import Interactions, holds
 from controltower.models.recommend.tasks import NEW, REPEAT, TASKS, Task
 
 log = logging.getLogger("controltower")
@@ -71,15 +71,16 @@ def train(interactions: Interactions, allowed: np.ndarray) -> list[Outcome]:
     for task in TASKS:
         members = {n: m for n, m in past.items() if n in (task.members or MEMBERS)}
         asked = task.ask(interactions, found) if found else None
-        cases = collect(asked, members, task.repeat, allowed, SEED, personal=task.personal) if asked else None
+        cases = collect(asked, members, task, allowed, SEED) if asked else None
         tried, booster = _try(cases, task) if cases else (Tried(), {})
         wanted = _wanted(tried, task, list(members))
         for name in wanted:
             if name not in final:
                 final[name] = ALL[name]().fit(interactions)
+        final_booster = booster
         if cases and tried.won and ranker.NAME in tried.by_group.values():
-            booster = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), SEED)
-        served = _serving(tried, wanted, final, booster)
+            final_booster = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), SEED)
+        served = _serving(tried, wanted, final, final_booster)
         outcomes.append(_outcome(task, served, tried, interactions, found, list(members), skipped))
         log.info("%s: %s", task.name, outcomes[-1].why)
         if found and task.name in (REPEAT, NEW):
@@ -94,8 +95,9 @@ def fit_all(history: Interactions) -> tuple[dict[str, Recommender], dict[str, st
     skipped: dict[str, str] = {}
     spent = time.process_time()
     for name, kind in ALL.items():
-        if kind.most_products is not None and history.shape[1] > kind.most_products:
-            skipped[name] = f"{history.shape[1]} products, it takes {kind.most_products} at most"
+        most = None if name in NEEDED else kind.most_products
+        if most is not None and history.shape[1] > most:
+            skipped[name] = f"{history.shape[1]} products, it takes {most} at most"
         elif time.process_time() - spent > BUDGET and name not in NEEDED:
             skipped[name] = f"the budget of {BUDGET:.0f} CPU-seconds was spent"
         else:
@@ -190,7 +192,7 @@ def _repeat_helps(found: Split, before: Mapping[bool, Recommender], allowed: np.
         total = 0.0
         for _, chunk in chunks(rows):
             ranking = model.rank(found.history, chunk, K, barred(found.history, chunk, repeat, allowed))
-            hit = np.asarray(truth[chunk[ranking.customer], ranking.product]).ravel() > 0
+            hit = holds(truth, chunk[ranking.customer], ranking.product)
             total += float((hit / np.log2(ranking.rank + 1)).sum())
         hits[repeat] = total
     return hits[True] >= hits[False]

@@ -21,7 +21,8 @@ from controltower.models.recommend.base import Recommender, barred, chunks
 from controltower.models.recommend.blend import FUSION, GROUPS, Blend, groups
 from controltower.models.recommend.candidates import propose
 from controltower.models.recommend.cases import K, Split
-from controltower.models.recommend.interactions import ORDER, Interactions, positions
+from controltower.models.recommend.interactions import ORDER, Interactions, holds, positions
+from controltower.models.recommend.serving import DEEPEST
 from controltower.models.recommend.tasks import TASKS, Task
 
 log = logging.getLogger("controltower")
@@ -183,10 +184,16 @@ def lists_of(
     for start, chunk in chunks(rows):
         bars = barred(asked.history, chunk, task.repeat, allowed)
         c = propose(members, asked.history, chunk, bars)
+        own = holds(asked.history.ordered, chunk[c.row], c.product) if task.only_own else None
         for name in (*members, FUSION):
-            pair, rank = c.top(c.fused() if name == FUSION else c.by(name, popularity), K)
-            shown[name][start + c.row[pair], rank] = c.product[pair]
-        ranking = served.rank(asked.history, chunk, K, bars)
+            score = c.fused() if name == FUSION else c.by(name, popularity)
+            pair, rank = c.top(score if own is None else np.where(own, score, -np.inf), K)
+            kept = np.isfinite(score[pair]) if own is None else own[pair]
+            shown[name][start + c.row[pair[kept]], rank[kept]] = c.product[pair[kept]]
+        ranking = served.rank(asked.history, chunk, DEEPEST if task.only_own else K, bars)
+        if task.only_own:
+            ranking = ranking.where(holds(asked.history.ordered, chunk[ranking.customer], ranking.product))
+            ranking = ranking.where(ranking.rank <= K)
         shown[SERVED][start + ranking.customer, ranking.rank - 1] = ranking.product
     people = np.unique(asked.owners[rows], return_inverse=True)[1]
     return Lists(asked, rows, people, groups(asked.history, rows), truth[rows], shown)

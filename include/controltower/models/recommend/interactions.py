@@ -18,6 +18,7 @@ from controltower.profiles.facts import gather
 from controltower.profiles.facts.tables import Tables
 from controltower.profiles.local_time import epoch
 from controltower.profiles.portable import DAY, seconds
+from controltower.profiles.told import told
 from controltower.shop import Shop
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Interactions:
     kind: np.ndarray
     until: int
     catalogue: Catalogue | None = None  # of these product_ids, where the algorithms may read it
+    segments: np.ndarray | None = None  # customers x 2, text: the site; site, gender and age. "" where nothing is told
     _matrices: dict[Weights, sp.csr_matrix] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -155,7 +157,26 @@ def read(tables: Tables, as_of: datetime, shop: Shop, product_ids: np.ndarray | 
         rows["kind"].to_numpy(),
         epoch(as_of),
     )
-    return replace(found, catalogue=read_catalogue(tables, product_ids))
+    return replace(
+        found,
+        catalogue=read_catalogue(tables, product_ids),
+        segments=read_segments(tables, as_of, found.customer_ids),
+    )
+
+
+def read_segments(tables: Tables, as_of: datetime, customer_ids: np.ndarray) -> np.ndarray:
+    """customers x 2: the site, and site, gender and decade of age, as the customers told them."""
+    given = tables("customers")
+    rows = given.select("customer_id", "site").join(told(given, as_of), "customer_id").to_pyarrow()
+    at = positions(customer_ids, _strings(rows["customer_id"]))
+    site = [s or "" for s in rows["site"].to_pylist()]
+    decades = [f"{age // 10 * 10}" if age is not None else "" for age in rows["told_age"].to_pylist()]
+    genders = [gender or "" for gender in rows["told_gender"].to_pylist()]
+    closer = ["|".join(parts) if any(parts[1:]) else "" for parts in zip(site, genders, decades, strict=True)]
+    segments = np.full((len(customer_ids), 2), "", dtype=f"<U{max(map(len, [*site, *closer]), default=0) or 1}")
+    known = at >= 0
+    segments[at[known]] = np.array([site, closer], dtype=np.str_).T.reshape(-1, 2)[known]
+    return segments
 
 
 def from_arrays(
@@ -180,6 +201,15 @@ def from_arrays(
     return Interactions(
         customer_ids, product_ids, customer[pick], product[pick], second[pick].astype(np.int64), kind[pick], until
     )
+
+
+def holds(matrix: sp.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Whether the matrix has something above 0 at pairs of row and column; not for rows of -1."""
+    found = np.zeros(len(row), dtype=bool)
+    known = row >= 0
+    if known.any():
+        found[known] = np.asarray(matrix[row[known], column[known]]).ravel() > 0
+    return found
 
 
 def positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -200,3 +200,30 @@ def places(indptr: np.ndarray, score: np.ndarray) -> np.ndarray:
             if score[first + order[place]] > 0:
                 found[first + order[place]] = place
     return found
+
+
+@compiled
+def sources(
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    data: np.ndarray,
+    leads_at: np.ndarray,
+    leads_to: np.ndarray,
+    leads: np.ndarray,
+    row: np.ndarray,
+    product: np.ndarray,
+) -> np.ndarray:
+    """For pairs of row and product: which of the row's products leads there the most, -1 where none does.
+
+    indptr, indices, data: CSR of what rows took; leads_at, leads_to, leads: CSR of products x products, sorted.
+    """
+    found = np.full(len(row), -1, np.int64)
+    for i in range(len(row)):
+        best = 0.0
+        for j in range(indptr[row[i]], indptr[row[i] + 1]):
+            first, last = leads_at[indices[j]], leads_at[indices[j] + 1]
+            at = first + np.searchsorted(leads_to[first:last], product[i])
+            if at < last and leads_to[at] == product[i] and data[j] * leads[at] > best:
+                best = data[j] * leads[at]
+                found[i] = indices[j]
+    return found

@@ -147,7 +147,10 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
     own, seed_price = _bars(p, request, session)
     left = asked.candidates.taken(np.flatnonzero(~among(asked.candidates.product, session.here)))
     listed = _rerank(ready, left, request.k, own, seed_price) if len(left.product) else None
-    if listed is None or len(listed.product) < request.k:
+    fill = p.personal[request.placement].fill if request.placement in p.personal else True
+    if listed is None and not fill:
+        listed = _rerank(ready, left, request.k, own, seed_price)
+    if listed is None or (fill and len(listed.product) < request.k):
         near = session.latest if request.placement != POPULAR else session.latest[:0]
         left, listed = _filled(serving, ready, left, near, session.here, request.k, own, seed_price)
     items = _items(serving, left, listed, request.query)
@@ -155,7 +158,7 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
     source = int(sources.min(initial=POPULARITY))
     because = None
     if not items:
-        because = "nothing_allowed"
+        because = "nothing_allowed" if fill else asked.because or "all_filtered"
     elif source != OWN and request.placement != POPULAR:
         because = asked.because or "all_filtered"
     return Answer(
@@ -221,7 +224,7 @@ def _found(serving: Serving, request: Request, ready: Ready) -> _Asked:
 def _bars(p: Published, request: Request, session: Session) -> tuple[sp.csr_matrix | None, np.ndarray]:
     """What this person may not be shown here: what they bought, and what stands beside the list; the seed's price."""
     bars = dict.fromkeys(session.here.tolist(), 1 << EXCLUDED)
-    if p.barred is not None and session.row >= 0 and request.placement not in p.repeats:
+    if p.barred is not None and session.row >= 0 and request.placement not in (*p.repeats, SEARCH):
         bars |= {product: 1 << BOUGHT for product in p.barred[session.row].tolist() if product >= 0}
     price = p.prices[session.here if len(session.here) else session.latest[:1]]
     dearest = (

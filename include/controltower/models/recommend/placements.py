@@ -37,6 +37,7 @@ PLACEMENTS = {
     FOR_YOU: Placement(tasks.NEW, tasks.REPEAT),
     "new_for_you": Placement(tasks.NEW, None),
     "recently_viewed_related": Placement(tasks.VIEWED, None, tasks.last_views),
+    "popular_near_you": Placement(tasks.NEAR, None),
     "replenish": Placement(None, tasks.AGAIN, only_own=True),
 }
 # Lists that go with products.

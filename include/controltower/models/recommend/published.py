@@ -7,8 +7,10 @@ as hashes with a key that each version draws anew; their rows are found with an 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -66,6 +68,7 @@ class PersonalLists:
     product: int32 positions, -1 behind the last; algorithm, code: uint8 positions in `algorithms` and `codes` (reason
     codes); about: int32 position of the product that the reason names, -1 where none
     session: the ItemLists through which this session's clicks join in; None: they don't
+    fill: whether popular products fill up a list that is short or lacks
     """
 
     product: np.ndarray
@@ -76,6 +79,7 @@ class PersonalLists:
     codes: Sequence[str]
     model_version: str
     session: str | None = None
+    fill: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ def publish(root: Path, made: Artefacts) -> str:
         fresh.rename(root / version)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+    with contextlib.suppress(OSError, BadSettings):
+        os.utime(root / str(current(root)))  # it serves no more from now on
     pointer = root / f".pointer-{version}"
     pointer.write_text(json.dumps({"version": version}), encoding="utf-8")
     pointer.replace(root / POINTER)
@@ -144,10 +150,17 @@ def current(root: Path) -> str | None:
 
 
 def erase(root: Path, customers: Collection[str], visitors: Collection[str] = ()) -> int:
-    """Empty the lists of people in all versions, also for who has them open; how many rows that were."""
+    """Empty the lists of people in all versions, also for who has them open; how many rows that were.
+
+    A version that can't be opened is removed.
+    """
     emptied = 0
     for folder in _versions(root):
-        opened = Published.open(folder)
+        try:
+            opened = Published.open(folder)
+        except (NoData, BadSettings):
+            shutil.rmtree(folder, ignore_errors=True)  # nobody can read it; whose lists are in it can't be told
+            continue
         found = {opened.row(customer=c) for c in customers} | {opened.row(visitor=v) for v in visitors}
         rows = sorted(found - {-1})
         of_people = (*(folder / "personal").glob("*.product.npy"), *(folder / "personal").glob("*.about.npy"))

@@ -71,10 +71,11 @@ class Facts:
 def features(candidates: Candidates, facts: Facts, rows: np.ndarray) -> np.ndarray:
     """pairs x features: what each algorithm says, and what customer and product are like. rows: of the history."""
     c, history = candidates, facts.history
-    start = np.searchsorted(c.row, np.arange(c.rows))
     columns = []
     for score, place in zip(c.score, c.place, strict=True):
-        top = np.maximum.reduceat(score, start)[c.row] if len(score) else score
+        highest = np.zeros(c.rows, dtype=score.dtype)
+        np.maximum.at(highest, c.row, score)
+        top = highest[c.row]
         columns += [score, np.divide(score, top, out=np.zeros_like(score), where=top > 0), place]
     known = rows[c.row] >= 0
     who = np.maximum(rows[c.row], 0)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.base import Ranking, Recommender
 from controltower.models.recommend.blend import Blend
-from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.interactions import Interactions, holds
 
 TASTE = ("als", "bpr", "user_knn", "tifu_knn", "session_knn")  # they go by customers who are alike
 
@@ -23,30 +22,32 @@ class Reasons:
     product: np.ndarray
 
 
-def explain(model: Recommender, history: Interactions, customers: np.ndarray, ranking: Ranking) -> Reasons:
-    """The reason of each recommendation: the customer's own history with it, else what spoke most for it."""
+def explain(
+    model: Recommender,
+    history: Interactions,
+    customers: np.ndarray,
+    ranking: Ranking,
+    asked: Interactions | None = None,
+) -> Reasons:
+    """The reason of each recommendation: the customer's own history with it, else what spoke most for it.
+
+    asked: what the model was asked with, if not the history itself; of the same customers
+    """
     rows = history.rows_of(customers)[ranking.customer]
-    bought = _in(history.ordered, rows, ranking.product)
-    seen = _in(history.looked_at, rows, ranking.product) & ~bought
+    bought = holds(history.ordered, rows, ranking.product)
+    seen = holds(history.looked_at, rows, ranking.product) & ~bought
     code = np.full(len(rows), "popular", dtype="<U18")
     about = np.full(len(rows), -1)
     members = model.members if isinstance(model, Blend) else {model.name: model}
     for name, member in members.items():
         spoke = (ranking.part == name) & ~bought & ~seen
         if isinstance(member, ItemToItem) and spoke.any():
-            about[spoke] = member.sources(history, rows[spoke], ranking.product[spoke])
-            owned = _in(history.ordered, rows[spoke], about[spoke])
-            code[spoke] = np.where(owned, "because_you_bought", "because_you_viewed")
+            spoke &= rows >= 0
+            of = member.sources(asked or history, rows[spoke], ranking.product[spoke])
+            owned = np.where(holds(history.ordered, rows[spoke], of), "because_you_bought", "because_you_viewed")
+            about[spoke], code[spoke] = of, np.where(of >= 0, owned, "popular")
         elif name in TASTE:
             code[spoke] = "similar_taste"
     code[bought], code[seen] = "buy_again", "viewed_before"
     about[bought | seen] = ranking.product[bought | seen]
     return Reasons(code, about)
-
-
-def _in(matrix: sp.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    found = np.zeros(len(rows), dtype=bool)
-    known = rows >= 0
-    if known.any():
-        found[known] = np.asarray(matrix[rows[known], columns[known]]).ravel() > 0
-    return found

@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from controltower.models.recommend import kernels
 from controltower.models.recommend.topk import exact_top
 
+PAIRS = 100_000  # scored at a time
+
 
 @dataclass(frozen=True)
 class Barred:
@@ -37,6 +39,7 @@ class Sparse(Scores):
 
     def __init__(self, matrix: sp.csr_matrix) -> None:
         self.matrix = matrix.tocsr().astype(np.float32)
+        self.matrix.eliminate_zeros()
 
     def best(self, n: int, barred: Barred) -> tuple[np.ndarray, np.ndarray]:
         m, own = self.matrix, barred.own
@@ -57,7 +60,11 @@ class Factors(Scores):
         return exact_top(self.rows, self.products, n, barred.allowed, barred.own)
 
     def at(self, row: np.ndarray, product: np.ndarray) -> np.ndarray:
-        return np.einsum("ij,ij->i", self.rows[row], self.products[product])
+        found = np.empty(len(row), np.float32)
+        for first in range(0, len(row), PAIRS):
+            some = slice(first, first + PAIRS)
+            found[some] = np.einsum("ij,ij->i", self.rows[row[some]], self.products[product[some]])
+        return found
 
 
 class Same(Scores):

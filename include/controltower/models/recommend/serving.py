@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from controltower.models.recommend import rules
 from controltower.models.recommend.base import Ranking, Recommender, chunks, joined, taken
 from controltower.models.recommend.choose import KINDS
-from controltower.models.recommend.interactions import Interactions, catalogue_mask, positions, read
+from controltower.models.recommend.interactions import Interactions, catalogue_mask, holds, positions, read
 from controltower.models.recommend.placements import OF_PRODUCTS, PLACEMENTS, check
 from controltower.models.recommend.reasons import Reasons, explain
 from controltower.models.recommend.reranking import codes, own_bars, rerank
@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
     ]
 )
 DEEPER = 4  # candidates for each place, where rules may change the order
+DEEPEST = 300  # where most candidates can't be answers
 RULE = "rule"  # the algorithm of a product that is pinned
 
 
@@ -101,15 +102,12 @@ def recommend(
         bars += _subscribed(tables, history)
     deeper = k if ruled == rules.Rules() else DEEPER * k
     made = [
-        _chunk(model, asked, chunk, start, k, deeper, prepared, bars)
+        _chunk(model, asked, history.ordered if where.only_own else None, chunk, start, k, deeper, prepared, bars)
         for start, chunk in chunks(history.rows_of(customers))
     ]
     ranking = joined([ranking for ranking, _ in made])
     acted = np.concatenate([rule for _, rule in made]) if made else np.zeros(0, np.str_)
-    if where.only_own:
-        kept = np.asarray(history.ordered[history.rows_of(customers)[ranking.customer], ranking.product]).ravel() > 0
-        ranking, acted = ranking.where(kept), acted[kept]
-    reasons = explain(model, asked, customers, ranking)
+    reasons = explain(model, history, customers, ranking, asked)
     titles = np.where(catalogue.title == "", catalogue.product_ids, catalogue.title)
     value = np.where(reasons.product >= 0, titles[reasons.product], None) if len(titles) else np.full(0, None)
     count = len(ranking.rank)
@@ -135,6 +133,7 @@ def recommend(
 def _chunk(
     model: Recommender,
     asked: Interactions,
+    only: sp.csr_matrix | None,
     rows: np.ndarray,
     first: int,
     k: int,
@@ -142,9 +141,11 @@ def _chunk(
     prepared: rules.Prepared,
     bars: sp.csr_matrix,
 ) -> tuple[Ranking, np.ndarray]:
-    """The k best of rows of the history, and which rules brought each product to its place."""
+    """The k best of rows of the history, and which rules brought each product to its place; `only` what this holds."""
     own = taken(bars, rows)
-    found = model.rank(asked, rows, deeper, Barred(prepared.allowed, own))
+    found = model.rank(asked, rows, deeper if only is None else DEEPEST, Barred(prepared.allowed, own))
+    if only is not None:
+        found = found.where(holds(only, rows[found.customer], found.product))
     ruled = rerank(prepared, found.customer, found.product, found.score, k, len(rows), own=own)
     at, pinned = ruled.candidate, ruled.candidate < 0
     ranking = Ranking(

@@ -22,7 +22,8 @@ class Task:
     """A model's name, what it is asked, and who serves as long as nobody was proven better.
 
     repeat: whether what is in the history may be an answer. members: who is tried (None: all). personal: asked of
-    customers' whole histories, so that a ranker can learn from what else is known of them.
+    customers' whole histories, so that a ranker can learn from what else is known of them. only_own: nothing but what
+    is in the history is an answer.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Task:
     ask: Callable[[Interactions, Split], Split | None]
     members: tuple[str, ...] | None = None
     personal: bool = False
+    only_own: bool = False
 
 
 def _to_come(interactions: Interactions, found: Split) -> Split:  # noqa: ARG001 - the split itself
@@ -128,14 +130,15 @@ def _questions(
 
 
 REPEAT, NEW = "recommend_repeat", "recommend_new"
-AGAIN, VIEWED = "recommend_again", "recommend_viewed"
+AGAIN, VIEWED, NEAR = "recommend_again", "recommend_viewed", "recommend_near"
 SIMILAR, TOGETHER, CART = "recommend_similar", "recommend_together", "recommend_cart"
 ITEMS = ("next_item", "markov", "item_knn", "bm25", "complements", "substitutes", "content", "ease", "popularity")
 OWN = ("own_count", "own_history", "replenishment", "tifu_knn", "user_knn")
 TASKS = (
     Task(REPEAT, "own_count", True, _to_come, personal=True),
     Task(NEW, "popularity", False, _to_come, personal=True),
-    Task(AGAIN, "own_count", True, _again, members=OWN),
+    Task(AGAIN, "own_count", True, _again, members=OWN, only_own=True),
+    Task(NEAR, "popularity", False, _to_come, members=("segment_popularity", "popularity")),
     Task(VIEWED, "item_knn", False, _after_views, members=ITEMS),
     Task(SIMILAR, "content", False, _one_of_a_days_views, members=ITEMS),
     Task(TOGETHER, "complements", False, _one_of_a_basket, members=ITEMS),

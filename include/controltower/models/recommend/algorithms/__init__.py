@@ -11,6 +11,7 @@ from controltower.models.recommend.algorithms.next_item import NextItem
 from controltower.models.recommend.algorithms.own_history import OwnCount, OwnHistory
 from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.algorithms.replenishment import Replenishment
+from controltower.models.recommend.algorithms.segment_popularity import SegmentPopularity
 from controltower.models.recommend.algorithms.session_knn import SessionKnn
 from controltower.models.recommend.algorithms.substitutes import Substitutes
 from controltower.models.recommend.algorithms.tifu_knn import TifuKnn
@@ -20,8 +21,8 @@ from controltower.models.recommend.base import Recommender
 MEMBERS: dict[str, type[Recommender]] = {
     m.name: m
     for m in (
-        OwnHistory, OwnCount, Replenishment, Popularity, NextItem, Markov, ItemKnn, Bm25, SessionKnn, UserKnn, TifuKnn,
-        Content, Als, Bpr, Ease,
+        OwnHistory, OwnCount, Replenishment, Popularity, SegmentPopularity, NextItem, Markov, ItemKnn, Bm25, SessionKnn,
+        UserKnn, TifuKnn, Content, Als, Bpr, Ease,
     )
 }  # fmt: skip
 # and those that are asked of products, not of customers

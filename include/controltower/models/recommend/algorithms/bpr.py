@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 
 from controltower.models.base import ModelConfig, State
@@ -49,7 +50,10 @@ class Bpr(Recommender):
         self.item_factors = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
 
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
-        mine = taken(recent(history, Weights(), self.config.recency), rows)
+        kept: tuple[Interactions, sp.csr_matrix] | None = getattr(self, "_kept", None)
+        if kept is None or kept[0] is not history:
+            kept = self._kept = (history, recent(history, Weights(), self.config.recency))
+        mine = taken(kept[1], rows)
         users = mine @ self.item_factors
         length = np.linalg.norm(users, axis=1, keepdims=True)
         return Factors(np.divide(users, length, out=np.zeros_like(users), where=length > 0), self.item_factors)

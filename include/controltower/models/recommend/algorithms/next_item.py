@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from controltower.models.base import ModelConfig, State
+from controltower.models.recommend import kernels
 from controltower.models.recommend.base import Recommender, taken
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.pairs import recent, similarity
@@ -35,9 +36,12 @@ class ItemToItem(Recommender):
         return Sparse(taken(self._recent(history), rows) @ self.similarity)
 
     def sources(self, history: Interactions, rows: np.ndarray, products: np.ndarray) -> np.ndarray:
-        """For pairs of a history row and a recommended product: the product of the history that spoke most for it."""
-        spoke = self._recent(history)[rows].multiply(self.similarity.T.tocsr()[products]).tocsr()
-        return np.asarray(spoke.argmax(axis=1)).ravel()
+        """Of pairs of a history row and a product: the product of the history that spoke most for it, -1 for none."""
+        mine, leads = self._recent(history), self.similarity
+        leads.sort_indices()
+        return kernels.sources(
+            mine.indptr, mine.indices, mine.data, leads.indptr, leads.indices, leads.data, rows, products
+        )
 
     def _recent(self, history: Interactions) -> sp.csr_matrix:
         kept: tuple[Interactions, sp.csr_matrix] | None = getattr(self, "_kept", None)

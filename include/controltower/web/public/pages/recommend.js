@@ -16,6 +16,7 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
   const kept = (name) => { try { return sessionStorage.getItem(name); } catch { return null; } };
   const keep = (name, value) => { try { sessionStorage.setItem(name, value); } catch { /* not allowed: do without */ } };
   const id = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+  const drawn = id(); // where nothing may be kept, of this page
 
   const recent = () => {
     try {
@@ -27,7 +28,7 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
     if (product) keep(RECENT, JSON.stringify([product, ...recent().filter((p) => p !== product)].slice(0, MOST)));
   };
   const visitor = () => {
-    const found = me.visitor || kept(VISITOR) || id();
+    const found = me.visitor || kept(VISITOR) || drawn;
     if (!me.visitor) keep(VISITOR, found);
     return found;
   };

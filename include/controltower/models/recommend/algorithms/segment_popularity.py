@@ -1,0 +1,87 @@
+"""Popular near you: what sells at the customer's site, and to people of the same gender and age there.
+
+For who is new, and for shops whose sites differ. Shares of a segment are shrunk to the site's, and these to everyone's
+(empirical Bayes), so that a segment of few orders says little more than what is popular.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from controltower.models.base import ModelConfig, State
+from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.interactions import ORDER, Interactions, Weights, positions
+from controltower.models.recommend.scores import Scores, Sparse
+
+
+class SegmentPopularity(Recommender):
+    """Shares of the orders of late (half-life of two weeks) in the customer's closest segment that is known."""
+
+    name: ClassVar[str] = "segment_popularity"
+
+    class Config(ModelConfig):
+        half_life: float = 14.0
+        trust: float = 50.0  # orders of the wider segment that weigh as much as the segment's own
+        keep: int = 300  # products kept of each segment
+        most: int = 2000  # segments, the largest
+
+    config: Config
+    keys: np.ndarray  # sorted; the first, "", is everyone
+    shares: sp.csr_matrix  # keys x products, 0..1 of the row's highest
+
+    def _fit(self, interactions: Interactions) -> None:
+        c, count = self.config, interactions.shape[1]
+        orders = interactions.where(interactions.kind == ORDER)
+        weight = orders.weight(Weights(order_half_life=c.half_life))
+        total = np.bincount(orders.product, weights=weight, minlength=count)
+        everyone = total / max(total.sum(), 1e-12)
+        wider: dict[str, np.ndarray] = {"": everyone}
+        shares = {"": everyone}
+        for level in range(2):
+            keys = _keys(orders, level)[orders.customer]
+            known, of = np.unique(keys, return_inverse=True)
+            sizes = np.bincount(of, weights=weight, minlength=len(known))
+            for i in np.argsort(-sizes, kind="stable")[: c.most].tolist():
+                if known[i] == "":
+                    continue
+                mine = of == i if len(known) < 50 else np.flatnonzero(of == i)
+                own = np.bincount(orders.product[mine], weights=weight[mine], minlength=count)
+                prior = wider.get(str(known[i]).partition("|")[0], everyone)
+                shares[str(known[i])] = (own + c.trust * prior) / (sizes[i] + c.trust)
+            if level == 0:
+                wider |= shares
+        self.keys = np.array(sorted(shares), dtype=np.str_)
+        self.shares = sp.vstack([_strongest(shares[key], c.keep) for key in self.keys.tolist()]).tocsr()
+
+    def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
+        closest = np.zeros(len(rows), dtype=int)
+        for level in range(2):
+            keys = _keys(history, level)[np.maximum(rows, 0)] if history.shape[0] else np.full(len(rows), "")
+            at = np.where(rows >= 0, positions(self.keys, keys), -1)
+            closest = np.where(at > 0, at, closest)
+        return Sparse(self.shares[closest])
+
+    def _learned(self) -> State:
+        s = self.shares
+        return {"keys": self.keys, "data": s.data, "indices": s.indices, "indptr": s.indptr}
+
+    def _relearn(self, state: State) -> None:
+        self.keys = state["keys"]
+        shape = len(self.keys), len(self.product_ids)
+        self.shares = sp.csr_matrix((state["data"], state["indices"], state["indptr"]), shape)
+
+
+def _keys(interactions: Interactions, level: int) -> np.ndarray:
+    segments = interactions.segments
+    return np.full(interactions.shape[0], "") if segments is None else segments[:, level]
+
+
+def _strongest(shares: np.ndarray, keep: int) -> sp.csr_matrix:
+    at = np.sort(np.argsort(-shares, kind="stable")[:keep])
+    at = at[shares[at] > 0]
+    return sp.csr_matrix(
+        (shares[at] / max(shares.max(initial=0), 1e-12), (np.zeros(len(at), int), at)), (1, len(shares))
+    )

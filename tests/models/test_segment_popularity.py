@@ -1,0 +1,54 @@
+"""What is popular near a customer: at the site, and among people of the same gender and age."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from controltower.models.recommend.algorithms.segment_popularity import SegmentPopularity
+from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
+from controltower.profiles.portable import DAY
+from models.conftest import NOW
+
+PRODUCTS = np.array(["cream", "kimchi", "rice", "tea"])
+
+
+def shop(buys: list[tuple[str, str, str, int]], ask: list[tuple[str, str]]) -> tuple[Interactions, Interactions]:
+    """Orders of (site, closer segment, product) by so many customers; and customers of these segments without any."""
+    who, what, segments = [], [], []
+    for site, closer, product, count in buys:
+        for _ in range(count):
+            who.append(f"c{len(who):05}")
+            what.append(product)
+            segments.append((site, closer))
+    ids = np.array(who)
+    data = from_arrays(
+        ids, PRODUCTS, ids, np.array(what), np.full(len(ids), NOW - DAY), np.full(len(ids), ORDER), NOW
+    )  # fmt: skip
+    new = np.array([f"n{i}" for i in range(len(ask))])
+    asked = from_arrays(new, PRODUCTS, *(np.zeros(0, t) for t in (str, str, int, int)), NOW)
+    return replace(data, segments=np.array(segments)), replace(asked, segments=np.array(ask))
+
+
+def best(data: Interactions, asked: Interactions, *who: str) -> list[str]:
+    model = SegmentPopularity().fit(data)
+    ranking = model.recommend(asked, np.array(who), 1, repeat=True)
+    return PRODUCTS[ranking.product].tolist()
+
+
+def test_sites_differ_and_so_do_people_of_one() -> None:
+    data, asked = shop(
+        [("kr", "kr|female|30", "cream", 300), ("kr", "kr|male|30", "kimchi", 400), ("cn", "", "tea", 500)],
+        [("kr", "kr|female|30"), ("kr", ""), ("cn", "cn|male|20"), ("", "")],
+    )
+    assert best(data, asked, "n0", "n1", "n2", "n3", "stranger") == ["cream", "kimchi", "tea", "tea", "tea"]
+
+
+def test_few_orders_of_a_segment_say_little() -> None:
+    data, asked = shop([("kr", "kr|female|30", "cream", 2), ("kr", "", "rice", 500)], [("kr", "kr|female|30")])
+    assert best(data, asked, "n0") == ["rice"]
+
+
+def test_without_segments_it_is_what_is_popular() -> None:
+    data, asked = shop([("kr", "", "rice", 3), ("cn", "", "tea", 2)], [("cn", "")])
+    assert best(replace(data, segments=None), replace(asked, segments=None), "n0") == ["rice"]
