@@ -212,8 +212,11 @@ def test_the_images_user_owns_what_a_volume_covers(ours: dict[str, dict[str, Any
         for volume in service.get("volumes", []):
             if isinstance(volume, str):
                 assert volume.split(":")[1] in made
-    # Nothing changes the user: it stays apache/airflow's own, who isn't root.
-    assert "USER" not in {instruction for instruction, _ in compose.instructions()}
+    # root only installs the system's packages; what runs is apache/airflow's own user
+    lines = list(compose.instructions())
+    users = [i for i, (instruction, _) in enumerate(lines) if instruction == "USER"]
+    assert [lines[i][1] for i in users] == ["root", "airflow"]
+    assert all(rest.startswith("apt-get ") for _, rest in lines[users[0] + 1 : users[1]])
     assert all("user" not in service for service in ours.values())
 
 

@@ -340,6 +340,12 @@ def test_no_events_and_no_collections() -> None:
     assert len(read_collections(tables([]), at(0)).collection_ids) == 0
 
 
+def test_searches_that_nobody_went_on_from() -> None:
+    """Not one product was chosen after any: the text alone finds."""
+    found = model(("mug", 5, None), ("커피", 4, None)).find(["mug"], 1)
+    assert sorted(NAMES)[found.product[0]] == "mug" and found.code[0] == "query_text"
+
+
 def test_collections_that_run() -> None:
     rows = [("now", at(-9), at(9)), ("always", None, None), ("over", at(-9), at(-1)), ("soon", at(1), None)]
     named = [{"collection_id": c, "title": c, "starts_at": s, "ends_at": e} for c, s, e in rows]

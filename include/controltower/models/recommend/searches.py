@@ -167,7 +167,7 @@ def demand(
     usual = np.lexsort((spelt, -askers, query_of[first]))  # of each query the spelling that most people used
     usual = usual[np.unique(query_of[first][usual], return_index=True)[1]]
 
-    product = np.where(searches.product >= 0, positions(product_ids, searches.product_ids)[searches.product], -1)
+    product = np.r_[positions(product_ids, searches.product_ids), -1][searches.product]  # -1, asked only, stays -1
     done = np.flatnonzero(product >= 0)
     done = done[np.lexsort((searches.kind[done], searches.person[done], product[done], query[done]))]
     done = done[_distinct(query[done], product[done], searches.person[done])[-1]]
