@@ -13,8 +13,9 @@ from controltower.models.recommend import choose, ranker
 from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.base import Recommender
 from controltower.models.recommend.blend import Blend
-from controltower.models.recommend.cases import JUDGE, Cases, Split, collect, part_of, split
+from controltower.models.recommend.cases import JUDGE, Cases, collect, part_of
 from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
+from controltower.models.recommend.split import Split, split
 from controltower.profiles.portable import DAY
 from models.conftest import GROUPS, NOW, PER_GROUP, planted
 

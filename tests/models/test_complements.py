@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from controltower.models.recommend.algorithms.complements import Complements, baskets, margins
-from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.algorithms.substitutes import Substitutes
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.interactions import ORDER, VIEW, Interactions, from_arrays
+from controltower.models.recommend.item_to_item import ItemToItem
 from controltower.profiles.portable import DAY
 from models.conftest import NOW
 

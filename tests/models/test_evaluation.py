@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from controltower.models.recommend import algorithms, choose, evaluation
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.cases import collect
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.evaluation import SERVED, Evaluation, Traits, evaluate, measure, window
@@ -260,7 +260,7 @@ class Future:
 FUTURE = Future(sp.csr_matrix((0, 0)))
 
 
-class Peeking(Recommender):
+class Peeking(Scorer):
     """Knows what each customer will take."""
 
     name: ClassVar[str] = "peeking"

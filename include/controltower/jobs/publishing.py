@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.models.recommend.base import Recommender
+    from controltower.models.recommend.batch import Lists
     from controltower.models.recommend.interactions import Interactions
     from controltower.models.recommend.published import ItemLists, PersonalLists
-    from controltower.models.recommend.serving import Lists
     from controltower.models.registry import Registry
     from controltower.profiles.facts.tables import Tables
     from controltower.settings import Settings

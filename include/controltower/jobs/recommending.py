@@ -24,7 +24,7 @@ def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: st
 
     from controltower.data.lake import Lake
     from controltower.errors import BadSettings
-    from controltower.models.recommend import placements, serving
+    from controltower.models.recommend import batch, placements
     from controltower.models.registry import Registry
 
     placements.check(placement, repeat)
@@ -35,7 +35,7 @@ def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: st
     at = moment(as_of, config, shop)
     with threadpool_limits(limits=1), Lake(config).read(at) as reading:
         registry = Registry(config.home / "models")
-        lists = serving.recommend(registry, reading.table, at, shop, placement, k, repeat)
+        lists = batch.recommend(registry, reading.table, at, shop, placement, k, repeat)
     for rule in lists.unmatched:
         log.warning("shop.yaml, recommendations: %s of %s fits no product", rule, placement)
     return lists.rows

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.data.lake import Lake
-    from controltower.models.recommend.serving import Lists
+    from controltower.models.recommend.batch import Lists
     from controltower.models.registry import Registry
     from controltower.shop import Shop
 
@@ -38,7 +38,7 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
 
     from controltower.data.lake import Lake, interval_key
     from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
-    from controltower.models.recommend import serving  # noqa: F401
+    from controltower.models.recommend import batch  # noqa: F401
     from controltower.models.registry import Registry
 
     config = settings.load()
@@ -121,13 +121,13 @@ def _scores(
 def _recommendations(
     lake: Lake, registry: Registry, as_of: datetime, shop: Shop, served: dict[str, str]
 ) -> dict[str, Lists]:
-    from controltower.models.recommend import serving
+    from controltower.models.recommend import batch
     from controltower.models.recommend.placements import PLACEMENTS
 
     made = {}
     with lake.read(as_of) as reading:
         for placement in PLACEMENTS:
-            lists = serving.recommend(registry, reading.table, as_of, shop, placement, K)
+            lists = batch.recommend(registry, reading.table, as_of, shop, placement, K)
             made[placement] = lists
             served[placement] = lists.card.serves
             for rule in lists.unmatched:

@@ -43,7 +43,6 @@ class Ranking:
 class Recommender(Model):
     """Ranks the products of the catalogue it was fitted on, by the customers' history of today."""
 
-    most_products: ClassVar[int | None] = None  # with a larger catalogue it bows out
     product_ids: np.ndarray
     popularity: np.ndarray  # 0..1 by product, recent orders count more
 
@@ -82,6 +81,34 @@ class Recommender(Model):
             made.append(replace(ranking, customer=start + ranking.customer))
         return joined(made)
 
+    @abstractmethod
+    def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
+        """The k best of each row of the history (-1: unknown); `customer` is a position in rows."""
+
+    @abstractmethod
+    def _fit(self, interactions: Interactions) -> None:
+        """Learn from interactions."""
+
+    def _learned(self) -> State:
+        """What `_fit` learned; nothing unless a subclass says so."""
+        return {}
+
+    def _relearn(self, state: State) -> None:
+        """The inverse of `_learned`."""
+
+    def _state(self) -> State:
+        return {"product_ids": self.product_ids, "popularity": self.popularity, **self._learned()}
+
+    def _restore(self, state: State) -> None:
+        self.product_ids, self.popularity = state["product_ids"], state["popularity"]
+        self._relearn(state)
+
+
+class Scorer(Recommender):
+    """Recommends what it scores highest, and popular products where it says nothing."""
+
+    most_products: ClassVar[int | None] = None  # with a larger catalogue it bows out
+
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
         """The k best of each row of the history (-1: unknown); `customer` is a position in rows."""
         own, score = self.score(history, rows).best(k, barred)
@@ -105,26 +132,8 @@ class Recommender(Model):
         return Same(self.popularity + 1e-12, rows)
 
     @abstractmethod
-    def _fit(self, interactions: Interactions) -> None:
-        """Learn what `_score` needs."""
-
-    @abstractmethod
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
         """Scores of each row (-1: a customer without history); 0 says nothing of a product."""
-
-    def _learned(self) -> State:
-        """What `_fit` learned; nothing unless a subclass says so."""
-        return {}
-
-    def _relearn(self, state: State) -> None:
-        """The inverse of `_learned`."""
-
-    def _state(self) -> State:
-        return {"product_ids": self.product_ids, "popularity": self.popularity, **self._learned()}
-
-    def _restore(self, state: State) -> None:
-        self.product_ids, self.popularity = state["product_ids"], state["popularity"]
-        self._relearn(state)
 
 
 def joined(rankings: list[Ranking]) -> Ranking:

@@ -10,10 +10,10 @@ import numpy as np
 from controltower.models.base import ModelConfig, State
 from controltower.models.recommend import ranker
 from controltower.models.recommend.algorithms import ALL
-from controltower.models.recommend.base import Ranking, Recommender
+from controltower.models.recommend.base import Ranking, Recommender, Scorer
 from controltower.models.recommend.candidates import PROPOSED, Candidates, propose
 from controltower.models.recommend.interactions import Interactions
-from controltower.models.recommend.scores import Barred, Scores
+from controltower.models.recommend.scores import Barred
 
 FUSION = "fusion"
 GROUPS = ("cold", "few", "many")  # by entries of their history: none, less than MANY, more
@@ -36,7 +36,7 @@ class Blend(Recommender):
         many: str = FUSION
 
     config: Config
-    members: dict[str, Recommender]
+    members: dict[str, Scorer]
     booster: State
 
     def _fit(self, interactions: Interactions) -> None:
@@ -44,7 +44,7 @@ class Blend(Recommender):
         self.booster = {}
 
     @classmethod
-    def of(cls, config: Config, members: dict[str, Recommender], booster: State) -> Self:
+    def of(cls, config: Config, members: dict[str, Scorer], booster: State) -> Self:
         """A blend of members that were fitted on the same interactions already."""
         model = cls(config)
         any_member = next(iter(members.values()))
@@ -83,9 +83,6 @@ class Blend(Recommender):
         if not hasattr(self, "_loaded"):
             self._loaded = ranker.predictor(self.booster)
         return self._loaded
-
-    def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
-        raise NotImplementedError("a blend ranks candidates")
 
     def save(self, folder: Path) -> None:
         super().save(folder)

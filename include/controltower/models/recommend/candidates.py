@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from controltower.models.recommend import kernels
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.interactions import Interactions
 from controltower.models.recommend.scores import Barred
 
@@ -60,7 +60,7 @@ class Candidates:
 
 
 def propose(
-    members: Mapping[str, Recommender], history: Interactions, rows: np.ndarray, barred: Barred, n: int = PROPOSED
+    members: Mapping[str, Scorer], history: Interactions, rows: np.ndarray, barred: Barred, n: int = PROPOSED
 ) -> Candidates:
     """The n best products of each member for each row, as one set. Popularity's are always among them."""
     scores = {name: member.score(history, rows) for name, member in members.items()}

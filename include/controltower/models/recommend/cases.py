@@ -5,56 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from controltower.models.recommend import ranker
-from controltower.models.recommend.base import Recommender, barred, chunks
+from controltower.models.recommend.base import Scorer, barred, chunks
 from controltower.models.recommend.blend import FUSION, groups
 from controltower.models.recommend.candidates import propose
-from controltower.models.recommend.interactions import ORDER, Interactions, holds
+from controltower.models.recommend.interactions import holds
 from controltower.models.recommend.ranker import Pairs
-from controltower.profiles.portable import DAY
+from controltower.models.recommend.split import Split
+from controltower.models.recommend.tasks import Task
 
 K = 10
-SPLIT_DAYS = 28  # the orders of this many days are the truth, or the latest tenth where that is less
 MOST_LEARNING, MOST_JUDGING = 20_000, 6_000  # customers drawn, at most
 LEARN, CHOOSE, JUDGE = 0, 1, 2
 NO_PAIRS = (np.zeros((0, 0), np.float32), np.zeros(0, bool), np.zeros(0, int))
-
-
-class Asked(Protocol):
-    """What cases need to know of a task (`tasks.Task`)."""
-
-    @property
-    def repeat(self) -> bool: ...
-    @property
-    def personal(self) -> bool: ...
-    @property
-    def only_own(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Split:
-    """Interactions before a moment, and what customers ordered from then on."""
-
-    history: Interactions
-    future: sp.csr_matrix  # customers x products: 1 where ordered
-    start: int
-    people: np.ndarray | None = None  # ids of those who ask, where the rows of the history are questions of theirs
-
-    @property
-    def owners(self) -> np.ndarray:
-        return self.history.customer_ids if self.people is None else self.people
-
-    def truth(self, repeat: bool, allowed: np.ndarray) -> sp.csr_matrix:
-        """What counts as a hit: allowed products, without `repeat` only those not ordered before."""
-        truth = self.future if repeat else self.future - self.future.multiply(self.history.ordered)
-        truth = (truth @ sp.diags(allowed.astype(np.float32))).tocsr()
-        truth.eliminate_zeros()
-        return truth
 
 
 @dataclass(frozen=True)
@@ -82,31 +49,13 @@ class Cases:
         return _gain(score, pairs[1], pairs[2], np.arange(len(score)), self.ideal)
 
 
-def split(interactions: Interactions) -> Split | None:
-    """The time split, or None where there are too few orders for one."""
-    orders = interactions.second[interactions.kind == ORDER]
-    if not len(orders):
-        return None
-    start = max(interactions.until - SPLIT_DAYS * DAY, int(np.quantile(orders, 0.9, method="lower")))
-    history = interactions.where(interactions.second < start, until=start)
-    later = (interactions.second >= start) & (interactions.kind == ORDER)
-    future = sp.csr_matrix(
-        (np.ones(later.sum(), np.float32), (interactions.customer[later], interactions.product[later])),
-        interactions.shape,
-    )
-    future.data[:] = 1.0
-    return Split(history, future, start) if len(history) and future.nnz else None
-
-
 def part_of(customer_ids: np.ndarray) -> np.ndarray:
     """Which part a customer belongs to: 60 % learn, 20 % choose, 20 % judge. By a hash of the id: it never changes."""
     drawn = np.array([hashlib.sha256(f"judges {c}".encode()).digest()[0] for c in customer_ids], dtype=int)
     return np.where(drawn < 154, LEARN, np.where(drawn < 205, CHOOSE, JUDGE))
 
 
-def collect(
-    found: Split, members: Mapping[str, Recommender], task: Asked, allowed: np.ndarray, seed: int
-) -> Cases | None:
+def collect(found: Split, members: Mapping[str, Scorer], task: Task, allowed: np.ndarray, seed: int) -> Cases | None:
     """The cases of a split, if any. members: fitted on what was before it. Only personal tasks' teach a ranker."""
     truth = found.truth(task.repeat, allowed)
     rows = np.flatnonzero(np.diff(truth.indptr))

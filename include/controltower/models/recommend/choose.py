@@ -13,10 +13,11 @@ import numpy as np
 from controltower.models.base import Outcome, State
 from controltower.models.recommend import ranker
 from controltower.models.recommend.algorithms import ALL, MEMBERS
-from controltower.models.recommend.base import Recommender, barred, chunks
+from controltower.models.recommend.base import Recommender, Scorer, barred, chunks
 from controltower.models.recommend.blend import FUSION, GROUPS, Blend
-from controltower.models.recommend.cases import CHOOSE, JUDGE, LEARN, Cases, K, Split, collect, judges, split
+from controltower.models.recommend.cases import CHOOSE, JUDGE, LEARN, Cases, K, collect, judges
 from controltower.models.recommend.interactions import Interactions, holds
+from controltower.models.recommend.split import Split, split
 from controltower.models.recommend.tasks import NEW, REPEAT, TASKS, Task
 
 log = logging.getLogger("controltower")
@@ -67,7 +68,7 @@ def train(interactions: Interactions, allowed: np.ndarray) -> list[Outcome]:
         log.warning("no learned ranker: %s", why)
         skipped[ranker.NAME] = why
     outcomes, before = [], {}
-    final: dict[str, Recommender] = {}
+    final: dict[str, Scorer] = {}
     for task in TASKS:
         members = {n: m for n, m in past.items() if n in (task.members or MEMBERS)}
         asked = task.ask(interactions, found) if found else None
@@ -89,9 +90,9 @@ def train(interactions: Interactions, allowed: np.ndarray) -> list[Outcome]:
     return outcomes
 
 
-def fit_all(history: Interactions) -> tuple[dict[str, Recommender], dict[str, str]]:
+def fit_all(history: Interactions) -> tuple[dict[str, Scorer], dict[str, str]]:
     """Every algorithm that can be fitted within the budget, and why the others weren't."""
-    fitted: dict[str, Recommender] = {}
+    fitted: dict[str, Scorer] = {}
     skipped: dict[str, str] = {}
     spent = time.process_time()
     for name, kind in ALL.items():
@@ -172,7 +173,7 @@ def _wanted(tried: Tried, task: Task, tested: list[str]) -> tuple[str, ...]:
     return tuple(name for name in tested if name in chosen)
 
 
-def _serving(tried: Tried, wanted: tuple[str, ...], members: Mapping[str, Recommender], booster: State) -> Recommender:
+def _serving(tried: Tried, wanted: tuple[str, ...], members: Mapping[str, Scorer], booster: State) -> Recommender:
     """The winner, or the baseline where there is none. members: fitted on the same interactions."""
     if len(wanted) == 1:
         return members[wanted[0]]

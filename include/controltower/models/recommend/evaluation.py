@@ -17,12 +17,13 @@ from scipy.stats import rankdata
 from controltower.models.base import Outcome
 from controltower.models.recommend import choose, kernels
 from controltower.models.recommend.algorithms import ALL, MEMBERS
-from controltower.models.recommend.base import Recommender, barred, chunks
+from controltower.models.recommend.base import Recommender, Scorer, barred, chunks
+from controltower.models.recommend.batch import DEEPEST
 from controltower.models.recommend.blend import FUSION, GROUPS, Blend, groups
 from controltower.models.recommend.candidates import propose
-from controltower.models.recommend.cases import K, Split
+from controltower.models.recommend.cases import K
 from controltower.models.recommend.interactions import ORDER, Interactions, holds, positions
-from controltower.models.recommend.serving import DEEPEST
+from controltower.models.recommend.split import Split
 from controltower.models.recommend.tasks import TASKS, Task
 
 log = logging.getLogger("controltower")
@@ -132,12 +133,12 @@ def evaluate(past: Interactions, later: Interactions, allowed: np.ndarray, seed:
     return evaluation
 
 
-def fit_rest(outcomes: list[Outcome], past: Interactions) -> dict[str, Recommender]:
+def fit_rest(outcomes: list[Outcome], past: Interactions) -> dict[str, Scorer]:
     """Every algorithm that the training tried, fitted on the same interactions; those that serve are there already."""
-    ready: dict[str, Recommender] = {}
+    ready: dict[str, Scorer] = {}
     for outcome in outcomes:
         model = outcome.model
-        assert isinstance(model, Recommender)
+        assert isinstance(model, Blend | Scorer)
         ready |= model.members if isinstance(model, Blend) else {model.name: model}
     for name, kind in ALL.items():
         fits = kind.most_products is None or past.shape[1] <= kind.most_products
@@ -169,7 +170,7 @@ def window(past: Interactions, later: Interactions) -> tuple[Interactions, Split
 
 
 def lists_of(
-    task: Task, asked: Split, members: Mapping[str, Recommender], served: Recommender, allowed: np.ndarray, seed: int
+    task: Task, asked: Split, members: Mapping[str, Scorer], served: Recommender, allowed: np.ndarray, seed: int
 ) -> Lists | None:
     """What each member alone, their fusion and who serves would have shown those who took something; None: nobody."""
     truth = asked.truth(task.repeat, allowed)

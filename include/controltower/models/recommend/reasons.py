@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.base import Ranking, Recommender
 from controltower.models.recommend.blend import Blend
 from controltower.models.recommend.interactions import Interactions, holds
+from controltower.models.recommend.item_to_item import ItemToItem
 
 TASTE = ("als", "bpr", "user_knn", "tifu_knn", "session_knn")  # they go by customers who are alike
 

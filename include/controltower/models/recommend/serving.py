@@ -1,179 +1,301 @@
-"""Recommendation lists of a placement, as rows of the derived table `recommendations`."""
+"""One list for one request, from a published version and what the session says of itself.
+
+Where a placement's own list has nothing that may be shown, the next source is asked: the session's products, what is
+popular in their category, what is popular. A list is empty only where nothing at all may be shown.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import scipy.sparse as sp
 
-from controltower.models.recommend import rules
-from controltower.models.recommend.base import Ranking, Recommender, chunks, joined, taken
-from controltower.models.recommend.choose import KINDS
-from controltower.models.recommend.interactions import Interactions, catalogue_mask, holds, positions, read
-from controltower.models.recommend.placements import OF_PRODUCTS, PLACEMENTS, check
-from controltower.models.recommend.reasons import Reasons, explain
-from controltower.models.recommend.reranking import codes, own_bars, rerank
-from controltower.models.recommend.scores import Barred
-from controltower.models.recommend.tasks import REPEAT
-from controltower.models.registry import Card, Registry
-from controltower.profiles.facts.tables import Tables
-from controltower.shop import Shop
-
-SCHEMA = pa.schema(
-    [
-        ("customer_id", pa.string()),
-        ("placement", pa.string()),
-        ("rank", pa.int64()),
-        ("product_id", pa.string()),
-        ("score", pa.float64()),
-        ("algorithm", pa.string()),
-        ("reason_code", pa.string()),
-        ("reason_value", pa.string()),
-        ("rules", pa.string()),
-        ("as_of", pa.timestamp("us", tz="UTC")),
-        ("model_version", pa.string()),
-    ]
+from controltower.models.recommend.published import POPULAR, SEARCH, Published
+from controltower.models.recommend.reranking import ACTED, Reranked, rerank
+from controltower.models.recommend.rules import BOUGHT, EXCLUDED, Prepared, Rules, Texts, prepare
+from controltower.models.recommend.session import (
+    CATEGORY,
+    FOR_YOU,
+    NOTHING,
+    OWN,
+    POPULARITY,
+    SESSION,
+    SOURCES,
+    Candidates,
+    Request,
+    Session,
+    among,
+    distinct,
+    firsts,
+    fused,
+    joined,
+    own_list,
+    together,
 )
-DEEPER = 4  # candidates for each place, where rules may change the order
-DEEPEST = 300  # where most candidates can't be answers
-RULE = "rule"  # the algorithm of a product that is pinned
+
+SPARE = 4  # so many times as many candidates as are shown: filters take some out
+SECOND_LIST = "for_you"  # the personal list for placements whose products the request doesn't tell
+RULES = [tuple(name for i, name in enumerate(ACTED) if bits >> i & 1) for bits in range(1 << len(ACTED))]
+KEYWORDS = 8
+SEARCHES = 10_000  # results kept
+CATEGORIES = 3  # of the session, in which popular products are looked for
+MOST = 2000  # popular products looked at where filters and caps leave too few
 
 
 @dataclass(frozen=True)
-class Lists:
-    """The rows of a placement and the same as arrays, the model's card, and rules that fit no product."""
+class Item:
+    """One product of a list: `shown` has product_id, title, url, image_url, price and currency.
 
-    rows: pa.Table
-    card: Card
-    product_ids: np.ndarray
-    customers: np.ndarray
-    ranking: Ranking
-    reasons: Reasons
-    unmatched: tuple[str, ...] = ()
-
-
-def declared(shop: Shop) -> dict[str, rules.Rules]:
-    """The shop's rules by placement. BadSettings with the place of a mistake."""
-    return rules.parse(shop.recommendations, "shop.yaml, recommendations", (*PLACEMENTS, *OF_PRODUCTS))
-
-
-def recommend(
-    registry: Registry,
-    tables: Tables,
-    as_of: datetime,
-    shop: Shop,
-    placement: str,
-    k: int,
-    repeat: bool | None = None,
-    customers: np.ndarray | None = None,
-) -> Lists:
-    """k rows a customer (fewer if the catalogue has fewer), best first.
-
-    The newest model trained as of a date not later than as_of, on the history of as_of. Of all customers known, unless
-    `customers` (ids) says whose. repeat None: as the placement, and where that leaves it open, the validation, says.
+    reason_value: a product's title, a category's name or the query, None where the reason has none
+    rules: those that brought it to its place
     """
-    where = check(placement, repeat)
-    if repeat is None:
-        repeat = where.new is None
-        if where.new and where.repeat:
-            repeat = bool(registry.card(REPEAT, as_of).details["repeat_helps"])
-    model, card = registry.load(where.model(repeat), as_of, KINDS)
-    history = read(tables, as_of, shop, model.product_ids)
-    asked = where.asks(history)
-    customers = history.customer_ids if customers is None else np.asarray(customers, dtype=np.str_)
-    catalogue = history.catalogue
-    assert catalogue is not None  # `read` brings it
-    ruled = declared(shop)[placement]
-    prepared = rules.prepare(
-        ruled,
-        catalogue,
-        as_of,
-        shop.zone,
-        sold=catalogue_mask(tables, as_of, model.product_ids, in_stock=False),
-        in_stock=catalogue_mask(tables, as_of, model.product_ids),
+
+    rank: int
+    shown: dict[str, Any]
+    algorithm: str
+    reason_code: str
+    reason_value: str | None
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A list, and where it comes from.
+
+    fallback: None where it is the placement's own, else the source that had something (one of SOURCES); `because` says
+    why: unknown_placement, nobody, unknown_person, no_product, unknown_product, no_list, no_search, no_query, no_match,
+    all_filtered, or nothing_allowed with an empty list
+    rules: `acted`, `removed` and `pins` as `Reranked.told`
+    """
+
+    placement: str
+    version: str
+    model_version: str
+    as_of: datetime
+    items: tuple[Item, ...]
+    fallback: str | None
+    because: str | None
+    rules: dict[str, Any]
+    keywords: tuple[str, ...] = ()
+    exhibitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A placement's rules as of now, and the products that anybody may be shown, the most popular first."""
+
+    prepared: Prepared
+    allowed: np.ndarray
+    popular: np.ndarray
+
+    def void(self, now: datetime) -> bool:
+        return self.prepared.until is not None and self.prepared.until <= now
+
+
+class Serving:
+    """A version that answers; what rules come to is worked out once, and again when a date makes it void."""
+
+    def __init__(self, published: Published) -> None:
+        self.published = published
+        self.searched: dict[tuple[Any, ...], _Asked] = {}
+        self._ready: dict[str, Ready] = {}
+        paths, self.category = Texts(published.catalogue).paths
+        self._category_names = [p != () for p in paths]
+        place = np.empty(len(published), np.int32)
+        place[published.popular] = np.arange(len(published), dtype=np.int32)
+        self._by_category = np.lexsort((place, self.category)).astype(np.int32)
+        self._starts = np.searchsorted(self.category[self._by_category], np.arange(len(paths) + 1))
+
+    def warm_up(self, now: datetime) -> None:
+        """Do what the first request of each placement would wait for."""
+        some = [str(i) for i in self.published.product_ids[:1]]
+        for placement in self.published.rules:
+            answer(self, Request(placement, product=next(iter(some), None), recent=some, query="a"), now)
+
+    def ready(self, placement: str, now: datetime) -> Ready:
+        found = self._ready.get(placement)
+        if found is None or found.void(now):
+            p, rules = self.published, self.published.rules[placement]
+            alike = (f for name, f in list(self._ready.items()) if p.rules[name] == rules and not f.void(now))
+            found = self._ready[placement] = next(alike, None) or self._prepared(rules, now)
+        return found
+
+    def _prepared(self, rules: Rules, now: datetime) -> Ready:
+        p = self.published
+        made = prepare(rules, p.catalogue, now, p.zone, sold=p.sold, in_stock=p.in_stock)
+        allowed = made.allowed
+        return Ready(made, allowed, p.popular[allowed[p.popular]])
+
+    def popular_in(self, category: int, most: int) -> np.ndarray:
+        """The most popular products of a category, by its code; none of an unknown one."""
+        if not self._category_names[category]:
+            return self._by_category[:0]
+        return self._by_category[self._starts[category] : self._starts[category + 1]][:most]
+
+
+def answer(serving: Serving, request: Request, now: datetime) -> Answer:
+    """The list of a placement; pure but for what `serving` keeps. An unknown placement gets popular products."""
+    if request.k < 1:
+        raise ValueError("k must be at least 1")
+    p = serving.published
+    ready = serving.ready(request.placement if request.placement in p.rules else POPULAR, now)
+    session = Session(p, request)
+    asked = _asked(serving, request, session, ready)
+    own, seed_price = _bars(p, request, session)
+    left = asked.candidates.taken(np.flatnonzero(~among(asked.candidates.product, session.here)))
+    listed = _rerank(ready, left, request.k, own, seed_price) if len(left.product) else None
+    fill = p.personal[request.placement].fill if request.placement in p.personal else True
+    if listed is None and not fill:
+        listed = _rerank(ready, left, request.k, own, seed_price)
+    if listed is None or (fill and len(listed.product) < request.k):
+        near = session.latest if request.placement != POPULAR else session.latest[:0]
+        left, listed = _filled(serving, ready, left, near, session.here, request.k, own, seed_price)
+    items = _items(serving, left, listed, request.query)
+    sources = left.source[listed.candidate[listed.candidate >= 0]]
+    source = int(sources.min(initial=POPULARITY))
+    because = None
+    if not items:
+        because = "nothing_allowed" if fill else asked.because or "all_filtered"
+    elif source != OWN and request.placement != POPULAR:
+        because = asked.because or "all_filtered"
+    return Answer(
+        placement=request.placement, version=p.version, model_version=asked.model_version or p.version, as_of=p.as_of,
+        items=items, fallback=SOURCES[source] if because else None, because=because, rules=listed.told(0),
+        keywords=asked.keywords, exhibitions=asked.exhibitions,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The candidates before any filling up; why they aren't the placement's own (None: they are, or it isn't known)."""
+
+    candidates: Candidates
+    because: str | None = None
+    model_version: str = ""
+    keywords: tuple[str, ...] = ()
+    exhibitions: tuple[str, ...] = ()
+
+
+def _asked(serving: Serving, request: Request, session: Session, ready: Ready) -> _Asked:
+    p = serving.published
+    name, second = request.placement, p.personal.get(SECOND_LIST)
+    if name == SEARCH:
+        return _found(serving, request, ready)
+    if (lists := p.personal.get(name)) is not None:
+        own, because = own_list(lists, request, session)
+        if lists.session is not None:
+            own = fused(own, together(p.items[lists.session], session, "recent", SESSION))
+        return _Asked(own, because, lists.model_version)
+    if (items := p.items.get(name)) is not None:
+        found = together(items, session, items.seeds, OWN)
+        if len(found.product):
+            return _Asked(found, None, items.model_version)
+        because = "no_list" if len(session.latest) else "unknown_product" if session.told else "no_product"
+        own = own_list(second, request, session, FOR_YOU)[0] if second else NOTHING
+        return _Asked(own, because, second.model_version if second and len(own.product) else items.model_version)
+    return _Asked(NOTHING, None if name == POPULAR else "unknown_placement")
+
+
+def _found(serving: Serving, request: Request, ready: Ready) -> _Asked:
+    """What a search comes to, kept: shops are asked the same again and again."""
+    search = serving.published.search
+    if search is None:
+        return _Asked(NOTHING, "no_search")
+    query = request.query or ""
+    asked = query, request.k, ready.prepared.until
+    if (kept := serving.searched.get(asked)) is not None:
+        return kept
+    found = search.find([query], SPARE * request.k, allowed=ready.allowed)
+    at = np.flatnonzero(found.code != POPULAR)  # what it is filled up with comes from us
+    because = None if len(at) else str(found.value[0]) if len(found.value) else "no_match"
+    made = Candidates.of(found.product[at].astype(np.int32), OWN, search.name, found.code[at].astype(object))
+    words = tuple(w.text for w in search.keywords(query, KEYWORDS))
+    shown = search.exhibitions(query, KEYWORDS) if len(search.collection_ids) else []
+    result = _Asked(made, because, serving.published.search_version, words, tuple(e.collection_id for e in shown))
+    if len(serving.searched) >= SEARCHES:
+        serving.searched.pop(list(serving.searched)[0], None)  # noqa: RUF015 - others add meanwhile
+    serving.searched[asked] = result
+    return result
+
+
+def _bars(p: Published, request: Request, session: Session) -> tuple[sp.csr_matrix | None, np.ndarray]:
+    """What this person may not be shown here: what they bought, and what stands beside the list; the seed's price."""
+    bars = dict.fromkeys(session.here.tolist(), 1 << EXCLUDED)
+    if p.barred is not None and session.row >= 0 and request.placement not in (*p.repeats, SEARCH):
+        bars |= {product: 1 << BOUGHT for product in p.barred[session.row].tolist() if product >= 0}
+    price = p.prices[session.here if len(session.here) else session.latest[:1]]
+    dearest = (
+        np.array([np.nanmax(price) if not np.isnan(price).all() else np.nan]) if len(price) else np.array([np.nan])
     )
-    bars = own_bars(ruled, catalogue, history, repeat=repeat)
-    if asked is not history:
-        bars += _seen(asked)
-    if where.only_own:
-        bars += _subscribed(tables, history)
-    deeper = k if ruled == rules.Rules() else DEEPER * k
-    made = [
-        _chunk(model, asked, history.ordered if where.only_own else None, chunk, start, k, deeper, prepared, bars)
-        for start, chunk in chunks(history.rows_of(customers))
-    ]
-    ranking = joined([ranking for ranking, _ in made])
-    acted = np.concatenate([rule for _, rule in made]) if made else np.zeros(0, np.str_)
-    reasons = explain(model, history, customers, ranking, asked)
-    titles = np.where(catalogue.title == "", catalogue.product_ids, catalogue.title)
-    value = np.where(reasons.product >= 0, titles[reasons.product], None) if len(titles) else np.full(0, None)
-    count = len(ranking.rank)
-    rows = pa.table(
-        [
-            pa.array(customers[ranking.customer], pa.string()),
-            pa.array(np.full(count, placement), pa.string()),
-            pa.array(ranking.rank, pa.int64()),
-            pa.array(model.product_ids[ranking.product], pa.string()),
-            pa.array(ranking.score, pa.float64()),
-            pa.array(ranking.algorithm, pa.string()),
-            pa.array(reasons.code, pa.string()),
-            pa.array(value, pa.string()),
-            pa.array(acted, pa.string()),
-            pa.array([as_of] * count, SCHEMA.field("as_of").type),
-            pa.array([card.version] * count, pa.string()),
-        ],
-        schema=SCHEMA,
-    )
-    return Lists(rows, card, model.product_ids, customers, ranking, reasons, prepared.unmatched)
+    if not bars:
+        return None, dearest
+    products = np.array(sorted(bars), np.int32)
+    bits = np.array([bars[i] for i in products.tolist()], np.uint8)
+    return sp.csr_matrix((bits, products, np.array([0, len(bits)])), (1, len(p))), dearest
 
 
-def _chunk(
-    model: Recommender,
-    asked: Interactions,
-    only: sp.csr_matrix | None,
-    rows: np.ndarray,
-    first: int,
-    k: int,
-    deeper: int,
-    prepared: rules.Prepared,
-    bars: sp.csr_matrix,
-) -> tuple[Ranking, np.ndarray]:
-    """The k best of rows of the history, and which rules brought each product to its place; `only` what this holds."""
-    own = taken(bars, rows)
-    found = model.rank(asked, rows, deeper if only is None else DEEPEST, Barred(prepared.allowed, own))
-    if only is not None:
-        found = found.where(holds(only, rows[found.customer], found.product))
-    ruled = rerank(prepared, found.customer, found.product, found.score, k, len(rows), own=own)
-    at, pinned = ruled.candidate, ruled.candidate < 0
-    ranking = Ranking(
-        first + ruled.row,
-        ruled.rank,
-        ruled.product,
-        ruled.score,
-        np.where(pinned, RULE, found.algorithm[at]),
-        np.where(pinned, RULE, found.part[at]),
-    )
-    return ranking, codes(ruled.rules)
+def _rerank(ready: Ready, c: Candidates, k: int, own: sp.csr_matrix | None, seed_price: np.ndarray) -> Reranked:
+    row = np.zeros(len(c.product), np.int64)
+    score = np.zeros(len(c.product))
+    return rerank(ready.prepared, row, c.product, score, k, 1, own=own, seed_price=seed_price)
 
 
-def _seen(asked: Interactions) -> sp.csr_matrix:
-    """Bars of what is asked with."""
-    bars = asked.ordered.astype(np.uint8)
-    bars.data[:] = 1 << rules.EXCLUDED
-    return bars
+def _filled(
+    serving: Serving, ready: Ready, left: Candidates, near: np.ndarray, here: np.ndarray, k: int,
+    own: sp.csr_matrix | None, seed_price: np.ndarray,
+) -> tuple[Candidates, Reranked]:  # fmt: skip
+    """The candidates with popular products behind them, those of the categories of `near` first."""
+    made = left
+    popular, many = ready.popular, SPARE * k
+    for _ in range(2):
+        parts = [left]
+        for code in distinct(serving.category[near])[:CATEGORIES].tolist():
+            parts += [Candidates.of(serving.popular_in(code, many), CATEGORY, "popularity", POPULAR)]
+        parts.append(Candidates.of(popular[:many], POPULARITY, "popularity", POPULAR))
+        made = joined(*parts)
+        made = made.taken(firsts(made.product))
+        made = made.taken(np.flatnonzero(~among(made.product, here)))
+        listed = _rerank(ready, made, k, own, seed_price)
+        if len(listed.product) >= k:
+            break
+        popular, many = popular[_permitted(ready, own, seed_price)[popular]], MOST
+    return made, listed
 
 
-def _subscribed(tables: Tables, history: Interactions) -> sp.csr_matrix:
-    """Bars of what customers get by subscription."""
-    rows = tables("subscriptions")
-    active = rows.filter(rows.status.fill_null("active").lower() == "active")
-    ids = active.select("customer_id", "product_id").to_pyarrow()
-    who, what = (np.array(ids[name].to_pylist(), dtype=np.str_) for name in ("customer_id", "product_id"))
-    customer, product = history.rows_of(who), positions(history.product_ids, what)
-    known = (customer >= 0) & (product >= 0)
-    bars = sp.csr_matrix((np.ones(int(known.sum()), np.uint8), (customer[known], product[known])), history.shape)
-    bars.data[:] = 1 << rules.EXCLUDED
-    return bars
+def _permitted(ready: Ready, own: sp.csr_matrix | None, seed_price: np.ndarray) -> np.ndarray:
+    """Mask of what no filter takes out for this request: then only caps can shorten a list."""
+    made = ready.prepared.allowed
+    if own is not None:
+        made[own.indices] = False
+    band = ready.prepared.rules.price
+    if (
+        band is not None
+        and (band.at_least_of_seed, band.at_most_of_seed) != (None, None)
+        and not np.isnan(seed_price[0])
+    ):
+        price = ready.prepared.price
+        low = (band.at_least_of_seed or 0.0) * seed_price[0]
+        high = np.inf if band.at_most_of_seed is None else band.at_most_of_seed * seed_price[0]
+        made &= ((price >= low) & (price <= high)) | (np.isnan(price) & band.or_unknown)
+    return made
+
+
+def _items(serving: Serving, c: Candidates, listed: Reranked, query: str | None) -> tuple[Item, ...]:
+    p = serving.published
+    at = listed.candidate
+    about = np.where(at >= 0, c.about[at], -1) if len(c.about) else np.full(len(at), -1)
+    made = []
+    for i, shown in enumerate(p.shown(listed.product.tolist())):
+        if at[i] < 0:
+            algorithm, code, value = "rules", "", None
+        else:
+            algorithm, code, value = c.algorithm[at[i]], c.code[at[i]], p.title(int(about[i]))
+        if at[i] >= 0 and c.source[at[i]] == CATEGORY:
+            code, value = POPULAR, p.category_name(int(listed.product[i]))
+        elif algorithm == "search":
+            value = query
+        made.append(Item(i + 1, shown, algorithm, code, value, RULES[listed.rules[i]]))
+    return tuple(made)

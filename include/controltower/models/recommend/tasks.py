@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
-from controltower.models.recommend.cases import Split
 from controltower.models.recommend.interactions import ORDER, VIEW, Interactions
+from controltower.models.recommend.split import Split
 from controltower.profiles.portable import DAY
 
 MOST_QUESTIONS = 50_000

@@ -14,7 +14,7 @@ from controltower.settings import Settings, shop_if_any
 
 if TYPE_CHECKING:
     from controltower.models.recommend.decisions import Decisions
-    from controltower.models.recommend.online import Answer, Serving
+    from controltower.models.recommend.serving import Answer, Serving
     from controltower.models.recommend.session import Request
 
 log = logging.getLogger(__name__)
@@ -59,11 +59,11 @@ class Live:
         self, serving: Serving, asked: Request, locale: str, told: Callable[[Answer, str, str], dict[str, Any]]
     ) -> dict[str, Any]:
         """What to send for a request; the decision is logged."""
-        from controltower.models.recommend import online
+        from controltower.models.recommend.serving import answer
 
         assert self._decisions is not None
         now = clock.now(self.settings)
-        made = online.answer(serving, asked, now)
+        made = answer(serving, asked, now)
         noted = self._decisions.note(
             now, made.placement, [i.shown["product_id"] for i in made.items], [i.algorithm for i in made.items],
             made.fallback, made.model_version, made.version,
@@ -92,8 +92,8 @@ class Live:
     def _open(self) -> None:
         """Raises NoData where nothing was published, BadSettings for a version that can't be used."""
         from controltower.models.recommend.decisions import Decisions
-        from controltower.models.recommend.online import Serving
         from controltower.models.recommend.published import Published, current
+        from controltower.models.recommend.serving import Serving
 
         version = current(self.root)
         if version is None:

@@ -33,7 +33,7 @@ from controltower.web.public.page import HEADERS, PAGES, RETRY
 from controltower.web.public.together import Together
 
 if TYPE_CHECKING:
-    from controltower.models.recommend.online import Answer
+    from controltower.models.recommend.serving import Answer
     from controltower.models.recommend.session import Request as Asked
 
 TOKEN: Final = "x-customer-token"  # noqa: S105 - a header's name

@@ -16,9 +16,9 @@ from controltower.models.recommend.algorithms.session_knn import SessionKnn
 from controltower.models.recommend.algorithms.substitutes import Substitutes
 from controltower.models.recommend.algorithms.tifu_knn import TifuKnn
 from controltower.models.recommend.algorithms.user_knn import UserKnn
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 
-MEMBERS: dict[str, type[Recommender]] = {
+MEMBERS: dict[str, type[Scorer]] = {
     m.name: m
     for m in (
         OwnHistory, OwnCount, Replenishment, Popularity, SegmentPopularity, NextItem, Markov, ItemKnn, Bm25, SessionKnn,
@@ -26,4 +26,4 @@ MEMBERS: dict[str, type[Recommender]] = {
     )
 }  # fmt: skip
 # and those that are asked of products, not of customers
-ALL: dict[str, type[Recommender]] = MEMBERS | {m.name: m for m in (Complements, Substitutes)}
+ALL: dict[str, type[Scorer]] = MEMBERS | {m.name: m for m in (Complements, Substitutes)}

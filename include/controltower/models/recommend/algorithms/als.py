@@ -9,12 +9,12 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
 from controltower.models.base import ModelConfig, State
-from controltower.models.recommend.base import Recommender, taken
+from controltower.models.recommend.base import Scorer, taken
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.scores import Factors, Scores
 
 
-class Als(Recommender):
+class Als(Scorer):
     """Item factors are trained; a customer's factors are solved from the history of the day, so new clicks count."""
 
     name: ClassVar[str] = "als"

@@ -13,13 +13,13 @@ import scipy.sparse as sp
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 
 from controltower.models.base import ModelConfig, State
-from controltower.models.recommend.base import Recommender, taken
+from controltower.models.recommend.base import Scorer, taken
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.pairs import recent
 from controltower.models.recommend.scores import Factors, Scores
 
 
-class Bpr(Recommender):
+class Bpr(Scorer):
     """Item vectors are trained; what the customer took last counts most."""
 
     name: ClassVar[str] = "bpr"

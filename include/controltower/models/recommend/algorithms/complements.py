@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from controltower.models.recommend.algorithms.next_item import TIMELESS, ItemToItem
 from controltower.models.recommend.base import taken
 from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import ORDER, Interactions
+from controltower.models.recommend.item_to_item import TIMELESS, ItemToItem
 from controltower.models.recommend.kernels import offer
 from controltower.models.recommend.pairs import days_of_activity, recent
 from controltower.models.recommend.scores import Scores, Sparse

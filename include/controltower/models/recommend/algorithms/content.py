@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.item_to_item import ItemToItem
 from controltower.models.recommend.kernels import offer
 from controltower.models.recommend.text import MOST_FIELD, Text, clean, terms_of, unit_rows
 

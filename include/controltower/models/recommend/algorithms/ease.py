@@ -12,8 +12,8 @@ import scipy.linalg
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
-from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.interactions import Interactions, Weights
+from controltower.models.recommend.item_to_item import ItemToItem
 
 MOST = 6_000  # products: an inverse of a quarter of a gigabyte, some ten CPU-seconds
 

@@ -14,8 +14,8 @@ import scipy.sparse as sp
 from implicit.nearest_neighbours import BM25Recommender, TFIDFRecommender
 from implicit.utils import ParameterWarning
 
-from controltower.models.recommend.algorithms.next_item import ItemToItem
 from controltower.models.recommend.interactions import Interactions, Weights
+from controltower.models.recommend.item_to_item import ItemToItem
 
 
 class ItemKnn(ItemToItem):

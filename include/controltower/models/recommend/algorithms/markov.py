@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from controltower.models.recommend.algorithms.next_item import TIMELESS, ItemToItem
 from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.item_to_item import TIMELESS, ItemToItem
 from controltower.models.recommend.pairs import similarity
 
 

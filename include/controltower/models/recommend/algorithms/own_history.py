@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 
 from controltower.models.base import ModelConfig
-from controltower.models.recommend.base import Recommender, taken
+from controltower.models.recommend.base import Scorer, taken
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.scores import Scores, Sparse
 
 
-class OwnHistory(Recommender):
+class OwnHistory(Scorer):
     """Counts of the customer's own orders with a product, recent ones more; ties by popularity.
 
     Carts and views count less and fade sooner. Where repeats are excluded, they are what is left.

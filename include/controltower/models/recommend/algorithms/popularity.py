@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.interactions import Interactions
 from controltower.models.recommend.scores import Scores
 
 
-class Popularity(Recommender):
+class Popularity(Scorer):
     """Everyone gets the products with the most recent orders (half-life of two weeks)."""
 
     name: ClassVar[str] = "popularity"

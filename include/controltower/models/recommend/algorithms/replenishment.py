@@ -12,13 +12,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from controltower.models.base import ModelConfig, State
-from controltower.models.recommend.base import Recommender, taken
+from controltower.models.recommend.base import Scorer, taken
 from controltower.models.recommend.interactions import ORDER, Interactions
 from controltower.models.recommend.scores import Scores, Sparse
 from controltower.profiles.portable import DAY
 
 
-class Replenishment(Recommender):
+class Replenishment(Scorer):
     """Scores own products by how often they are bought again, and by how near they are to their time."""
 
     name: ClassVar[str] = "replenishment"

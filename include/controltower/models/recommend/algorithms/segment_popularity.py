@@ -12,12 +12,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from controltower.models.base import ModelConfig, State
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.interactions import ORDER, Interactions, Weights, positions
 from controltower.models.recommend.scores import Scores, Sparse
 
 
-class SegmentPopularity(Recommender):
+class SegmentPopularity(Scorer):
     """Shares of the orders of late (half-life of two weeks) in the customer's closest segment that is known."""
 
     name: ClassVar[str] = "segment_popularity"

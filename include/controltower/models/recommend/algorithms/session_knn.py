@@ -15,7 +15,7 @@ import numpy as np
 
 from controltower.models.base import ModelConfig, State
 from controltower.models.recommend.algorithms.nearest import SCATTER, Bags, Neighbours, asked_for, fading, rarity
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.scores import Scores, Sparse
@@ -25,7 +25,7 @@ TIMELESS = Weights(order_half_life=0, event_half_life=0)  # steps and sessions t
 WHOLE = 1_000_000  # days: no gap is that long
 
 
-class SessionKnn(Recommender):
+class SessionKnn(Scorer):
     """A question looks at length x most sessions at most, then at length products of each of k neighbours."""
 
     name: ClassVar[str] = "session_knn"

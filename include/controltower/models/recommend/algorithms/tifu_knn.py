@@ -16,14 +16,14 @@ import scipy.sparse as sp
 
 from controltower.models.base import ModelConfig, State
 from controltower.models.recommend.algorithms.nearest import Bags, Neighbours, asked_for, fading, last_seconds
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.interactions import ORDER, Interactions, Weights
 from controltower.models.recommend.pairs import days_of_activity
 from controltower.models.recommend.scores import Scores, Sparse
 from controltower.profiles.portable import DAY
 
 
-class TifuKnn(Recommender):
+class TifuKnn(Scorer):
     """A question looks at length x most customers at most, then at the products of k neighbours."""
 
     name: ClassVar[str] = "tifu_knn"

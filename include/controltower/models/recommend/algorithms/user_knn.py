@@ -20,7 +20,7 @@ from controltower.models.recommend.algorithms.nearest import (
     rarity,
     shared,
 )
-from controltower.models.recommend.base import Recommender
+from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.pairs import recent
 from controltower.models.recommend.scores import Scores, Sparse
@@ -28,7 +28,7 @@ from controltower.models.recommend.scores import Scores, Sparse
 TIMELESS = Weights(order_half_life=0, event_half_life=0)
 
 
-class UserKnn(Recommender):
+class UserKnn(Scorer):
     """A question looks at length x most customers at most, then at the products of k neighbours."""
 
     name: ClassVar[str] = "user_knn"

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from controltower.models.recommend.online import Answer, Request, Serving, answer
 from controltower.models.recommend.published import Published, publish
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import Collections, searches_from
+from controltower.models.recommend.serving import Answer, Request, Serving, answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from models.conftest import NOW
