@@ -161,7 +161,7 @@ def test_neighbours_know_what_comes_next() -> None:
     model = NextItem().fit(data)
     ranking = model.recommend(history, fresh, 2, repeat=False)
     assert model.product_ids[ranking.product].tolist() == ["c", "a"]
-    reasons = explain(model, history, fresh, ranking)
+    reasons = explain(model, history, history.rows_of(fresh), ranking)
     assert reasons.code.tolist() == ["because_you_bought"] * 2
     assert model.product_ids[reasons.product].tolist() == ["b", "b"]
 
@@ -175,7 +175,11 @@ def test_reasons_name_what_the_customer_did(interactions: Interactions) -> None:
     model = Blend().fit(interactions)
     ranking = model.recommend(history, person, 12, repeat=True)
     code = dict(
-        zip(model.product_ids[ranking.product].tolist(), explain(model, history, person, ranking).code, strict=True)
+        zip(
+            model.product_ids[ranking.product].tolist(),
+            explain(model, history, history.rows_of(person), ranking).code,
+            strict=True,
+        )
     )
     assert code["p00"] == "buy_again"
     assert code["p01"] == "viewed_before"

@@ -36,6 +36,12 @@ class Erased:
         """Those of some customer ids that are erased; a million take two seconds, and nothing where nobody is."""
         return [c for c in customers if hashed(self.key, "customer", c) in self.customers] if self.customers else []
 
+    def visits(self, visitors: Mapping[str, datetime]) -> set[str]:
+        """Those of some visitor ids that were erased after the moment given with each: later visits are new."""
+        if not self.visitors:
+            return set()
+        return {v for v, at in visitors.items() if self.visitors.get(hashed(self.key, "visitor", v), at) > at}
+
 
 NOBODY = Erased(b"")
 

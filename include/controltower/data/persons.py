@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import duckdb
@@ -176,14 +177,21 @@ class Persons:
         names = _names([file])
         if _whose(table, names) is None or "customer_id" not in names or not erased.customers:
             return part
+        counted = f"SELECT customer_id, count(*) FROM {_scan([file])} WHERE customer_id IS NOT NULL GROUP BY ALL"
+        visits = (
+            "SELECT visitor_id, count(*), max(as_of) AT TIME ZONE 'UTC'"
+            f" FROM {_scan([file])} WHERE visitor_id IS NOT NULL GROUP BY ALL"
+        )
         with self._connected(NO_TRACES) as con:
-            counted = f"SELECT customer_id, count(*) FROM {_scan([file])} WHERE customer_id IS NOT NULL GROUP BY ALL"
             rows = dict(con.execute(counted).fetchall())
+            seen = con.execute(visits).fetchall() if {"visitor_id", "as_of"} <= names else []
         gone = erased.among(rows)
-        if not gone:
+        visitors = erased.visits({visitor: at.replace(tzinfo=UTC) for visitor, _, at in seen})
+        if not gone and not visitors:
             return part
-        with self._connected(Traces(frozenset(gone))) as con:
-            fresh = self._without(con, table, part, sum(rows[one] for one in gone))
+        count = sum(rows[one] for one in gone) + sum(n for visitor, n, _ in seen if visitor in visitors)
+        with self._connected(Traces(frozenset(gone), frozenset(visitors))) as con:
+            fresh = self._without(con, table, part, count)
         self._store.remove([part.file])
         return fresh
 
@@ -288,7 +296,7 @@ def _whose(table: str, names: Collection[str]) -> str | None:
     elif table.startswith("identity"):
         owners = _LINKED
     told = [f"{name} IN (SELECT id FROM _customers)" for name in owners if name in names]
-    if table in CONTRACT and {"visitor_id", "customer_id"} <= set(names):
+    if {"visitor_id", "customer_id"} <= set(names) and not table.startswith("identity"):
         told.append("(customer_id IS NULL AND visitor_id IN (SELECT id FROM _visitors))")
     if table in PARENTS:
         parent, key = PARENTS[table]

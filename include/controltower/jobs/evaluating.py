@@ -28,7 +28,7 @@ def evaluate(task: str = "recommend", as_of: str | None = None, days: int = 28) 
 
     from controltower.data.lake import Lake
     from controltower.errors import BadSettings, NoData
-    from controltower.models.recommend import evaluation, interactions
+    from controltower.models.recommend import evaluation, history
 
     if task not in TASKS:
         raise BadSettings(f"There is nothing to evaluate named {task!r}.", f"--task is {', '.join(TASKS)}.")
@@ -41,15 +41,15 @@ def evaluate(task: str = "recommend", as_of: str | None = None, days: int = 28) 
     spent = time.process_time()
     lake = Lake(config)
     with lake.read(start) as reading:
-        past = interactions.read(reading.table, start, shop)
-        allowed = interactions.catalogue_mask(reading.table, start, past.product_ids, in_stock=False)
+        past = history.read(reading.table, start, shop)
+        allowed = history.catalogue_mask(reading.table, start, past.product_ids, in_stock=False)
     if not len(past):
         raise NoData(
             f"Nothing was bought or viewed before {start.isoformat()}, so nothing can be learned.",
             "Load data first, or choose a later date with --as-of or fewer --days.",
         )
     with lake.read(at) as reading:
-        later = interactions.read(reading.table, at, shop)
+        later = history.read(reading.table, at, shop)
     log.info("evaluating on %d interactions of before %s", len(past), start.isoformat())
     with threadpool_limits(limits=1):
         made = evaluation.evaluate(past, later, allowed)

@@ -11,6 +11,8 @@ from controltower.jobs.profiles import moment
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from controltower.models.recommend.batch import Lists
+
 log = logging.getLogger("controltower")
 
 
@@ -25,6 +27,7 @@ def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: st
     from controltower.data.lake import Lake
     from controltower.errors import BadSettings
     from controltower.models.recommend import batch, placements
+    from controltower.models.recommend.today import Today
     from controltower.models.registry import Registry
 
     placements.check(placement, repeat)
@@ -35,7 +38,11 @@ def recommend(placement: str, k: int = 12, repeat: bool | None = None, as_of: st
     at = moment(as_of, config, shop)
     with threadpool_limits(limits=1), Lake(config).read(at) as reading:
         registry = Registry(config.home / "models")
-        lists = batch.recommend(registry, reading.table, at, shop, placement, k, repeat)
+        lists = batch.recommend(registry, Today(reading.table, at, shop), placement, k, repeat)
+        tell_unmatched(lists)
+        return lists.rows()
+
+
+def tell_unmatched(lists: Lists) -> None:
     for rule in lists.unmatched:
-        log.warning("shop.yaml, recommendations: %s of %s fits no product", rule, placement)
-    return lists.rows
+        log.warning("shop.yaml, recommendations: %s of %s fits no product", rule, lists.placement)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.jobs.inference import profile_rows
-from controltower.jobs.ingest import publish
+from controltower.jobs.ingest import erased_people, publish
 from controltower.jobs.profiles import moment, publish_features
-from controltower.jobs.publishing import publish_lists
+from controltower.jobs.recommending import tell_unmatched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     from controltower.data.lake import Lake
     from controltower.models.recommend.batch import Lists
+    from controltower.models.recommend.published import Artefacts
+    from controltower.models.recommend.today import Today
     from controltower.models.registry import Registry
+    from controltower.settings import Settings
     from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
@@ -38,7 +42,9 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
 
     from controltower.data.lake import Lake, interval_key
     from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
-    from controltower.models.recommend import batch  # noqa: F401
+    from controltower.models.recommend import batch
+    from controltower.models.recommend.artefacts import artefacts
+    from controltower.models.recommend.today import Today
     from controltower.models.registry import Registry
 
     config = settings.load()
@@ -49,26 +55,26 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
         publish_features(lake, at, shop)
     report: dict[str, Any] = {"as_of": at.isoformat()}
     failed: Exception | None = None
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), lake.read(at) as reading:
         scores, served = _scores(lake, registry, at, shop, clock.now(config))
         log.info("scores: %d customers", scores.num_rows)
-        lists = _recommendations(lake, registry, at, shop, served)
-        rows = pa.concat_tables([one.rows for one in lists.values()])
-        log.info("recommendations: %d rows", rows.num_rows)
+        today = Today(reading.table, at, shop)
+        lists = _recommendations(registry, today, served)
+        rows = pa.RecordBatchReader.from_batches(batch.SCHEMA, chain.from_iterable(x.batches() for x in lists.values()))
         tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", rows)}
-        report |= {"customers": scores.num_rows, "recommendations": rows.num_rows, "served": served}
+        recommendations = sum(len(one) for one in lists.values())
+        log.info("recommendations: %d rows", recommendations)
+        report |= {"customers": scores.num_rows, "recommendations": recommendations, "served": served}
         try:
-            with lake.read(at) as reading:
-                profiles = profile_rows(config, reading, registry, at, shop)
-                tables["profiles"] = lake.write("profiles", profiles.rows)
+            profiles = profile_rows(config, reading, registry, at, shop)
+            tables["profiles"] = lake.write("profiles", profiles.rows)
             served |= profiles.served
             report |= {"not_inferred": profiles.lacking} if profiles.lacking else {}
         except Exception as e:
             failed = e  # the scores need not be lost
-    publish(lake, interval_key(at), tables)  # in one step: nobody sees new scores with older lists
-    if interval_key(at) == max(lake.intervals("recommendations")):  # a backfill of earlier days isn't served
-        with threadpool_limits(limits=1), lake.read(at) as reading:
-            report["serving"] = publish_lists(config, reading.table, registry, at, shop, lists)
+        publish(lake, interval_key(at), tables)  # in one step: nobody sees new scores with older lists
+        if interval_key(at) == max(lake.intervals("recommendations")):  # a backfill of earlier days isn't served
+            report["serving"] = serve(config, artefacts(registry, today, lists))
     if failed:
         raise failed
     return report
@@ -118,18 +124,27 @@ def _scores(
     return pa.table(columns), served
 
 
-def _recommendations(
-    lake: Lake, registry: Registry, as_of: datetime, shop: Shop, served: dict[str, str]
-) -> dict[str, Lists]:
+def _recommendations(registry: Registry, today: Today, served: dict[str, str]) -> dict[str, Lists]:
     from controltower.models.recommend import batch
     from controltower.models.recommend.placements import PLACEMENTS
 
     made = {}
-    with lake.read(as_of) as reading:
-        for placement in PLACEMENTS:
-            lists = batch.recommend(registry, reading.table, as_of, shop, placement, K)
-            made[placement] = lists
-            served[placement] = lists.card.serves
-            for rule in lists.unmatched:
-                log.warning("shop.yaml, recommendations: %s of %s fits no product", rule, placement)
+    for placement in PLACEMENTS:
+        made[placement] = batch.recommend(registry, today, placement, K)
+        served[placement] = made[placement].card.serves
+        tell_unmatched(made[placement])
+        log.info("recommendations for %s: %d", placement, len(made[placement]))
     return made
+
+
+def serve(config: Settings, made: Artefacts) -> str:
+    """Let the public app answer from it; returns the version's id."""
+    from controltower.models.recommend import published
+
+    root = config.home / "serving"
+    version = published.publish(root, made)
+    # who was erased since the lists were made; whoever is from now on is erased from this version, too
+    erased = erased_people(config)
+    visits = erased.visits(dict.fromkeys(made.visitors, made.as_of))
+    published.erase(root, erased.among(made.customers), visits)
+    return version

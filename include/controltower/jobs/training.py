@@ -109,21 +109,21 @@ def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
 def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
     from controltower.errors import NoData
     from controltower.models import timing
-    from controltower.models.recommend import choose, interactions
+    from controltower.models.recommend import choose, history
     from controltower.profiles.facts import gather
 
     with lake.read(as_of) as reading:
-        history = interactions.read(reading.table, as_of, shop)
-        if not len(history.customer_ids):
+        known = history.read(reading.table, as_of, shop)
+        if not len(known.customer_ids):
             raise NoData(
                 f"Nobody is known as of {as_of.isoformat()}.", "Load data first, or choose a later date with --as-of."
             )
-        shown = interactions.catalogue_mask(reading.table, as_of, history.product_ids, in_stock=False)
+        shown = history.catalogue_mask(reading.table, as_of, known.product_ids, in_stock=False)
         hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
         orders = gather(reading.table, as_of, shop).orders
         purchases = reading.frame(orders.select("customer_id", "second"))
-    log.info("training recommenders on %d interactions", len(history))
-    outcomes = choose.train(history, shown)
+    log.info("training recommenders on %d interactions", len(known))
+    outcomes = choose.train(known, shown)
     log.info("training send hours on %d active hours", len(hours))
     return [*outcomes, timing.train(hours, as_of), *_propensities(lake, as_of, shop, purchases)]
 

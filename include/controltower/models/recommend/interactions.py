@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import ibis
-import ibis.expr.types as ir
 import numpy as np
-import pyarrow as pa
 import scipy.sparse as sp
 
-from controltower.profiles.facts import gather
-from controltower.profiles.facts.tables import Tables
-from controltower.profiles.local_time import epoch
-from controltower.profiles.portable import DAY, seconds
-from controltower.profiles.told import told
-from controltower.shop import Shop
+from controltower.profiles.portable import DAY
 
 if TYPE_CHECKING:
     from controltower.models.recommend.catalogue import Catalogue
@@ -27,9 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("controltower")
 
 ORDER, CART, VIEW = 0, 1, 2
-KINDS = {"add_to_cart": CART, "view_item": VIEW}
 MOST_ENTRIES = 2000  # of a customer, the latest: who has more is a bot or a reseller, and would drown the others
-EVENT_DAYS = 180  # older carts and views tell nothing about what comes next
 
 
 @dataclass(frozen=True)
@@ -96,6 +85,11 @@ class Interactions:
         return self._matrices[weights]
 
     @cached_property
+    def entries(self) -> np.ndarray:
+        """How many entries each customer has."""
+        return np.bincount(self.customer, minlength=self.shape[0])
+
+    @cached_property
     def ordered(self) -> sp.csr_matrix:
         """customers x products: 1 where the customer bought it."""
         return self._ever(self.kind == ORDER)
@@ -109,74 +103,17 @@ class Interactions:
         """Positions of customer ids, -1 where unknown."""
         return positions(self.customer_ids, customers)
 
+    def sites_of(self, rows: np.ndarray) -> np.ndarray:
+        """The site of each row (-1: unknown), "" where none is told."""
+        if self.segments is None or not len(self.segments):
+            return np.full(len(rows), "")
+        return np.where(rows >= 0, self.segments[np.maximum(rows, 0), 0], "")
+
     def _ever(self, keep: np.ndarray) -> sp.csr_matrix:
         ones = np.ones(int(keep.sum()), dtype=np.float32)
         matrix = sp.csr_matrix((ones, (self.customer[keep], self.product[keep])), self.shape)
         matrix.data[:] = 1.0
         return matrix
-
-
-def read(tables: Tables, as_of: datetime, shop: Shop, product_ids: np.ndarray | None = None) -> Interactions:
-    """The interactions known as of a date.
-
-    The products are those of the catalogue and of all orders, unless `product_ids` (sorted) gives them: then what else
-    was bought or viewed is left out. Customers are all known ones. Returned and cancelled lines don't count.
-    """
-    from controltower.models.recommend.catalogue import read_catalogue
-
-    facts = gather(tables, as_of, shop)
-    lines = facts.lines.filter(facts.lines.bought, ~facts.lines.returned)
-    orders = lines.select("customer_id", "product_id", "second", kind=ibis.literal(ORDER, "int64")).distinct()
-    since = as_of - timedelta(days=EVENT_DAYS)
-    events = tables("events")
-    events = events.filter(
-        events.customer_id.notnull(),
-        events.product_id.notnull(),
-        events.event_name.isin(list(KINDS)),
-        events.occurred_at <= as_of,
-        events.occurred_at > since,
-    )
-    kind = ibis.ifelse(events.event_name == "view_item", VIEW, CART).cast("int64")
-    looked = events.select("customer_id", "product_id", second=seconds(events.occurred_at), kind=kind)
-    daily = looked.group_by("customer_id", "product_id", "kind", day=looked.second // DAY).aggregate(
-        second=looked.second.max()
-    )
-    everything = ibis.union(orders, daily.select("customer_id", "product_id", "second", "kind"))
-    rows = everything.to_pyarrow()
-    customers = _strings(facts.customers.select("customer_id").to_pyarrow()["customer_id"])
-    if product_ids is None:
-        catalogue = _strings(tables("products").select("product_id").to_pyarrow()["product_id"])
-        bought = rows.filter(pa.compute.equal(rows["kind"], ORDER))["product_id"]
-        product_ids = np.unique(np.concatenate([catalogue, _strings(bought)]))
-    found = from_arrays(
-        np.unique(customers),
-        product_ids,
-        _strings(rows["customer_id"]),
-        _strings(rows["product_id"]),
-        rows["second"].to_numpy(),
-        rows["kind"].to_numpy(),
-        epoch(as_of),
-    )
-    return replace(
-        found,
-        catalogue=read_catalogue(tables, product_ids),
-        segments=read_segments(tables, as_of, found.customer_ids),
-    )
-
-
-def read_segments(tables: Tables, as_of: datetime, customer_ids: np.ndarray) -> np.ndarray:
-    """customers x 2: the site, and site, gender and decade of age, as the customers told them."""
-    given = tables("customers")
-    rows = given.select("customer_id", "site").join(told(given, as_of), "customer_id").to_pyarrow()
-    at = positions(customer_ids, _strings(rows["customer_id"]))
-    site = [s or "" for s in rows["site"].to_pylist()]
-    decades = [f"{age // 10 * 10}" if age is not None else "" for age in rows["told_age"].to_pylist()]
-    genders = [gender or "" for gender in rows["told_gender"].to_pylist()]
-    closer = ["|".join(parts) if any(parts[1:]) else "" for parts in zip(site, genders, decades, strict=True)]
-    segments = np.full((len(customer_ids), 2), "", dtype=f"<U{max(map(len, [*site, *closer]), default=0) or 1}")
-    known = at >= 0
-    segments[at[known]] = np.array([site, closer], dtype=np.str_).T.reshape(-1, 2)[known]
-    return segments
 
 
 def from_arrays(
@@ -189,7 +126,22 @@ def from_arrays(
     until: int,
 ) -> Interactions:
     """Interactions from ids; entries of unknown customers or products are left out, and all but a customer's latest."""
-    customer, product = positions(customer_ids, customers), positions(product_ids, products)
+    return from_positions(
+        customer_ids, product_ids, positions(customer_ids, customers), positions(product_ids, products), second, kind,
+        until,
+    )  # fmt: skip
+
+
+def from_positions(
+    customer_ids: np.ndarray,
+    product_ids: np.ndarray,
+    customer: np.ndarray,
+    product: np.ndarray,
+    second: np.ndarray,
+    kind: np.ndarray,
+    until: int,
+) -> Interactions:
+    """Interactions from positions in the sorted ids; entries of -1 are left out, and all but a customer's latest."""
     keep = (customer >= 0) & (product >= 0)
     order = np.lexsort((kind[keep], product[keep], second[keep], customer[keep]))
     pick = np.flatnonzero(keep)[order]
@@ -218,30 +170,3 @@ def positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         return np.full(len(wanted), -1)
     at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return np.where(ids[at] == wanted, at, -1)
-
-
-def _strings(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array(column.to_pylist(), dtype=np.str_)
-
-
-def catalogue_mask(tables: Tables, as_of: datetime, product_ids: np.ndarray, *, in_stock: bool = True) -> np.ndarray:
-    """Which products may be shown: in the catalogue, available, in stock, not a service, not opted out.
-
-    A product is left out by `in_stock` false, `available_from` later than as_of, a category "service" (or below it:
-    postage, fees, vouchers), or `{"recommend": false}` in its attributes. Unknown stock counts as in stock; with
-    `in_stock` false the stock of today doesn't matter, as in validation.
-    """
-    products = tables("products")
-    category = products.category.fill_null("").lower()
-    service = (category == "service") | category.startswith("service >")
-    opted_out = products.attributes.fill_null("").re_search('"recommend": *false')
-    shown: ir.Table = products.filter(
-        products.in_stock.fill_null(True) | (not in_stock),
-        products.available_from.isnull() | (products.available_from <= as_of),
-        ~service,
-        ~opted_out,
-    )
-    at = positions(product_ids, _strings(shown.select("product_id").to_pyarrow()["product_id"]))
-    mask = np.zeros(len(product_ids), dtype=bool)
-    mask[at[at >= 0]] = True
-    return mask

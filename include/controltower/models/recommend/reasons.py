@@ -25,15 +25,16 @@ class Reasons:
 def explain(
     model: Recommender,
     history: Interactions,
-    customers: np.ndarray,
+    rows: np.ndarray,
     ranking: Ranking,
     asked: Interactions | None = None,
 ) -> Reasons:
     """The reason of each recommendation: the customer's own history with it, else what spoke most for it.
 
+    rows: of the history, -1 for the unknown; a ranking's `customer` is a position in them
     asked: what the model was asked with, if not the history itself; of the same customers
     """
-    rows = history.rows_of(customers)[ranking.customer]
+    rows = rows[ranking.customer]
     bought = holds(history.ordered, rows, ranking.product)
     seen = holds(history.looked_at, rows, ranking.product) & ~bought
     code = np.full(len(rows), "popular", dtype="<U18")

@@ -1,0 +1,141 @@
+"""What serves, made of the day's lists and of what the models say goes with each product."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from controltower.models.recommend.base import Recommender, barred, chunks, popularity
+from controltower.models.recommend.batch import Lists
+from controltower.models.recommend.choose import KINDS
+from controltower.models.recommend.interactions import ORDER, Interactions, positions
+from controltower.models.recommend.placements import FOR_YOU, OF_PRODUCTS, PLACEMENTS
+from controltower.models.recommend.published import Artefacts, ItemLists, PersonalLists
+from controltower.models.recommend.search import Search
+from controltower.models.recommend.searches import read_collections, read_searches
+from controltower.models.recommend.today import Known, Today
+from controltower.models.registry import Registry
+
+log = logging.getLogger("controltower")
+
+WIDTH = 48  # products that go with one
+BOUGHT = 100  # of a customer's latest products, those that new lists leave out
+
+
+def artefacts(registry: Registry, today: Today, lists: Mapping[str, Lists]) -> Artefacts:
+    """A version to publish. lists: of customers, by placement; all over the products of FOR_YOU's."""
+    known = lists[FOR_YOU].known
+    history, everywhere = known.customers, known.allowed[""]
+    items = _items(registry, today, known, everywhere.sold)
+    searched = popularity(history)
+    search = Search().fit(
+        known.catalogue, read_searches(today.tables, today.as_of), read_collections(today.tables, today.as_of), searched
+    )
+    visitors = lists[FOR_YOU].visitors
+    return Artefacts(
+        as_of=today.as_of,
+        zone=today.shop.zone,
+        products=_shown(today, known.product_ids),
+        sold=everywhere.sold,
+        in_stock=everywhere.in_stock,
+        popularity=searched,
+        items=items,
+        customers=history.customer_ids.tolist(),
+        visitors=visitors.tolist(),
+        personal={name: _personal(one, known, items) for name, one in lists.items()},
+        barred=_bought(history, len(visitors)),
+        repeats=_repeats(lists),
+        search=search,
+        search_version=f"search@{today.as_of:%Y%m%dT%H%M%SZ}",
+        rules=today.shop.recommendations,
+    )
+
+
+def _items(registry: Registry, today: Today, known: Known, allowed: np.ndarray) -> dict[str, ItemLists]:
+    """The lists that go with products, by placement."""
+    made: dict[str, ItemLists] = {}
+    items: dict[str, ItemLists] = {}
+    for placement, name in OF_PRODUCTS.items():
+        if name not in made:
+            model, card = registry.load(name, today.as_of, KINDS)
+            if not np.array_equal(model.product_ids, known.product_ids):
+                log.warning("%s isn't published: %s was trained on other products; train again", placement, name)
+                continue
+            product, score = with_each(model, known.customers, allowed)
+            made[name] = ItemLists(product, score, card.serves, f"{name}@{card.version}")
+        together = placement in ("bought_together", "cart")
+        items[placement] = replace(
+            made[name],
+            seeds="cart" if placement == "cart" else "product",
+            reason="bought_together" if together else "because_you_viewed",
+        )
+    return items
+
+
+def with_each(model: Recommender, history: Interactions, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """products x WIDTH: what goes with each, and how much; nothing that only fills up."""
+    count = len(model.product_ids)
+    each = np.arange(count)
+    ids = np.array([f"{n:09}" for n in each], dtype=np.str_)
+    seconds, kind = np.full(count, history.until - 1), np.full(count, ORDER)
+    asked = Interactions(ids, model.product_ids, each, each, seconds, kind, history.until, history.catalogue)
+    product, score = np.full((count, WIDTH), -1, np.int32), np.zeros((count, WIDTH), np.float32)
+    for start, rows in chunks(each):
+        ranking = model.rank(asked, rows, WIDTH, barred(asked, rows, False, allowed))
+        ranking = ranking.where((ranking.part != "popularity") & (ranking.score > 0))
+        at = start + ranking.customer, ranking.rank - 1
+        product[at], score[at] = ranking.product, ranking.score
+    return product, score
+
+
+def _repeats(lists: Mapping[str, Lists]) -> list[str]:
+    """Where what was bought may come again: by its own lists, and with products as it is for the customer."""
+    found = [name for name, one in lists.items() if "buy_again" in one.codes]
+    return [*found, *OF_PRODUCTS] if FOR_YOU in found else found
+
+
+def _personal(lists: Lists, known: Known, items: Mapping[str, ItemLists]) -> PersonalLists:
+    """The lists over the products of `known`: models of another training have others, and what is gone leaves a gap."""
+    product, about = lists.product, lists.about
+    if lists.known is not known:
+        where = np.r_[positions(known.product_ids, lists.known.product_ids), -1]
+        product, about = where[product].astype(np.int32), where[about].astype(np.int32)
+    return PersonalLists(
+        product,
+        lists.algorithm,
+        lists.code,
+        about,
+        algorithms=lists.algorithms or ["popularity"],
+        codes=lists.codes or ["popular"],
+        model_version=f"{lists.card.name}@{lists.card.version}",
+        session="similar" if lists.placement == FOR_YOU and "similar" in items else None,
+        fill=not PLACEMENTS[lists.placement].only_own,
+    )
+
+
+def _bought(history: Interactions, visitors: int) -> np.ndarray:
+    """People x BOUGHT: the products that customers ordered last, each once, -1 behind the last; nothing of visitors."""
+    orders = history.where(history.kind == ORDER)
+    order = np.lexsort((orders.second, orders.product, orders.customer))
+    again = np.zeros(len(order), dtype=bool)  # ordered once more later
+    again[:-1] = (np.diff(orders.customer[order]) == 0) & (np.diff(orders.product[order]) == 0)
+    last = np.ones(len(order), dtype=bool)
+    last[order] = ~again
+    orders = orders.where(last)
+    left = np.searchsorted(orders.customer, orders.customer, side="right") - np.arange(len(orders)) - 1
+    latest = left < BOUGHT
+    products = np.full((len(history.customer_ids) + visitors, BOUGHT), -1, np.int32)
+    products[orders.customer[latest], left[latest]] = orders.product[latest]
+    return products
+
+
+def _shown(today: Today, product_ids: np.ndarray) -> pa.Table:
+    """What pages show of the products, in the order of their ids; of one that is in no catalogue its id alone."""
+    columns = ["title", "url", "image_url", "price", "currency", "category", "brand", "margin_rate"]
+    rows = today.tables("products").select("product_id", *columns).to_pyarrow()
+    every = pa.table({"product_id": pa.array(product_ids, pa.string())})
+    return every.join(rows, "product_id", join_type="left outer").sort_by("product_id")
