@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from controltower.data.lake import Lake
     from controltower.models.recommend.batch import Lists
-    from controltower.models.recommend.published import Artefacts
     from controltower.models.recommend.today import Today
+    from controltower.models.recommend.version import Artefacts
     from controltower.models.registry import Registry
     from controltower.settings import Settings
     from controltower.shop import Shop
@@ -125,12 +125,19 @@ def _scores(
 
 
 def _recommendations(registry: Registry, today: Today, served: dict[str, str]) -> dict[str, Lists]:
+    from controltower.errors import NoData
     from controltower.models.recommend import batch
-    from controltower.models.recommend.placements import PLACEMENTS
+    from controltower.models.recommend.placements import OFFER, PLACEMENTS
 
     made = {}
     for placement in PLACEMENTS:
-        made[placement] = batch.recommend(registry, today, placement, K)
+        try:
+            made[placement] = batch.recommend(registry, today, placement, K)
+        except NoData:
+            if placement != OFFER:
+                raise
+            log.info("no offers: no collection ran when the models were trained")
+            continue
         served[placement] = made[placement].card.serves
         tell_unmatched(made[placement])
         log.info("recommendations for %s: %d", placement, len(made[placement]))

@@ -107,9 +107,14 @@ def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
 
 
 def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
+    import numpy as np
+
     from controltower.errors import NoData
     from controltower.models import timing
     from controltower.models.recommend import choose, history
+    from controltower.models.recommend.offers import Offers
+    from controltower.models.recommend.tasks import OF_COLLECTIONS
+    from controltower.models.recommend.today import Today
     from controltower.profiles.facts import gather
 
     with lake.read(as_of) as reading:
@@ -119,11 +124,17 @@ def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
                 f"Nobody is known as of {as_of.isoformat()}.", "Load data first, or choose a later date with --as-of."
             )
         shown = history.catalogue_mask(reading.table, as_of, known.product_ids, in_stock=False)
+        offers = Offers.of(Today(reading.table, as_of, shop))
+        offered = offers.customers if len(offers.product_ids) else None
         hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
         orders = gather(reading.table, as_of, shop).orders
         purchases = reading.frame(orders.select("customer_id", "second"))
     log.info("training recommenders on %d interactions", len(known))
     outcomes = choose.train(known, shown)
+    if offered is not None:
+        log.info("training offers of %d collections on %d interactions", len(offers.product_ids), len(offered))
+        everything = np.ones(len(offers.product_ids), dtype=bool)
+        outcomes += choose.train(offered, everything, OF_COLLECTIONS)
     log.info("training send hours on %d active hours", len(hours))
     return [*outcomes, timing.train(hours, as_of), *_propensities(lake, as_of, shop, purchases)]
 

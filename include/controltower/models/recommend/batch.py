@@ -15,6 +15,7 @@ from controltower.models.recommend.base import Ranking, Recommender, chunks, tak
 from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.interactions import Interactions, holds
+from controltower.models.recommend.offers import Offers
 from controltower.models.recommend.placements import OF_PRODUCTS, PLACEMENTS, Placement, check
 from controltower.models.recommend.reasons import explain
 from controltower.models.recommend.reranking import ACTED, codes, own_bars, rerank
@@ -31,6 +32,7 @@ SCHEMA = pa.schema(
         ("placement", pa.string()),
         ("rank", pa.int64()),
         ("product_id", pa.string()),
+        ("collection_id", pa.string()),
         ("score", pa.float64()),
         ("algorithm", pa.string()),
         ("reason_code", pa.string()),
@@ -54,6 +56,7 @@ _TYPES = {
 class Lists:
     """A placement's lists, best first; arrays are people x k, of customers, then visitors, sorted by id.
 
+    Of an offer the products are collections.
     product: positions in the catalogue's product_ids, -1 behind the last; about: the product that the reason names, -1
     where none; algorithm, code: positions in `algorithms` and `codes` (reason codes); rules: bits of `reranking.ACTED`
     unmatched: declared rules that fit no product
@@ -74,6 +77,11 @@ class Lists:
     algorithms: list[str]
     codes: list[str]
     unmatched: tuple[str, ...]
+
+    @property
+    def named(self) -> str:
+        """The column of what is recommended."""
+        return "collection_id" if PLACEMENTS[self.placement].collections else "product_id"
 
     def __len__(self) -> int:
         return int((self.product >= 0).sum())
@@ -101,7 +109,9 @@ class Lists:
                 "visitor_id": people.take(pa.array(visitor)),
                 "placement": pa.repeat(self.placement, len(row)),
                 "rank": pa.array(place + 1, pa.int64()),
-                "product_id": names["product_id"].take(pa.array(self.product[at])),
+                "product_id": pa.nulls(len(row), pa.string()),
+                "collection_id": pa.nulls(len(row), pa.string()),
+                self.named: names["product_id"].take(pa.array(self.product[at])),
                 "score": pa.array(self.score[at].astype(float)),
                 "algorithm": names["algorithm"].take(pa.array(self.algorithm[at])),
                 "reason_code": names["reason_code"].take(pa.array(self.code[at])),
@@ -132,7 +142,9 @@ def recommend(registry: Registry, today: Today, placement: str, k: int, repeat: 
         if where.new and where.repeat:
             repeat = bool(registry.card(REPEAT, today.as_of).details["repeat_helps"])
     model, card = registry.load(where.model(repeat), today.as_of, KINDS)
-    known = today.of(model.product_ids)
+    known: Known = Offers.of(today) if where.collections else today.of(model.product_ids)
+    if where.collections:
+        model = model.refit(known.customers)
     maker = _Maker(known, model, where, declared(today.shop)[placement], repeat, k)
     of_customers = maker.made(known.customers, known.subscribed)
     of_visitors = maker.nothing(known.visitors) if where.only_own else maker.made(known.visitors)

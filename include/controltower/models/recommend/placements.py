@@ -19,19 +19,21 @@ class Placement:
     """models: whose answer is shown, without and with what the customer bought before (None: never shown so).
 
     asks: of the customers' history, what is asked with. only_own: nothing else than what the customer bought before.
+    collections: its lists are of the shop's collections, not of products.
     """
 
     new: str | None
     repeat: str | None
     asks: Callable[[Interactions], Interactions] = _history
     only_own: bool = False
+    collections: bool = False
 
     def model(self, repeat: bool) -> str:
         """The model's name. Ask for what it offers: see `check`."""
         return str(self.repeat if repeat else self.new)
 
 
-FOR_YOU = "for_you"
+FOR_YOU, OFFER = "for_you", "offer"
 # Lists of customers. Where both may be, validation says which.
 PLACEMENTS = {
     FOR_YOU: Placement(tasks.NEW, tasks.REPEAT),
@@ -39,6 +41,7 @@ PLACEMENTS = {
     "recently_viewed_related": Placement(tasks.VIEWED, None, tasks.last_views),
     "popular_near_you": Placement(tasks.NEAR, None),
     "replenish": Placement(None, tasks.AGAIN, only_own=True),
+    OFFER: Placement(None, tasks.OFFER, collections=True),
 }
 # Lists that go with products.
 OF_PRODUCTS = {

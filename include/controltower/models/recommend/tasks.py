@@ -131,6 +131,7 @@ def _questions(
 
 REPEAT, NEW = "recommend_repeat", "recommend_new"
 AGAIN, VIEWED, NEAR = "recommend_again", "recommend_viewed", "recommend_near"
+OFFER = "recommend_offer"
 SIMILAR, TOGETHER, CART = "recommend_similar", "recommend_together", "recommend_cart"
 ITEMS = ("next_item", "markov", "item_knn", "bm25", "complements", "substitutes", "content", "ease", "popularity")
 OWN = ("own_count", "own_history", "replenishment", "tifu_knn", "user_knn")
@@ -144,3 +145,6 @@ TASKS = (
     Task(TOGETHER, "complements", False, _one_of_a_basket, members=ITEMS),
     Task(CART, "complements", False, _all_but_one_of_a_basket, members=ITEMS),
 )
+# asked of collections instead of products: see offers
+OFFERS = ("own_count", "own_history", "popularity", "segment_popularity", "next_item", "item_knn", "als", "user_knn")
+OF_COLLECTIONS = (Task(OFFER, "popularity", True, _to_come, members=OFFERS, personal=True),)
