@@ -151,6 +151,14 @@ def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> dict[str, p
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from controltower.errors import BadSettings
+    from controltower.models.recommend.placements import check
+
+    if check(spec.recommend.placement).collections:
+        raise BadSettings(
+            f"{spec.name}: the placement {spec.recommend.placement} shows collections, and a message products.",
+            "Choose another placement in the campaign's file.",
+        )
     recommendations = lake.derived("recommendations")
     wanted = recommendations.filter(
         recommendations.placement == spec.recommend.placement, recommendations["rank"] <= spec.recommend.products
