@@ -13,7 +13,7 @@ from controltower.models.recommend import choose, ranker
 from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.base import Recommender
 from controltower.models.recommend.blend import Blend
-from controltower.models.recommend.cases import JUDGE, Cases, collect, part_of
+from controltower.models.recommend.cases import CHOOSE, JUDGE, LEARN, Cases, collect, part_of
 from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
 from controltower.models.recommend.split import Split, split
 from controltower.profiles.portable import DAY
@@ -94,11 +94,12 @@ def test_validation_sees_nothing_of_the_truth(interactions: Interactions) -> Non
 def test_the_gain_of_known_lists() -> None:
     """NDCG@10 by hand: a hit at rank 1 of two wanted, one at rank 3 of one, none."""
     row, label = np.repeat([0, 1, 2], 3), np.array([1, 0, 1, 0, 0, 1, 0, 0, 0]) > 0
-    score, pairs = np.tile([3.0, 2.0, 1.0], 3), np.zeros((9, 1))
+    score = np.tile([3.0, 2.0, 1.0], 3)[:, None]
     ideal = np.array([1 + 1 / np.log2(3), 1.0, 0.0])
-    cases = Cases(np.arange(3), np.zeros(3), np.zeros(3), [], np.zeros((0, 3)), ideal, (pairs, label, row))
+    nobody = np.zeros(3), np.zeros(3), np.full(3, "")
+    cases = Cases(np.arange(3), *nobody, [], np.zeros((0, 3)), ideal, [(score, label, row)])
     wanted = [(1 + 1 / 2) / (1 + 1 / np.log2(3)), 1 / 2, 0.0]
-    assert cases.gain_of(score, cases.pairs) == pytest.approx(wanted)
+    assert cases.gain_of(lambda x: x[:, 0], LEARN) == pytest.approx(wanted)
 
 
 def test_a_members_gain_is_that_of_its_own_list() -> None:
@@ -127,7 +128,7 @@ def test_the_ranker_serves_and_is_kept(tmp_path: Path) -> None:
     members, _ = choose.fit_all(found.history)
     cases = collect(found, members, choose.TASKS[0], everything(data), 7)
     assert cases is not None
-    booster = ranker.learn(cases.pairs, 7)
+    booster = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), 7)
     config = Blend.Config(members=tuple(members), cold="popularity", few=ranker.NAME, many=ranker.NAME)
     model = Blend.of(config, members, booster)
     model.save(tmp_path)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from controltower.models.recommend import algorithms, choose, evaluation
+from controltower.models.recommend import algorithms, choose, evaluation, ranker
 from controltower.models.recommend.base import Scorer
 from controltower.models.recommend.cases import collect
 from controltower.models.recommend.catalogue import Catalogue
@@ -18,7 +18,7 @@ from controltower.models.recommend.interactions import ORDER, VIEW, Interactions
 from controltower.models.recommend.scores import Scores, Sparse
 from controltower.models.recommend.tasks import NEW, REPEAT
 from controltower.profiles.portable import DAY
-from models.conftest import NOW, planted
+from models.conftest import NOW, planted, two_sites
 
 DAYS = 28
 OF_LISTS = ("coverage", "novelty", "diversity", "popularity", "cold_share")
@@ -127,10 +127,11 @@ def test_the_window_holds_what_was_known_then_and_what_was_done_since() -> None:
 def test_regret_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "ENOUGH", 3)
     truth = sp.csr_matrix(np.ones((4, 1), dtype=np.float32))
-    lists = evaluation.Lists(None, np.arange(4), np.arange(4), np.array([1, 1, 1, 2]), truth, {})  # type: ignore[arg-type]
+    told = np.array([1, 1, 1, 2]), np.array(["", "cn", "cn", "kr"])
+    lists = evaluation.Lists(None, np.arange(4), np.arange(4), *told, truth, {})  # type: ignore[arg-type]
     gains = {"one": [1.0, 0.5, 0.0, 0.0], "other": [0.5, 0.5, 0.25, 0.0], SERVED: [1.0, 0.5, 0.0, 0.0]}
     measured = {name: {"ndcg@10": np.array(gain)} for name, gain in gains.items()}
-    chosen = {"all": "blend", "few": "one", "many": "other"}
+    chosen = {site: {"all": "blend", "few": "one", "many": "other"} for site in ("", "cn", "kr")}
     found = {row["group"]: row for row in evaluation.regret(lists, measured, chosen)}
     assert found.keys() == {"all", "few"}, "many has one case only"
     assert (found["few"]["best"], found["few"]["relative"], found["few"]["ok"]) == ("one", 1.0, True)
@@ -138,6 +139,40 @@ def test_regret_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {row["group"]: row for row in evaluation.regret(lists, measured, chosen)}
     assert (found["few"]["relative"], found["few"]["ok"]) == (round(1.4 / 1.5, 4), False)
     assert found["few"]["low"] < found["few"]["relative"] < found["few"]["high"]
+    monkeypatch.setattr(evaluation, "ENOUGH", 2)
+    found = {(row["site"], row["group"]): row for row in evaluation.regret(lists, measured, chosen)}
+    assert found.keys() == {("", "all"), ("", "few"), ("cn", "all"), ("cn", "few")}
+    assert found["cn", "few"]["ndcg@10"] == 0.25 and found["cn", "few"]["best_ndcg@10"] == 0.375
+    one_site = replace(lists, site=np.array(["", "cn", "cn", "cn"]))
+    assert {row["site"] for row in evaluation.regret(one_site, measured, chosen)} == {""}
+
+
+def test_sites_stay_with_their_customers_and_are_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "ENOUGH", 100)
+    monkeypatch.setattr(ranker, "missing", lambda: "not here")
+    few = {
+        name: kind for name, kind in algorithms.ALL.items() if name in {"segment_popularity", "markov", *choose.NEEDED}
+    }
+    for module in (choose, evaluation):
+        monkeypatch.setattr(module, "ALL", few)
+    data = two_sites(per_site=2000)
+    later = data.second > data.until - DAYS * DAY
+    past = until(data.where((data.customer >= 10) | later))
+    keep = np.unique(past.customer)
+    past = replace(
+        past, customer_ids=past.customer_ids[keep], customer=np.searchsorted(keep, past.customer),
+        segments=past.segments[keep], _matrices={},
+    )  # fmt: skip
+    history = window(past, data)[1].history
+    site = dict(zip(data.customer_ids, data.segments[:, 0], strict=True))
+    told = dict(zip(history.customer_ids, history.segments[:, 0], strict=True))
+    assert {told.pop(c) for c in set(told) - set(past.customer_ids)} == {""}, "who came later had told nothing"
+    assert told == {c: site[c] for c in told}
+    made = evaluate(past, data, np.ones(len(data.product_ids), dtype=bool))
+    rows = {(row["site"], row["group"]): row for row in made.regret if row["task"] == REPEAT}
+    assert rows.keys() >= {("", "many"), ("cn", "many"), ("kr", "many")}
+    assert rows["", "many"]["chosen"] == "blend" and rows["cn", "many"]["chosen"] != rows["kr", "many"]["chosen"]
+    assert all(rows[site, "many"]["ok"] for site in ("", "cn", "kr")), rows
 
 
 # against the training's own validation

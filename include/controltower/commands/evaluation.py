@@ -52,9 +52,12 @@ def _show(report: dict[str, Any]) -> None:
             f"{_share(about['cold_customers'])} of them cold"
         )
         served = [row for row in report["served"] if row["task"] == name]
-        best = {row["group"]: row for row in report["regret"] if row["task"] == name}
+        compared = [row for row in report["regret"] if row["task"] == name]
+        best = {row["group"]: row for row in compared if not row["site"]}
         print(*columns(*_accuracy(served, best), 40), sep="\n")
         print(*columns(*_of_lists(served), 40), sep="\n")
+        if of_sites := [row for row in compared if row["site"]]:
+            print(*columns(*_of_sites(of_sites), 40), sep="\n")
     print(f"\ndiversity by {report['diversity_by']}")
     for name, why in report["not_tried"].items():
         print(f"not tried: {name}: {why}")
@@ -69,11 +72,21 @@ def _accuracy(served: list[dict[str, Any]], best: dict[str, dict[str, Any]]) -> 
         cells += [_figure(row["ndcg@10"]), f"{_figure(row['low'])}-{_figure(row['high'])}"]
         cells += [_figure(row[name]) for name in _ACCURACY[1:]]
         than = best.get(row["group"])
-        if than:
-            below = "" if than["ok"] else " !"
-            cells += [f"{than['best']} {_figure(than['best_ndcg@10'])}", f"{than['relative']:.3f}{below}"]
-        rows.append(cells if than else [*cells, "", ""])
+        rows.append([*cells, *(_than(than) if than else ("", ""))])
     return ["group", "cases", "serves", "ndcg@10", "95 %", *_ACCURACY[1:], "best of all", "relative"], rows
+
+
+def _of_sites(compared: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [row["site"], row["group"], f"{row['cases']:,}", row["chosen"], _figure(row["ndcg@10"]), *_than(row)]
+        for row in compared
+    ]
+    return ["site", "group", "cases", "serves", "ndcg@10", "best of all", "relative"], rows
+
+
+def _than(row: dict[str, Any]) -> tuple[str, str]:
+    """The best algorithm of all, and what who serves has of its NDCG@10."""
+    return f"{row['best']} {_figure(row['best_ndcg@10'])}", f"{row['relative']:.3f}{'' if row['ok'] else ' !'}"
 
 
 def _of_lists(served: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -85,7 +98,9 @@ def _verdict(regret: list[dict[str, Any]]) -> str:
     if not regret:
         return "no group has cases enough to be compared with the best algorithm"
     below = [
-        f"{row['task']} {row['group']} ({row['relative']:.3f} of {row['best']})" for row in regret if not row["ok"]
+        " ".join(filter(None, (row["task"], row["site"], row["group"]))) + f" ({row['relative']:.3f} of {row['best']})"
+        for row in regret
+        if not row["ok"]
     ]
     return f"! below the best algorithm by more than 2 %: {', '.join(below)}" if below else (
         f"at most 2 % below the best algorithm in all {len(regret)} groups with cases enough"

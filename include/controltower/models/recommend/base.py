@@ -81,6 +81,10 @@ class Recommender(Model):
             made.append(replace(ranking, customer=start + ranking.customer))
         return joined(made)
 
+    def refit(self, interactions: Interactions) -> Self:
+        """The same, fitted on other interactions."""
+        return type(self)(self.config).fit(interactions)
+
     @abstractmethod
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
         """The k best of each row of the history (-1: unknown); `customer` is a position in rows."""
@@ -108,6 +112,11 @@ class Scorer(Recommender):
     """Recommends what it scores highest, and popular products where it says nothing."""
 
     most_products: ClassVar[int | None] = None  # with a larger catalogue it bows out
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why it can't be fitted here, if so: what must be installed. What was fitted elsewhere can be asked still."""
+        return None
 
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
         """The k best of each row of the history (-1: unknown); `customer` is a position in rows."""

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 
 from controltower.models.base import ModelConfig, State
 from controltower.models.recommend import ranker
 from controltower.models.recommend.algorithms import ALL
 from controltower.models.recommend.base import Ranking, Recommender, Scorer
 from controltower.models.recommend.candidates import PROPOSED, Candidates, propose
-from controltower.models.recommend.interactions import Interactions
+from controltower.models.recommend.interactions import Interactions, positions
 from controltower.models.recommend.scores import Barred
 
 FUSION = "fusion"
@@ -34,6 +35,9 @@ class Blend(Recommender):
         cold: str = FUSION
         few: str = FUSION
         many: str = FUSION
+        by_site: dict[str, dict[str, str]] = Field(
+            default={}
+        )  # of sites where another ranks some groups: who, by group
 
     config: Config
     members: dict[str, Scorer]
@@ -52,9 +56,13 @@ class Blend(Recommender):
         model.members, model.booster = {name: members[name] for name in config.members}, booster
         return model
 
+    def refit(self, interactions: Interactions) -> Self:
+        members = {name: member.refit(interactions) for name, member in self.members.items()}
+        return type(self).of(self.config, members, self.booster)
+
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
         candidates = propose(self.members, history, rows, barred, max(PROPOSED, k))
-        by = np.array([getattr(self.config, g) for g in GROUPS])[groups(history, rows)]
+        by = self.who_ranks(history, rows)
         score = np.zeros(len(candidates.row))
         for algorithm in np.unique(by):
             mine = by[candidates.row] == algorithm
@@ -64,6 +72,13 @@ class Blend(Recommender):
         return Ranking(
             row, rank + 1, candidates.product[pair], score[pair].astype(float), by[row], candidates.spoke()[pair]
         )
+
+    def who_ranks(self, history: Interactions, rows: np.ndarray) -> np.ndarray:
+        """The name of who ranks for each row of the history (-1: unknown)."""
+        by_site = sorted(self.config.by_site.items())
+        names = [[own.get(g, getattr(self.config, g)) for g in GROUPS] for own in (*(o for _, o in by_site), {})]
+        site = positions(np.array([s for s, _ in by_site], dtype=np.str_), history.sites_of(rows))
+        return np.array(names)[site, groups(history, rows)]  # the last row is of all sites that aren't named
 
     def _scored(self, algorithm: str, candidates: Candidates, history: Interactions, rows: np.ndarray) -> np.ndarray:
         if algorithm == FUSION:
@@ -105,6 +120,7 @@ class Blend(Recommender):
 
 def groups(history: Interactions, rows: np.ndarray) -> np.ndarray:
     """Of each row (-1: unknown), the position in GROUPS."""
-    entries = np.bincount(history.customer, minlength=max(1, history.shape[0]))
-    of_row = np.where(rows >= 0, entries[np.maximum(rows, 0)], 0)
-    return np.where(of_row == 0, 0, np.where(of_row < MANY, 1, 2))
+    entries = np.zeros(len(rows), dtype=np.int64)
+    known = rows >= 0
+    entries[known] = history.entries[rows[known]]
+    return np.where(entries == 0, 0, np.where(entries < MANY, 1, 2))

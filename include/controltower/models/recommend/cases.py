@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,6 @@ from controltower.models.recommend.tasks import Task
 K = 10
 MOST_LEARNING, MOST_JUDGING = 20_000, 6_000  # customers drawn, at most
 LEARN, CHOOSE, JUDGE = 0, 1, 2
-NO_PAIRS = (np.zeros((0, 0), np.float32), np.zeros(0, bool), np.zeros(0, int))
 
 
 @dataclass(frozen=True)
@@ -29,24 +28,31 @@ class Cases:
     """One row a customer who took something: whose, how good each algorithm's list was, and what the ranker sees.
 
     gain: algorithms x rows, NDCG@10. pairs: (features, label, row) of the candidates, of rows that learn only those
-    with a hit.
+    with a hit; in chunks, since they may be 2 GB, which one array would need twice.
     """
 
     customer: np.ndarray  # positions in the history
     part: np.ndarray  # LEARN, CHOOSE or JUDGE
     group: np.ndarray  # position in GROUPS
+    site: np.ndarray  # text, "" where none is told
     names: list[str]
     gain: np.ndarray
     ideal: np.ndarray  # what a perfect list would gain, before it is divided by
-    pairs: Pairs
+    pairs: list[Pairs]
 
-    def pairs_of(self, *parts: int) -> Pairs:
-        keep = np.isin(self.part[self.pairs[2]], parts)
-        return self.pairs[0][keep], self.pairs[1][keep], self.pairs[2][keep]
+    def pairs_of(self, *parts: int) -> Iterator[Pairs]:
+        """The pairs of rows of some parts."""
+        for x, label, row in self.pairs:
+            keep = np.isin(self.part[row], parts)
+            yield (x, label, row) if keep.all() else (x[keep], label[keep], row[keep])
 
-    def gain_of(self, score: np.ndarray, pairs: Pairs) -> np.ndarray:
-        """NDCG@10 by row, of another score of pairs."""
-        return _gain(score, pairs[1], pairs[2], np.arange(len(score)), self.ideal)
+    def gain_of(self, score: Callable[[np.ndarray], np.ndarray], *parts: int) -> np.ndarray:
+        """NDCG@10 by row of another score, which it makes of features; 0 for rows of other parts."""
+        gain = np.zeros(len(self.ideal))
+        for x, label, row in self.pairs_of(*parts):
+            if len(x):
+                gain += _gain(score(x), label, row, np.arange(len(x)), self.ideal)
+        return gain
 
 
 def part_of(customer_ids: np.ndarray) -> np.ndarray:
@@ -68,7 +74,8 @@ def collect(found: Split, members: Mapping[str, Scorer], task: Task, allowed: np
     facts = ranker.Facts.of(found.history, popularity) if task.personal else None
     discount = np.r_[0.0, (1 / np.log2(np.arange(2, K + 2))).cumsum()]
     ideal = discount[np.minimum(np.diff(truth[rows].indptr), K)]
-    names, gains, pairs = [*members, FUSION], [], []
+    names, gains = [*members, FUSION], []
+    pairs: list[Pairs] = []
     for start, chunk in chunks(rows):
         c = propose(members, found.history, chunk, barred(found.history, chunk, task.repeat, allowed))
         label = holds(truth, chunk[c.row], c.product)
@@ -84,8 +91,8 @@ def collect(found: Split, members: Mapping[str, Scorer], task: Task, allowed: np
         hit[c.row[label]] = True
         kept = (hit | (part[start : start + len(chunk)] != LEARN))[c.row]
         pairs.append((ranker.features(c, facts, chunk)[kept], label[kept], c.row[kept] + start))
-    lessons = tuple(np.concatenate(column) for column in zip(*(pairs or [NO_PAIRS]), strict=True))
-    return Cases(rows, part, groups(found.history, rows), names, np.hstack(gains), ideal, lessons)  # type: ignore[arg-type]
+    group, site = groups(found.history, rows), found.history.sites_of(rows)
+    return Cases(rows, part, group, site, names, np.hstack(gains), ideal, pairs)
 
 
 def judges(found: Split, truth: sp.csr_matrix) -> np.ndarray:

@@ -45,7 +45,8 @@ class Evaluation:
     """What came of it, as rows that are JSON.
 
     rows: one a task, group ("all" and GROUPS) and algorithm ("served" is the one that was chosen; `chosen` names it).
-    regret: one a task and group with ENOUGH cases. tasks: cases, and how the training chose, by the task's name.
+    regret: one a task, site ("" is all) and group with ENOUGH cases. tasks: cases, and how the training chose, by
+    the task's name.
     """
 
     rows: list[dict[str, Any]]
@@ -89,6 +90,7 @@ class Lists:
     rows: np.ndarray  # of the split's history
     people: np.ndarray  # whose each case is, as a position from 0
     group: np.ndarray  # position in GROUPS
+    site: np.ndarray  # text, "" where none is told
     truth: sp.csr_matrix  # cases x products
     products: dict[str, np.ndarray]
 
@@ -107,7 +109,7 @@ def evaluate(past: Interactions, later: Interactions, allowed: np.ndarray, seed:
         [], [], {}, outcomes[0].details["not_tried"], traits.features_of, _unknown_share(past, later)
     )
     served = {outcome.name: outcome for outcome in outcomes}
-    known = np.bincount(found.history.customer, minlength=found.history.shape[0])
+    known = found.history.entries
     for task in TASKS:
         asked, model = task.ask(everything, found), served[task.name].model
         assert isinstance(model, Recommender)
@@ -117,10 +119,10 @@ def evaluate(past: Interactions, later: Interactions, allowed: np.ndarray, seed:
         if not lists:
             evaluation.tasks[task.name] = {"cases": 0} | about
             continue
-        names = _chosen(model)
+        names = _chosen(model, sites_of(lists))
         draw = np.random.default_rng(seed).permutation(len(lists.rows))[:MOST_LISTS]
         measured = {name: measure(shown, lists.truth, traits, draw) for name, shown in lists.products.items()}
-        rows = figures(lists, measured, allowed, names)
+        rows = figures(lists, measured, allowed, names[""])
         evaluation.rows.extend({"task": task.name} | row for row in rows)
         evaluation.regret.extend({"task": task.name} | row for row in regret(lists, measured, names))
         owners = positions(found.history.customer_ids, lists.asked.owners[lists.rows])
@@ -151,9 +153,12 @@ def window(past: Interactions, later: Interactions) -> tuple[Interactions, Split
     """What was done until and after the split over the customers of both and the products of `past`; and the split."""
     people = np.union1d(past.customer_ids, later.customer_ids)
     at = positions(past.product_ids, later.product_ids)
-    history = replace(
-        past, customer_ids=people, customer=positions(people, past.customer_ids)[past.customer], _matrices={}
-    )
+    of = positions(people, past.customer_ids)
+    segments = None
+    if past.segments is not None:
+        segments = np.full((len(people), 2), "", dtype=past.segments.dtype)  # who came later told nothing yet
+        segments[of] = past.segments
+    history = replace(past, customer_ids=people, customer=of[past.customer], segments=segments, _matrices={})
     keep = later.second > past.until
     keep[keep] = at[later.product[keep]] >= 0
     since = replace(
@@ -197,7 +202,8 @@ def lists_of(
             ranking = ranking.where(ranking.rank <= K)
         shown[SERVED][start + ranking.customer, ranking.rank - 1] = ranking.product
     people = np.unique(asked.owners[rows], return_inverse=True)[1]
-    return Lists(asked, rows, people, groups(asked.history, rows), truth[rows], shown)
+    group, site = groups(asked.history, rows), asked.history.sites_of(rows)
+    return Lists(asked, rows, people, group, site, truth[rows], shown)
 
 
 def figures(
@@ -286,14 +292,19 @@ def interval(values: np.ndarray, people: np.ndarray) -> float | None:
     return float(1.96 * np.sqrt((off**2).sum() * count / (count - 1)) / len(values))
 
 
-def regret(lists: Lists, measured: Mapping[str, Measured], chosen: Mapping[str, str]) -> list[dict[str, Any]]:
+def regret(
+    lists: Lists, measured: Mapping[str, Measured], chosen: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
     """NDCG@10 of who serves relative to the best of all, for groups of ENOUGH cases; `ok`: short of it by at most 2 %.
 
-    The interval is that of the paired difference.
+    Of all sites together ("") and, where there are several, of each. The interval is that of the paired difference.
+    chosen: by site and group.
     """
     gain = {name: by_case["ndcg@10"] for name, by_case in measured.items()}
     made = []
-    for group, mine in _groups(lists):
+    of_sites = {"": np.ones(len(lists.rows), dtype=bool)} | {site: lists.site == site for site in sites_of(lists)}
+    groups_of_sites = [(s, g, of_site & mine) for s, of_site in of_sites.items() for g, mine in _groups(lists)]
+    for site, group, mine in groups_of_sites:
         if mine.sum() < ENOUGH:
             continue
         mean = {name: float(of_case[mine].mean()) for name, of_case in gain.items()}
@@ -301,7 +312,7 @@ def regret(lists: Lists, measured: Mapping[str, Measured], chosen: Mapping[str, 
         top, served = mean[best], mean[SERVED]
         error = interval(gain[SERVED][mine] - gain[best][mine], lists.people[mine])
         relative = served / top if top else 1.0
-        row: dict[str, Any] = {"group": group, "cases": int(mine.sum()), "chosen": chosen[group]}
+        row: dict[str, Any] = {"site": site, "group": group, "cases": int(mine.sum()), "chosen": chosen[site][group]}
         row |= {"ndcg@10": round(served, 5), "best": best, "best_ndcg@10": round(top, 5)}
         row |= {"relative": round(relative, 4), "low": None, "high": None}
         if error is not None and top:
@@ -342,11 +353,23 @@ def _unknown_share(past: Interactions, later: Interactions) -> float | None:
     return round(float(unknown.mean()), 5) if len(unknown) else None
 
 
-def _chosen(model: Recommender) -> dict[str, str]:
-    """Who ranks for each group."""
-    by_group = {g: getattr(model.config, g) if isinstance(model, Blend) else model.name for g in GROUPS}
-    names = set(by_group.values())
-    return {"all": names.pop() if len(names) == 1 else model.name} | by_group
+def _chosen(model: Recommender, sites: list[str]) -> dict[str, dict[str, str]]:
+    """Who ranks for each group, by site; "" is all, "blend" where several do."""
+
+    def together(names: set[str]) -> str:
+        return names.pop() if len(names) == 1 else model.name
+
+    usual = {g: getattr(model.config, g) if isinstance(model, Blend) else model.name for g in GROUPS}
+    own = model.config.by_site if isinstance(model, Blend) else {}
+    by_site = {site: usual | own.get(site, {}) for site in sites}
+    by_site[""] = {g: together({usual[g], *(names[g] for names in by_site.values())}) for g in GROUPS}
+    return {site: {"all": together(set(names.values()))} | names for site, names in by_site.items()}
+
+
+def sites_of(lists: Lists) -> list[str]:
+    """The sites of the cases, by name; none where there is only one."""
+    sites = np.unique(lists.site[lists.site != ""]).tolist()
+    return sites if len(sites) > 1 else []
 
 
 def _groups(lists: Lists) -> list[tuple[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from controltower.errors import BadSettings
 from controltower.models.base import State
+from controltower.models.recommend.algorithms.nearest import asked_for
 from controltower.models.recommend.candidates import Candidates
 from controltower.models.recommend.interactions import ORDER, Interactions, Weights
 from controltower.models.recommend.pairs import days_of_activity
@@ -63,7 +65,7 @@ class Facts:
             return np.bincount(history.product, weights=weight, minlength=products)
 
         return cls(
-            np.bincount(history.customer, minlength=customers), days, (history.until - last) / DAY, popularity,
+            history.entries, days, (history.until - last) / DAY, popularity,
             np.log1p(sold), lately(14) / (lately(120) + 1), sold / np.maximum(buyers, 1), history,
         )  # fmt: skip
 
@@ -89,15 +91,12 @@ def features(candidates: Candidates, facts: Facts, rows: np.ndarray) -> np.ndarr
 def _own(history: Interactions, rows: np.ndarray, c: Candidates) -> list[np.ndarray]:
     """Of each pair, the customer's own orders with the product and days since the last; the same of views and carts."""
     made = []
-    mine = np.flatnonzero(np.isin(history.customer, rows))
-    place = np.full(history.shape[0] + 1, -1)
-    place[rows] = np.arange(len(rows))
-    for keep in (history.kind[mine] == ORDER, history.kind[mine] != ORDER):
-        entries = mine[keep]
-        key = place[history.customer[entries]] * history.shape[1] + history.product[entries]
+    own = asked_for(history, rows)
+    for keep in (own.kind == ORDER, own.kind != ORDER):
+        key = own.customer[keep] * history.shape[1] + own.product[keep]
         found, inverse = np.unique(key, return_inverse=True)
         last = np.full(len(found), -np.inf)
-        np.maximum.at(last, inverse, history.second[entries])
+        np.maximum.at(last, inverse, own.second[keep])
         times = np.bincount(inverse, minlength=len(found))
         wanted = c.row * history.shape[1] + c.product
         at = np.minimum(np.searchsorted(found, wanted), max(0, len(found) - 1))
@@ -107,10 +106,15 @@ def _own(history: Interactions, rows: np.ndarray, c: Candidates) -> list[np.ndar
     return made
 
 
-def learn(pairs: Pairs, seed: int) -> State:
-    """The ranker that learned from features, labels and rows of pairs sorted by row. BadSettings as `predictor`."""
+def learn(pairs: Iterable[Pairs], seed: int) -> State:
+    """The ranker that learned from pairs, chunks of rows sorted by row. BadSettings as `predictor`."""
     lightgbm = _lightgbm()
-    x, label, row = (part[_drawn(pairs[1], pairs[2], seed)] for part in pairs)
+    chunks = list(pairs)
+    label, row = (np.concatenate([chunk[i] for chunk in chunks]) for i in (1, 2))
+    keep = _drawn(label, row, seed)
+    of_chunk = np.split(keep, np.cumsum([len(chunk[1]) for chunk in chunks])[:-1])
+    x = np.concatenate([chunk[0][mine] for chunk, mine in zip(chunks, of_chunk, strict=True)])
+    label, row = label[keep], row[keep]
     least = int(np.clip(len(label) // 2000, 5, 200))
     sizes = np.unique(row, return_counts=True)[1]
     data = lightgbm.Dataset(x, label.astype(np.int32), group=sizes)
