@@ -33,12 +33,13 @@ import numpy as np
 import pyarrow as pa
 import urllib3
 from controltower.models.recommend.catalogue import Catalogue
-from controltower.models.recommend.published import Artefacts, ItemLists, PersonalLists, publish
+from controltower.models.recommend.published import publish
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import Collections, searches_from
+from controltower.models.recommend.version import Artefacts, ItemLists, PersonalLists
 
 CUSTOMERS = int(os.environ.get("RECOMMEND_CUSTOMERS", "1000000"))
-PRODUCTS, WIDTH, OWN, RATE, SECONDS = 100_000, 48, 24, 100, 20
+PRODUCTS, COLLECTIONS, WIDTH, OWN, RATE, SECONDS = 100_000, 300, 48, 24, 100, 20
 KEY = "the key of this benchmark"
 AS_OF = datetime(2026, 6, 15, tzinfo=UTC)
 ITEMS = {"similar": "product", "bought_together": "product", "upgrade": "product", "cart": "cart",
@@ -123,7 +124,7 @@ def _measured(
 
 
 def _ask(url: str, asked: list[dict[str, Any]], key: str = KEY, status: int = 200, rate: float = RATE) -> list[float]:
-    pool = urllib3.PoolManager(maxsize=8, retries=1)  # the server may close a connection that was idle for 5 s
+    pool = urllib3.PoolManager(maxsize=8, retries=False)  # a connection that is lost is a mistake of the server
     headers = {"Authorization": f"Bearer {key}"}
     waits: list[float] = []
     begun = time.perf_counter() + 0.1
@@ -157,7 +158,9 @@ def _mix(rng: random.Random, count: int, placements: tuple[str, ...] = ("for_you
             one["cart"] = products(6)
         if placement in (NEW, OFTEN):
             number = n if placement == NEW else int(rng.paretovariate(0.3))
-            words = random.Random(f"{placement} {number}").sample(WORDS, 2)
+            words = random.Random(f"{placement} {number}").sample(
+                WORDS, 3 if placement == NEW else 2
+            )  # so none is twice
             one |= {"placement": "search", "query": " ".join(words)}
         asked.append(one)
     return asked
@@ -182,7 +185,12 @@ def _artefacts(rng: np.random.Generator) -> Artefacts:
     )  # fmt: skip
     nothing = np.full(PRODUCTS, np.datetime64("NaT"), "datetime64[us]")
     catalogue = Catalogue(ids, titles, categories, brands, price, np.full(PRODUCTS, np.nan), nothing)
-    none = Collections(np.zeros(0, "U1"), np.zeros(0, object), np.zeros(0, int), np.zeros(0, "U1"))
+    named = np.array([f"collection {n}" for n in range(COLLECTIONS)])
+    themes = np.array(
+        [" ".join(WORDS[w] for w in row) for row in rng.integers(0, len(WORDS), (COLLECTIONS, 3))], object
+    )
+    inside = np.repeat(np.arange(COLLECTIONS), 30)
+    collections = Collections(named, themes, inside, ids[rng.integers(0, PRODUCTS, len(inside))])
     asked = [" ".join(WORDS[w] for w in row[:2]) for row in words[:20_000]]
     people = [f"c{n}" for n in range(len(asked))]
     at = np.full(len(asked), int(AS_OF.timestamp()))
@@ -207,7 +215,11 @@ def _artefacts(rng: np.random.Generator) -> Artefacts:
             for name, session in PERSONAL.items()
         },
         barred=rng.integers(0, PRODUCTS, (CUSTOMERS, 8), np.int32), repeats=["replenish"],
-        search=Search().fit(catalogue, searched, none), search_version="bench-1", rules=RULES,
+        search=Search().fit(catalogue, searched, collections), search_version="bench-1", rules=RULES,
+        exhibitions=pa.table(
+            {"collection_id": named, "title": themes, "kind": ["exhibition"] * COLLECTIONS,
+             **{at: [f"https://shop.example/{at}/{n}" for n in range(COLLECTIONS)] for at in ("url", "image_url")}}
+        ),
     )  # fmt: skip
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from controltower.errors import BadSettings, NoData
-from controltower.models.recommend.published import SPARE, ItemLists, Published, current, erase, publish
+from controltower.models.recommend.published import SPARE, Published, current, erase, publish
 from controltower.models.recommend.serving import Request, Serving, answer
+from controltower.models.recommend.version import ItemLists
 from support.published_shop import AS_OF, IDS, POSITION, N, artefacts, item_lists, personal_lists, rows
 
 

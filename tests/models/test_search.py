@@ -15,6 +15,7 @@ from controltower.data.contract import CONTRACT
 from controltower.models.recommend.algorithms.content import Content
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.interactions import CART, ORDER, VIEW, Interactions, from_arrays
+from controltower.models.recommend.inverted import blended
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import (
     ASKED,
@@ -178,6 +179,39 @@ def test_few_matches_are_filled_up_and_filters_are_kept(fresh: Search) -> None:
     assert len(fresh.find(["이어폰"], 3, allowed=np.zeros(len(SHOP), bool)).product) == 0
     with pytest.raises(ValueError, match="product_ids"):
         fresh.find(["a"], 3, allowed=np.ones(3, bool))
+
+
+def test_a_question_asked_once_gives_the_same_answers(fresh: Search) -> None:
+    for typed in ("무선 이어폰", "antjs dldjvhs", "커피", "qzxkvq", ""):
+        asked = fresh.question(typed)
+        for k in (3, len(SHOP)):
+            one, two = fresh.find([typed], k), fresh.find([asked], k)
+            assert all((getattr(one, c) == getattr(two, c)).all() for c in ("product", "score", "code", "value"))
+        short = fresh.find([asked], len(SHOP), fill=False)
+        assert short.product.tolist() == one.product[one.code != "popular"].tolist()
+        assert len(short.product) or asked.unanswered == one.value[0]
+        assert fresh.keywords(typed, 5) == fresh.keywords(asked, 5)
+        assert fresh.exhibitions(typed, 2) == fresh.exhibitions(asked, 2)
+
+
+def test_the_best_are_those_of_sorting_all() -> None:
+    """However early the loop gives up on a product."""
+    rng = np.random.default_rng(3)
+    for trial in range(200):
+        n, k = int(rng.integers(1, 300)), int(rng.integers(1, 20))
+        text = (rng.integers(0, 12, n) / 12).astype(np.float32)
+        clicked = np.where(rng.random(n) < 0.1, rng.random(n), 0).astype(np.float32)
+        trust, allowed = float(rng.random()) * (trial % 3 > 0), rng.random(n) < 0.8
+        popular = (rng.integers(0, 4, n) * 0.02 * (trial % 2)).astype(np.float32)
+        product, score = blended(
+            text, clicked, np.flatnonzero(clicked), trust, popular, float(popular.max()), allowed, 0.2, 0.3, k
+        )
+        bound = max(np.float32(0.2), np.float32(0.3) * text[allowed].max(initial=0))
+        all_of_them = ((1 - trust) * text + trust * clicked + popular).astype(np.float32)
+        fits = np.flatnonzero(((text >= bound) | (clicked > 0)) & allowed)
+        wanted = fits[np.lexsort((fits, -all_of_them[fits]))][:k]
+        assert score == pytest.approx(all_of_them[wanted])
+        assert len(set(product.tolist())) == len(wanted)
 
 
 def test_popularity_of_a_site_decides_among_equals(fresh: Search) -> None:

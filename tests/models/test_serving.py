@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from controltower.models.recommend.published import Published, publish
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import Collections, searches_from
 from controltower.models.recommend.serving import Answer, Request, Serving, answer
+from controltower.models.recommend.version import EXHIBITION
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from models.conftest import NOW
-from support.published_shop import AS_OF, IDS, POSITION, N, artefacts, item_lists
+from support.published_shop import AS_OF, IDS, POSITION, N, artefacts, item_lists, personal_lists
 
 Make = Callable[..., Serving]
+NO_IDS, NO_ONE = np.zeros(0, "U1"), np.zeros(0, int)
 
 
 @pytest.fixture
@@ -112,6 +115,24 @@ def test_what_was_bought_comes_again_only_where_the_placement_says_so(made: Make
     assert ids(ask(serving, "for_you", customer="bob"))[-1] == "tea"
 
 
+def test_a_placement_that_is_never_filled_up_is_empty_with_its_reason_and_no_source(made: Make) -> None:
+    lists = personal_lists({0: ["tea"]}, 3, algorithms=["replenishment"], codes=["buy_again"], fill=False)
+    serving = made(personal={"replenish": lists}, rules={"replenish": {"exclusions": [{"products": ["lamp"]}]}})
+    found = ask(serving, "replenish", customer="ann")
+    assert (ids(found), found.fallback, found.because) == (["tea"], None, None)
+    for told, why in (
+        ({"customer": "bob"}, "no_list"),
+        ({"customer": "zoe", "recent": ["mug"]}, "unknown_person"),
+        ({}, "nobody"),
+    ):
+        empty = ask(serving, "replenish", **told)
+        assert (empty.items, empty.fallback, empty.because) == ((), None, why)
+    sold_out = made(personal={"replenish": lists}, in_stock=np.array([i != "tea" for i in IDS]))
+    empty = ask(sold_out, "replenish", customer="ann")
+    assert (empty.items, empty.fallback, empty.because) == ((), None, "all_filtered")
+    assert empty.rules["removed"] == {"out_of_stock": 1}
+
+
 def test_rules_hold_for_lists_and_for_what_fills_them_up(made: Make) -> None:
     serving = made(
         sold=np.array([i != "lamp" for i in IDS]),
@@ -136,24 +157,43 @@ def test_a_price_band_by_the_seed_looks_further_than_the_first_popular_ones(made
     found = ask(serving, "similar", product="mug", k=1)
     assert ids(found) == ["sofa"]
     nothing = ask(serving, "similar", product="sofa")
-    assert (nothing.items, nothing.fallback, nothing.because) == ((), "popular", "nothing_allowed")
+    assert (nothing.items, nothing.fallback, nothing.because) == ((), None, "nothing_allowed")
     capped = ask(made(rules={"everywhere": {"most_per_brand": 1}}), "popular", k=N)
     assert ids(capped) == ["cup", "kettle", "lamp", "pan", "sofa"] and "brand_cap" in capped.rules["acted"]
 
 
 def test_search_answers_with_products_keywords_and_says_when_it_found_nothing(made: Make, serving: Serving) -> None:
-    nobody = searches_from((), (), (), np.zeros(0, int), np.zeros(0), NOW)
-    none = Collections(np.zeros(0, "U1"), np.zeros(0, object), np.zeros(0, int), np.zeros(0, "U1"))
-    catalogue = serving.published.catalogue
-    titles = np.array([serving.published.title(p) for p in range(N)], object)
-    model = Search().fit(type(catalogue)(**vars(catalogue) | {"title": titles}), nobody, none)
-    serving = made(search=model, search_version="q-1", sold=np.array([i != "cup" for i in IDS]))
+    serving = made(search=search(serving), search_version="q-1", sold=np.array([i != "cup" for i in IDS]))
     found = ask(serving, "search", query="Desk lamp", k=2)
     assert ids(found)[0] == "lamp" and (found.fallback, found.model_version) == (None, "q-1")
     assert (found.items[0].reason_code, found.items[0].reason_value) == ("query_text", "Desk lamp")
     for query, why in (("zzzz", "no_match"), ("", "no_query"), (None, "no_query"), ("\x00", "no_query")):
         missed = ask(serving, "search", query=query)
         assert (missed.fallback, missed.because, len(missed.items)) == ("popular", why, N - 1)
+
+
+def test_exhibitions_of_a_search_come_with_what_a_page_shows(made: Make, serving: Serving) -> None:
+    model = search(
+        serving, Collections(np.array(["light", "tea"]), np.array(["Light fair", "Tea week"], object), NO_ONE, NO_IDS)
+    )
+    known = {"collection_id": "tea", "title": "Tea week", "url": "/tea", "image_url": None, "kind": "exhibition"}
+    table = pa.Table.from_pylist([known | {"site": "de"}, known | {"collection_id": "other"}])
+    (found,) = ask(made(search=model, exhibitions=table), "search", query="tea week").exhibitions
+    assert found == known
+    nothing = dict.fromkeys(EXHIBITION)
+    (found,) = ask(made(search=model, exhibitions=table), "search", query="light").exhibitions
+    assert found == nothing | {"collection_id": "light"}
+    (found,) = ask(made(search=model), "search", query="tea week").exhibitions  # published by an earlier Control Tower
+    assert found == nothing | {"collection_id": "tea"}
+
+
+def search(serving: Serving, collections: Collections | None = None) -> Search:
+    """Over the products of a version, as if nobody had searched."""
+    nobody = searches_from((), (), (), np.zeros(0, int), np.zeros(0), NOW)
+    catalogue = serving.published.catalogue
+    titles = np.array([serving.published.title(p) for p in range(N)], object)
+    none = Collections(NO_IDS, np.zeros(0, object), NO_ONE, NO_IDS)
+    return Search().fit(type(catalogue)(**vars(catalogue) | {"title": titles}), nobody, collections or none)
 
 
 WORDS = st.one_of(st.sampled_from([*IDS, "ann", "v1", ""]), st.text(max_size=8))

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
-from controltower.models.recommend.published import Artefacts, ItemLists, PersonalLists
+from controltower.models.recommend.version import Artefacts, ItemLists, PersonalLists
 
 AS_OF = datetime(2026, 6, 15, tzinfo=UTC)
 PRODUCTS = [  # id, title, price, category, brand; the first ones are bought most

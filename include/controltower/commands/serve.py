@@ -12,6 +12,10 @@ import typer
 from controltower import clock, settings
 from controltower.errors import BadSettings
 
+# Seconds that an unused connection stays open: longer than proxies and load balancers keep theirs (60), so that they
+# close it. Where we close it first, a request that is on its way already comes back as a reset.
+KEEP_ALIVE = 75
+
 
 def serve(
     host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
@@ -28,8 +32,9 @@ def serve(
     print(f"  customers reach it at {conf.public_url}, as CONTROLTOWER_PUBLIC_URL says", flush=True)
     # No access log: the links' paths are secrets.
     config = uvicorn.Config(
-        create_app(conf), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
-    )
+        create_app(conf), log_level="warning", access_log=False, server_header=False,
+        timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=5,
+    )  # fmt: skip
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn has shut down by now and passes the signal on

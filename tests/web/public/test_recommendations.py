@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -165,6 +166,16 @@ def test_impressions_and_clicks_of_a_page_come_into_the_lake(conf: Settings, htt
         ("select_item", "ann", "v2", "similar", 1, None),
     ]  # fmt: skip
     assert set(table["recommendation_id"].to_pylist()) == {"0" * 32}
+
+
+def test_impressions_of_collections_come_into_the_lake(conf: Settings, http: TestClient) -> None:
+    seen = {name: value for name, value in EVENT.items() if name != "product_id"} | {"list_id": "offer"}
+    assert http.post(EVENTS, json={"events": [seen | {"collection_id": "autumn"}]}).status_code == 202
+    assert http.post(EVENTS, json={"events": [seen | {"collection_id": ""}]}).status_code == 400
+    assert job.ingest_events()["loaded"] == 1
+    with Lake(conf).read() as lake:
+        (row,) = lake.arrow(lake.table("events")).to_pylist()
+    assert (row["product_id"], json.loads(row["attributes"])) == (None, {"collection_id": "autumn"})
 
 
 @pytest.mark.parametrize("change", [

@@ -8,16 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from controltower.models.recommend.base import Recommender, barred, chunks, popularity
 from controltower.models.recommend.batch import Lists
 from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.interactions import ORDER, Interactions, positions
-from controltower.models.recommend.placements import FOR_YOU, OF_PRODUCTS, PLACEMENTS
-from controltower.models.recommend.published import Artefacts, ItemLists, PersonalLists
+from controltower.models.recommend.placements import FOR_YOU, OF_PRODUCTS, OFFER, PLACEMENTS
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import read_collections, read_searches
 from controltower.models.recommend.today import Known, Today
+from controltower.models.recommend.version import EXHIBITION, Artefacts, ItemLists, PersonalLists
 from controltower.models.registry import Registry
 
 log = logging.getLogger("controltower")
@@ -46,11 +47,44 @@ def artefacts(registry: Registry, today: Today, lists: Mapping[str, Lists]) -> A
         items=items,
         customers=history.customer_ids.tolist(),
         visitors=visitors.tolist(),
-        personal={name: _personal(one, known, items) for name, one in lists.items()},
+        personal={name: _personal(one, known, items) for name, one in lists.items() if name != OFFER},
         barred=_bought(history, len(visitors)),
         repeats=_repeats(lists),
         search=search,
         search_version=f"search@{today.as_of:%Y%m%dT%H%M%SZ}",
+        exhibitions=_exhibitions(today, search.collection_ids),
+        listed={site: allowed for site, allowed in known.allowed.items() if site},
+        sites=_sites(known),
+        rules=today.shop.recommendations,
+        offers=_offers(lists[OFFER]) if OFFER in lists and len(lists[OFFER].known.product_ids) else None,
+    )
+
+
+def _sites(known: Known) -> np.ndarray:
+    """The site of each customer, then visitor."""
+    segments = (known.customers.segments, known.visitors.segments)
+    return np.concatenate([s[:, 0] for s in segments if s is not None])
+
+
+def _offers(lists: Lists) -> Artefacts:
+    """The same of collections."""
+    known, today = lists.known, lists.known.today
+    everywhere = known.allowed[""]
+    shown = today.tables("collections").select(*EXHIBITION).to_pyarrow().rename_columns({"collection_id": "product_id"})
+    every = pa.table({"product_id": pa.array(known.product_ids, pa.string())})
+    return Artefacts(
+        as_of=today.as_of,
+        zone=today.shop.zone,
+        products=every.join(shown, "product_id", join_type="left outer").sort_by("product_id"),
+        sold=everywhere.sold,
+        in_stock=everywhere.in_stock,
+        popularity=popularity(known.customers),
+        customers=lists.customers.tolist(),
+        visitors=lists.visitors.tolist(),
+        personal={OFFER: _personal(lists, known, {})},
+        repeats=[OFFER],
+        listed={site: allowed for site, allowed in known.allowed.items() if site},
+        sites=_sites(known),
         rules=today.shop.recommendations,
     )
 
@@ -94,7 +128,7 @@ def with_each(model: Recommender, history: Interactions, allowed: np.ndarray) ->
 
 def _repeats(lists: Mapping[str, Lists]) -> list[str]:
     """Where what was bought may come again: by its own lists, and with products as it is for the customer."""
-    found = [name for name, one in lists.items() if "buy_again" in one.codes]
+    found = [name for name, one in lists.items() if name != OFFER and "buy_again" in one.codes]
     return [*found, *OF_PRODUCTS] if FOR_YOU in found else found
 
 
@@ -139,3 +173,9 @@ def _shown(today: Today, product_ids: np.ndarray) -> pa.Table:
     rows = today.tables("products").select("product_id", *columns).to_pyarrow()
     every = pa.table({"product_id": pa.array(product_ids, pa.string())})
     return every.join(rows, "product_id", join_type="left outer").sort_by("product_id")
+
+
+def _exhibitions(today: Today, collection_ids: np.ndarray) -> pa.Table:
+    """What pages show of the collections that the search knows."""
+    rows = today.tables("collections").select(*EXHIBITION).to_pyarrow()
+    return rows.filter(pc.is_in(rows["collection_id"], pa.array(collection_ids, pa.string())))

@@ -60,7 +60,8 @@ class Decisions:
         """Keep an answer, the products in their order; returns its opaque recommendation_id."""
         made = secrets.token_hex(16)
         if len(self._waiting) >= MOST:
-            self._lost += 1
+            with self._lock:
+                self._lost += 1
             return made
         self._waiting.append((made, now, placement, products, algorithms, fallback, model_version, version))
         if self._timer is None:
@@ -73,12 +74,12 @@ class Decisions:
             self._timer = None
             rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
             lost, self._lost = self._lost, 0
-            try:
-                if rows:
-                    self._write(rows)
-            except OSError as e:
-                lost += len(rows)
-                log.error("recommendations' decisions can't be written: %s", type(e).__name__)
+        try:  # without the lock, for which answers would wait
+            if rows:
+                self._write(rows)
+        except Exception as e:  # the disk, Arrow, memory: the timer's thread has nobody else to tell
+            lost += len(rows)
+            log.error("recommendations' decisions can't be written: %s", type(e).__name__)
         if lost:
             log.warning("%d recommendations' decisions were not kept", lost)
         return len(rows)
@@ -86,9 +87,14 @@ class Decisions:
     def _start(self) -> None:
         with self._lock:
             if self._timer is None:
-                self._timer = Timer(WAIT, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+                timer = Timer(WAIT, self.flush)
+                timer.daemon = True
+                try:
+                    timer.start()
+                except RuntimeError as e:  # no more threads: the next answer tries again
+                    log.error("recommendations' decisions wait: %s", e)
+                    return
+                self._timer = timer
 
     def _write(self, rows: list[Row]) -> None:
         day = max(row[1] for row in rows).astimezone(UTC).date()
@@ -97,8 +103,12 @@ class Decisions:
             self._remove_old(day)
             folder.mkdir(parents=True, exist_ok=True)
         name = f"{secrets.token_hex(8)}.parquet"
-        pq.write_table(table(rows), folder / f".fresh-{name}", compression="zstd")
-        (folder / f".fresh-{name}").rename(folder / name)
+        fresh = folder / f".fresh-{name}"
+        try:
+            pq.write_table(table(rows), fresh, compression="zstd")
+            fresh.rename(folder / name)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def _remove_old(self, today: date) -> None:
         for folder in self.root.glob("[0-9]*-*-*"):

@@ -12,6 +12,7 @@ from controltower.models.recommend.compiled import compiled
 from controltower.models.recommend.kernels import best_first, offer
 
 MOST_ENTRIES = 200_000  # of one query: its rarest terms first, what is left tells least
+SLACK = 1e-5  # more than the rounding of scores
 
 
 class Index:
@@ -69,8 +70,10 @@ def added(
 def blended(
     text: np.ndarray,
     clicked: np.ndarray,
+    chosen: np.ndarray,
     trust: float,
     popular: np.ndarray,
+    most_popular: float,
     allowed: np.ndarray,
     least: float,
     near: float,
@@ -78,8 +81,8 @@ def blended(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best allowed products by (1 - trust) text + trust clicked + popular, best first, and their scores.
 
-    All by product, text and clicked 0..1. What nobody clicked takes part if the text is at least `least`, and `near`
-    times that of the best match.
+    All by product, text and clicked 0..1; chosen: the products that were clicked; most_popular: the highest of popular.
+    What nobody clicked takes part if the text is at least `least`, and `near` times that of the best match.
     """
     bound = np.float32(0)
     for p in range(len(text)):
@@ -88,8 +91,15 @@ def blended(
     bound = max(np.float32(least), np.float32(near) * bound)
     score, product = np.zeros(k, np.float32), np.full(k, -1, np.int32)
     size = 0
-    for p in range(len(text)):
-        if (text[p] >= bound or clicked[p] > 0) and allowed[p]:
+    for p in chosen:
+        if allowed[p]:
             size = offer(score, product, size, (1 - trust) * text[p] + trust * clicked[p] + popular[p], p)
+    for p in range(len(text)):
+        if text[p] >= bound and clicked[p] == 0 and allowed[p]:
+            s = (1 - trust) * text[p] + popular[p]
+            if size < k or s >= score[0]:  # the call costs more than all before it
+                size = offer(score, product, size, s, p)
+            if size == k and trust < 1:  # from now on a text needs so much to be one of the best
+                bound = max(bound, np.float32((score[0] - most_popular) / (1 - trust) - SLACK))
     best_first(score, product, size)
     return product[:size], score[:size]

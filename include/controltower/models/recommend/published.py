@@ -11,16 +11,13 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -29,89 +26,28 @@ import pyarrow as pa
 from controltower import clock
 from controltower.errors import BadSettings, NoData
 from controltower.models.recommend.catalogue import Catalogue
+from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.interactions import positions
 from controltower.models.recommend.rules import EVERYWHERE, Rules, parse
 from controltower.models.recommend.search import Search
+from controltower.models.recommend.version import (
+    EXHIBITION,
+    ITEM_PARTS,
+    PARTS,
+    POPULAR,
+    SEARCH,
+    SHOWN,
+    Artefacts,
+    ItemLists,
+    PersonalLists,
+    check,
+)
 
-POPULAR, SEARCH = "popular", "search"  # placements that need no lists
 FORMAT = 1
 SPARE = 3600  # seconds that a version is kept which serves no more: somebody may be opening it
 EMPTY = 128  # bytes of an .npy file without entries
 POINTER = "current.json"
-SHOWN = ("product_id", "title", "url", "image_url", "price", "currency", "category", "brand", "margin_rate")
-
-Seeds = Literal["product", "cart", "recent"]
-
-
-@dataclass(frozen=True)
-class ItemLists:
-    """What goes with one product, best first.
-
-    product: products x width, int32 positions, -1 behind the last; score: float32, same shape, above 0, comparable
-    between rows: several seeds add up
-    reason: the code that content words with the seed's title
-    seeds: what of a request it is about first: the product shown, the cart, or what was viewed lately
-    """
-
-    product: np.ndarray
-    score: np.ndarray
-    algorithm: str
-    model_version: str
-    reason: str = "because_you_viewed"
-    seeds: Seeds = "product"
-
-
-@dataclass(frozen=True)
-class PersonalLists:
-    """Each person's own list, best first. All arrays are people x width, in the order of customers, then visitors.
-
-    product: int32 positions, -1 behind the last; algorithm, code: uint8 positions in `algorithms` and `codes` (reason
-    codes); about: int32 position of the product that the reason names, -1 where none
-    session: the ItemLists through which this session's clicks join in; None: they don't
-    fill: whether popular products fill up a list that is short or lacks
-    """
-
-    product: np.ndarray
-    algorithm: np.ndarray
-    code: np.ndarray
-    about: np.ndarray
-    algorithms: Sequence[str]
-    codes: Sequence[str]
-    model_version: str
-    session: str | None = None
-    fill: bool = True
-
-
-@dataclass(frozen=True)
-class Artefacts:
-    """What a version is made of; products are positions in `products`, which is sorted by product_id.
-
-    products: product_id, and title, url, image_url (text), price (number), currency, category ("a > b"), brand (text)
-    and margin_rate (number) where known; other columns are left out
-    sold, in_stock: masks of the products that may be shown at all, and that aren't out of stock
-    popularity: by product, any scale, the higher the better
-    items, personal: lists by placement; personal ones have a row for each of customers, then of visitors (ids)
-    barred: people x width, int32: products that each may not be shown for now, as they bought them; -1 behind the last;
-    None: nobody. It holds in all placements but those of `repeats`
-    search: over the same product_ids; None: the placement `search` shows popular products
-    rules: as declared and checked (`rules.parse`), by placement and everywhere; those of other placements are left out
-    """
-
-    as_of: datetime
-    zone: ZoneInfo
-    products: pa.Table
-    sold: np.ndarray
-    in_stock: np.ndarray
-    popularity: np.ndarray
-    items: Mapping[str, ItemLists] = field(default_factory=dict)
-    customers: Sequence[str] = ()
-    visitors: Sequence[str] = ()
-    personal: Mapping[str, PersonalLists] = field(default_factory=dict)
-    barred: np.ndarray | None = None
-    repeats: Collection[str] = ()
-    search: Search | None = None
-    search_version: str = ""
-    rules: Mapping[str, Any] | None = None
+OFFERS = "offers"  # a version's folder for what is of collections
 
 
 def publish(root: Path, made: Artefacts) -> str:
@@ -120,7 +56,7 @@ def publish(root: Path, made: Artefacts) -> str:
     ValueError where arrays don't fit each other, BadSettings for rules that are wrong. Versions that serve no more are
     removed after an hour.
     """
-    _check(made)
+    check(made)
     root.mkdir(parents=True, exist_ok=True)
     version = f"{made.as_of.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     fresh = root / f".fresh-{version}"
@@ -161,16 +97,22 @@ def erase(root: Path, customers: Collection[str], visitors: Collection[str] = ()
         except (NoData, BadSettings):
             shutil.rmtree(folder, ignore_errors=True)  # nobody can read it; whose lists are in it can't be told
             continue
-        found = {opened.row(customer=c) for c in customers} | {opened.row(visitor=v) for v in visitors}
-        rows = sorted(found - {-1})
-        of_people = (*(folder / "personal").glob("*.product.npy"), *(folder / "personal").glob("*.about.npy"))
-        for path in (*of_people, *folder.glob("barred.npy")) if rows else ():
-            if path.stat().st_size > EMPTY:
-                lists = np.load(path, mmap_mode="r+")
-                lists[rows] = -1
-                lists.flush()
-        emptied += len(rows)
+        emptied += _empty(folder, opened, customers, visitors)
+        if opened.offers:
+            _empty(folder / OFFERS, opened.offers, customers, visitors)
     return emptied
+
+
+def _empty(folder: Path, opened: Published, customers: Collection[str], visitors: Collection[str]) -> int:
+    found = {opened.row(customer=c) for c in customers} | {opened.row(visitor=v) for v in visitors}
+    rows = sorted(found - {-1})
+    of_people = (*(folder / "personal").glob("*.product.npy"), *(folder / "personal").glob("*.about.npy"))
+    for path in (*of_people, *folder.glob("barred.npy"), *folder.glob("site_of.npy")) if rows else ():
+        if path.stat().st_size > EMPTY:
+            lists = np.load(path, mmap_mode="r+")
+            lists[rows] = 0 if lists.dtype == np.uint8 else -1
+            lists.flush()
+    return len(rows)
 
 
 class Published:
@@ -186,8 +128,7 @@ class Published:
         self.repeats = frozenset(told["repeats"])
         self.search_version: str = told["search_version"]
         self.rules: dict[str, Rules] = parse(told["rules"], "rules", told["placements"])
-        with pa.memory_map(str(folder / "products.arrow")) as source:
-            self.products = pa.ipc.open_file(source).read_all()
+        self.products = _table(folder / "products.arrow")
         self.product_ids, self.sold = _read(folder / "product_ids.npy"), _read(folder / "sold.npy")
         self.in_stock, self.popular = _read(folder / "in_stock.npy"), _read(folder / "popular.npy")
         self.items = {
@@ -202,6 +143,15 @@ class Published:
         }
         self.barred = _read(folder / "barred.npy") if told["barred"] else None
         self.search = Search.load(folder / "search") if told["search"] else None
+        shown = folder / "exhibitions.arrow"  # which an earlier Control Tower didn't write
+        exhibitions = _table(shown).to_pylist() if shown.exists() else []
+        self._exhibitions: dict[str, dict[str, Any]] = {row["collection_id"]: row for row in exhibitions}
+        self.listed: dict[str, Allowed] = {}
+        if sites := told.get("sites"):
+            masks = _read(folder / "listed.npy")
+            self.listed = {site: Allowed(*mask) for site, mask in zip(sites, masks, strict=True)}
+            self._site_of = _read(folder / "site_of.npy")
+        self.offers = Published(folder / OFFERS) if (folder / OFFERS).exists() else None
 
     @classmethod
     def open(cls, folder: Path) -> Published:
@@ -230,9 +180,19 @@ class Published:
         at = int(np.searchsorted(self.people, wanted))
         return at if at < len(self.people) and self.people[at] == wanted else -1
 
+    def site(self, row: int) -> str:
+        """The site of a person's row, where that lists products of its own; else ""."""
+        at = int(self._site_of[row]) if row >= 0 and self.listed else 0
+        return list(self.listed)[at - 1] if at else ""
+
     def shown(self, products: Sequence[int]) -> list[dict[str, Any]]:
         """What is shown of products: product_id, title, url, image_url, price, currency; None where unknown."""
         return [{name: column[i].as_py() for name, column in self._shown.items()} for i in products]
+
+    def exhibition(self, collection_id: str) -> dict[str, Any]:
+        """What is shown of a collection: collection_id, title, url, image_url, kind; None where unknown."""
+        found = self._exhibitions.get(collection_id)
+        return found or dict.fromkeys(EXHIBITION) | {"collection_id": collection_id}
 
     def title(self, product: int) -> str | None:
         """The title of a product, its id where it has none; None for -1."""
@@ -264,45 +224,9 @@ class Published:
         return Catalogue(self.product_ids, none, texts["category"], texts["brand"], self.prices, margin, since)
 
 
-ITEM_PARTS = ("product", "score")
-PARTS = ("product", "algorithm", "code", "about")
 _TYPES = {"product": np.int32, "algorithm": np.uint8, "code": np.uint8, "about": np.int32, "score": np.float32}
 _NUMBERS = ("price", "margin_rate")
-
-
-def _check(made: Artefacts) -> None:
-    ids = made.products["product_id"].to_pylist()
-    products, people = len(ids), len(made.customers) + len(made.visitors)
-    if any(a >= b for a, b in pairwise(ids)):
-        raise ValueError("products must be sorted by product_id, each once")
-    if not len(made.sold) == len(made.in_stock) == len(made.popularity) == products:
-        raise ValueError(f"sold, in_stock and popularity need an entry for each of {products} products")
-    if made.search is not None and made.search.product_ids.tolist() != ids:
-        raise ValueError("the search model must be fitted on these product_ids")
-    if made.barred is not None and len(made.barred) != people:
-        raise ValueError(f"barred needs a row for each of {people} people")
-    for name in (*made.items, *made.personal, *made.repeats):
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or name in (POPULAR, SEARCH, EVERYWHERE):
-            raise ValueError(f"{name!r} can't be the name of a placement's lists")
-    if both := set(made.items) & set(made.personal):
-        raise ValueError(f"{', '.join(sorted(both))}: lists of products or of people, not both")
-    all_lists: dict[str, ItemLists | PersonalLists] = {**made.items, **made.personal}
-    for name, lists in all_lists.items():
-        rows = products if isinstance(lists, ItemLists) else people
-        parts = [getattr(lists, part) for part in (ITEM_PARTS if isinstance(lists, ItemLists) else PARTS)]
-        if len(lists.product) != rows or any(part.shape != lists.product.shape for part in parts):
-            raise ValueError(f"{name}: the arrays must have {rows} rows and one shape")
-        if lists.product.size and not -1 <= lists.product.min() <= lists.product.max() < products:
-            raise ValueError(f"{name}: products must be positions in the table of {products}, or -1")
-        if isinstance(lists, ItemLists):
-            continue
-        if lists.product.size and (
-            lists.algorithm.max() >= len(lists.algorithms) or lists.code.max() >= len(lists.codes)
-            or not -1 <= lists.about.min() <= lists.about.max() < products
-        ):  # fmt: skip
-            raise ValueError(f"{name}: algorithm, code and about must be positions in what they name")
-        if lists.session is not None and lists.session not in made.items:
-            raise ValueError(f"{name}: there are no item lists {lists.session!r} for the session")
+_TEXTS = pa.schema([(name, pa.string()) for name in EXHIBITION])
 
 
 def _write(folder: Path, made: Artefacts) -> None:
@@ -318,8 +242,9 @@ def _write(folder: Path, made: Artefacts) -> None:
         for name in SHOWN
     }
     table = pa.table(columns).combine_chunks()
-    with pa.OSFile(str(folder / "products.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    _write_table(folder / "products.arrow", table)
+    if made.exhibitions is not None:
+        _write_table(folder / "exhibitions.arrow", made.exhibitions.select(EXHIBITION).cast(_TEXTS))
     ids = np.array(table["product_id"].to_pylist(), dtype=np.str_)
     np.save(folder / "product_ids.npy", ids)
     np.save(folder / "sold.npy", np.asarray(made.sold, bool))
@@ -341,14 +266,34 @@ def _write(folder: Path, made: Artefacts) -> None:
         _save_rows(folder / "barred.npy", made.barred, by_hash, np.int32)
     if made.search is not None:
         made.search.save(folder / "search")
+    if made.listed:
+        np.save(folder / "listed.npy", np.array([[a.sold, a.in_stock] for a in made.listed.values()], bool))
+        number = {site: i for i, site in enumerate(made.listed, 1)}
+        sites = [""] * len(told) if made.sites is None else made.sites.tolist()
+        site_of = np.fromiter((number.get(site, 0) for site in sites), np.uint8, len(told))
+        _save_rows(folder / "site_of.npy", site_of, by_hash, np.uint8)
+    if made.offers is not None:
+        (folder / OFFERS).mkdir()
+        _write(folder / OFFERS, made.offers)
     about = {
         "format": FORMAT, "as_of": made.as_of.astimezone(UTC).isoformat(), "zone": made.zone.key, "key": key.hex(),
         "placements": placements, "rules": rules, "repeats": sorted(made.repeats),
         "barred": made.barred is not None, "search": made.search is not None, "search_version": made.search_version,
+        "sites": list(made.listed),
         "items": {n: _rest(v, ITEM_PARTS) for n, v in made.items.items()},
         "personal": {n: _rest(v, PARTS) for n, v in made.personal.items()},
     }  # fmt: skip
     (folder / "placements.json").write_text(json.dumps(about, default=str), encoding="utf-8")  # dates of rules
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _table(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
 
 
 def _rest(lists: ItemLists | PersonalLists, arrays: Collection[str]) -> dict[str, Any]:

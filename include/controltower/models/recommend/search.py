@@ -11,6 +11,7 @@ has in common with the catalogue and with what others asked, and what was chosen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, Self
@@ -62,6 +63,74 @@ class Exhibition:
     collection_id: str
     score: float
     code: Literal["title", "products", "popular"]
+
+
+@dataclass(frozen=True)
+class Demanded:
+    """What was chosen for a query that is `known`, or for those like it. `clicked` by product, 0..1.
+
+    chosen: the products that were clicked, sorted; trust: how far to trust that, 0..1
+    """
+
+    known: bool
+    clicked: np.ndarray
+    chosen: np.ndarray
+    trust: float
+
+
+class Question:
+    """A query, and what its products, keywords and exhibitions all need of it: worked out once, where it is needed."""
+
+    def __init__(self, search: Search, typed: str) -> None:
+        self.search, self.text = search, clean(typed, MOST_QUERY)
+
+    @property
+    def unanswered(self) -> str:
+        """Why, if nothing is found: `no_match`, or `no_query` where there are no words in it."""
+        return "no_match" if words(self.text) else "no_query"
+
+    @cached_property
+    def key(self) -> str:
+        return key(self.text)
+
+    @cached_property
+    def terms(self) -> Query:
+        return self.search.text.query(self.text)
+
+    @cached_property
+    def likeness(self) -> np.ndarray:
+        """How like it each known query is, by cosine."""
+        return self.search.queries.score(*_unit(self.terms))
+
+    @cached_property
+    def matching(self) -> np.ndarray:
+        """By product the share of the query that its text has."""
+        return self.search.products.score(*self.terms)
+
+    @cached_property
+    def demand(self) -> Demanded:
+        """What was chosen for it."""
+        s, c = self.search, self.search.config
+        own = int(positions(s.hashes, np.array([hashed(self.key)]))[0])
+        lent, likeness = self.alike(c.alike)
+        lent, likeness = lent[lent != own], likeness[lent != own]
+        weight = likeness**2
+        total = float(weight @ s._clicks[lent])
+        weight = weight * min(1.0, c.shrinkage / total) if total else weight  # lent clicks don't drown own ones
+        number = min(total, c.shrinkage)
+        if own >= 0:
+            lent, weight, number = np.r_[lent, own], np.r_[weight, 1.0], number + s._clicks[own]
+        clicked = s.chosen.score(lent, weight)
+        chosen = np.flatnonzero(clicked > 0)
+        if len(chosen):
+            clicked[chosen] /= clicked[chosen].max()
+        return Demanded(own >= 0, clicked, chosen, c.most * number / (number + c.shrinkage))
+
+    def alike(self, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """The queries that are most like it, and how much."""
+        near = np.flatnonzero(self.likeness >= least)
+        near = near[np.lexsort((near, -self.likeness[near]))[:NEIGHBOURS]]
+        return near, np.minimum(self.likeness[near], 1)
 
 
 class Search(Model):
@@ -123,13 +192,18 @@ class Search(Model):
         self.popularity = (popular / max(popular.max(initial=0), 1e-9)).astype(np.float32)
         return self
 
+    def question(self, typed: str) -> Question:
+        """A query as typed, anything, for what asks several things about it."""
+        return Question(self, typed)
+
     def find(
-        self, queries: list[str], k: int, *, allowed: np.ndarray | None = None, popularity: np.ndarray | None = None
-    ) -> Found:
+        self, queries: Sequence[str | Question], k: int, *, allowed: np.ndarray | None = None,
+        popularity: np.ndarray | None = None, fill: bool = True,
+    ) -> Found:  # fmt: skip
         """The k best allowed products of each query, filled up with popular ones: fewer only if fewer are allowed.
 
         queries: as typed, anything; allowed: mask over product_ids (None: all); popularity: of this site or group,
-        by product, 0..1 (None: the shop's)
+        by product, 0..1 (None: the shop's); fill: whether it is filled up
         """
         if k < 1:
             raise ValueError("k must be at least 1")
@@ -138,19 +212,19 @@ class Search(Model):
         popular = self._popular if popularity is None else self._lift(popularity)
         if not len(allowed) == len(popular) == len(self.product_ids):
             raise ValueError("allowed and popularity go by the model's product_ids")
-        made = [self._one(clean(query, MOST_QUERY), k, allowed, popular) for query in queries]
+        made = [self._one(self._asked(query), k, allowed, popular, fill) for query in queries]
         sizes = np.array([len(product) for product, *_ in made], dtype=np.int64)
         rank = np.arange(1, sizes.sum() + 1) - np.repeat(sizes.cumsum() - sizes, sizes)
         columns = (np.concatenate(column) for column in zip(NOTHING, *made, strict=True))
         return Found(np.repeat(np.arange(len(queries)), sizes), rank, *columns)
 
-    def keywords(self, query: str, k: int) -> list[Keyword]:
+    def keywords(self, query: str | Question, k: int) -> list[Keyword]:
         """What the query may become, then other queries that led to the same or are like it; for none, the most asked.
 
         Half-typed syllables and the wrong keyboard are understood. Never a query that fewer than three people asked.
         """
-        query = clean(query, MOST_QUERY)
-        typed = key(query)
+        asked = self._asked(query)
+        typed = asked.key
         shown: dict[int, Keyword] = {}
         if not typed:
             return [Keyword(str(self.texts[g]), float(s), "popular") for g, s in _most(self._public, self.people, k)]
@@ -158,27 +232,26 @@ class Search(Model):
         begun = self._by_typed[first[0] : first[1]]
         for g, s in _most(begun, self.people, k + 1):
             shown[g] = Keyword(str(self.texts[g]), float(s), "completes")
-        terms = self.text.query(query)
-        alike, likeness = self._alike(terms, 0.3)
-        _, clicked, trust = self._demand(query, terms)
-        strongest = np.array([p for p, _ in _most(np.flatnonzero(clicked), clicked, 20)], dtype=np.int64)
-        norm = float(np.linalg.norm(clicked[strongest])) or 1.0
-        score = self.askers.score(strongest, np.float32(trust / norm) * clicked[strongest])
+        alike, likeness = asked.alike(0.3)
+        d = asked.demand
+        strongest = np.array([p for p, _ in _most(d.chosen, d.clicked, 20)], dtype=np.int64)
+        norm = float(np.linalg.norm(d.clicked[strongest])) or 1.0
+        score = self.askers.score(strongest, np.float32(d.trust / norm) * d.clicked[strongest])
         score[alike] = np.maximum(score[alike], likeness)
         others = np.flatnonzero((self.people > 0) & (score >= 0.1))
         for g, s in _most(others, score, 2 * k + 1):
             shown.setdefault(g, Keyword(str(self.texts[g]), float(s), "related"))
         return [w for g, w in shown.items() if self._key_of[g] != typed][:k]
 
-    def exhibitions(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> list[Exhibition]:
+    def exhibitions(self, query: str | Question, k: int, *, allowed: np.ndarray | None = None) -> list[Exhibition]:
         """Collections whose title or whose products match; where none does, those with the most popular products.
 
         allowed: mask over collection_ids (None: all)
         """
-        query = clean(query, MOST_QUERY)
-        product, score, _ = self._matches(query, MOST_MATCHES, self._everything, np.zeros_like(self.popularity))
+        asked = self._asked(query)
+        product, score, _ = self._matches(asked, MOST_MATCHES, self._everything, self._nothing)
         inside = self.members.score(product, score)
-        titled = self.exhibited.score(*self.text.query(query))
+        titled = self.exhibited.score(*asked.terms)
         titled[titled < self.config.least] = 0
         total = titled + inside
         if not total.any():
@@ -187,11 +260,16 @@ class Search(Model):
         codes = np.where(titled > inside, "title", np.where(inside > 0, "products", "popular"))
         return [Exhibition(str(self.collection_ids[i]), float(s), codes[i]) for i, s in _most(shown, total, k)]
 
-    def _one(self, query: str, k: int, allowed: np.ndarray, popular: np.ndarray) -> tuple[np.ndarray, ...]:
-        product, score, code = self._matches(query, k, allowed, popular)
-        value = np.full(len(product), query, dtype=object)
-        if len(product) < k:
-            why = "few_matches" if len(product) else "no_match" if words(query) else "no_query"
+    def _asked(self, query: str | Question) -> Question:
+        return self.question(query) if isinstance(query, str) else query
+
+    def _one(
+        self, asked: Question, k: int, allowed: np.ndarray, popular: np.ndarray, fill: bool
+    ) -> tuple[np.ndarray, ...]:
+        product, score, code = self._matches(asked, k, allowed, popular)
+        value = np.full(len(product), asked.text, dtype=object)
+        if fill and len(product) < k:
+            why = "few_matches" if len(product) else asked.unanswered
             ranked = self._ranked if popular is self._popular else np.argsort(-popular, kind="stable")
             ranked = ranked[allowed[ranked]][: k + len(product)]
             more = ranked[~np.isin(ranked, product)][: k - len(product)]
@@ -201,46 +279,24 @@ class Search(Model):
         return product.astype(np.int64), score.astype(float), code, value
 
     def _matches(
-        self, query: str, k: int, allowed: np.ndarray, popular: np.ndarray
+        self, asked: Question, k: int, allowed: np.ndarray, popular: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The k best products that match, their scores, and the code of what speaks most for them."""
-        c = self.config
-        terms = self.text.query(query)
-        own, clicked, trust = self._demand(query, terms)
-        by_clicks = "query_clicks" if own else "alike_clicks"
+        c, d = self.config, asked.demand
+        by_clicks = "query_clicks" if d.known else "alike_clicks"
+        most = self._most_popular if popular is self._popular else float(popular.max(initial=0))
 
-        def best(terms: Query) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            text = self.products.score(*terms)
-            product, score = blended(text, clicked, trust, popular, allowed, c.least, c.near, k)
-            chosen = trust * clicked[product] > (1 - trust) * text[product]
-            return product, score, np.where(chosen, by_clicks, "query_text")
+        def best(text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            product, score = blended(
+                text, d.clicked, d.chosen, d.trust, popular, most, allowed, c.least, c.near, k
+            )  # fmt: skip
+            by_demand = d.trust * d.clicked[product] > (1 - d.trust) * text[product]
+            return product, score, np.where(by_demand, by_clicks, "query_text")
 
-        found = best(terms)
-        return found if own or len(found[0]) else best(self.text.query(query, other_keyboard=True))
-
-    def _demand(self, query: str, terms: Query) -> tuple[bool, np.ndarray, float]:
-        """Whether the query is known; what was chosen for it by product (0..1); and how far to trust that."""
-        c = self.config
-        own = int(positions(self.hashes, np.array([hashed(key(query))]))[0])
-        lent, likeness = self._alike(terms, c.alike)
-        lent, likeness = lent[lent != own], likeness[lent != own]
-        weight = likeness**2
-        total = float(weight @ self._clicks[lent])
-        weight = weight * min(1.0, c.shrinkage / total) if total else weight  # lent clicks don't drown own ones
-        number = min(total, c.shrinkage)
-        if own >= 0:
-            lent, weight, number = np.r_[lent, own], np.r_[weight, 1.0], number + self._clicks[own]
-        clicked = self.chosen.score(lent, weight)
-        if number:
-            clicked /= clicked.max()
-        return own >= 0, clicked, c.most * number / (number + c.shrinkage)
-
-    def _alike(self, terms: Query, least: float) -> tuple[np.ndarray, np.ndarray]:
-        """The queries that are most like it, by cosine."""
-        score = self.queries.score(*_unit(terms))
-        near = np.flatnonzero(score >= least)
-        near = near[np.lexsort((near, -score[near]))[:NEIGHBOURS]]
-        return near, np.minimum(score[near], 1)
+        found = best(asked.matching)
+        if d.known or len(found[0]):
+            return found
+        return best(self.products.score(*self.text.query(asked.text, other_keyboard=True)))
 
     def _vectors(self, texts: np.ndarray) -> sp.csr_matrix:
         """queries x terms, of length 1 with what the catalogue hasn't."""
@@ -262,6 +318,14 @@ class Search(Model):
     @cached_property
     def _popular(self) -> np.ndarray:
         return self._lift(self.popularity)
+
+    @cached_property
+    def _most_popular(self) -> float:
+        return float(self._popular.max(initial=0))
+
+    @cached_property
+    def _nothing(self) -> np.ndarray:
+        return np.zeros_like(self.popularity)
 
     @cached_property
     def _everything(self) -> np.ndarray:

@@ -6,14 +6,14 @@ popular in their category, what is popular. A list is empty only where nothing a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from controltower.models.recommend.published import POPULAR, SEARCH, Published
+from controltower.models.recommend.published import Published
 from controltower.models.recommend.reranking import ACTED, Reranked, rerank
 from controltower.models.recommend.rules import BOUGHT, EXCLUDED, Prepared, Rules, Texts, prepare
 from controltower.models.recommend.session import (
@@ -35,8 +35,10 @@ from controltower.models.recommend.session import (
     own_list,
     together,
 )
+from controltower.models.recommend.version import POPULAR, SEARCH
 
 SPARE = 4  # so many times as many candidates as are shown: filters take some out
+OFFER = "offer"
 SECOND_LIST = "for_you"  # the personal list for placements whose products the request doesn't tell
 RULES = [tuple(name for i, name in enumerate(ACTED) if bits >> i & 1) for bits in range(1 << len(ACTED))]
 KEYWORDS = 8
@@ -49,6 +51,8 @@ MOST = 2000  # popular products looked at where filters and caps leave too few
 class Item:
     """One product of a list: `shown` has product_id, title, url, image_url, price and currency.
 
+    Of an offer it is a collection, and `shown` has collection_id, title, url and image_url.
+
     reason_value: a product's title, a category's name or the query, None where the reason has none
     rules: those that brought it to its place
     """
@@ -60,15 +64,20 @@ class Item:
     reason_value: str | None
     rules: tuple[str, ...]
 
+    @property
+    def id(self) -> str:
+        return str(self.shown.get("product_id") or self.shown["collection_id"])
+
 
 @dataclass(frozen=True)
 class Answer:
     """A list, and where it comes from.
 
-    fallback: None where it is the placement's own, else the source that had something (one of SOURCES); `because` says
-    why: unknown_placement, nobody, unknown_person, no_product, unknown_product, no_list, no_search, no_query, no_match,
-    all_filtered, or nothing_allowed with an empty list
+    fallback: None where it is the placement's own, or empty; else the source that had something (one of SOURCES)
+    because: why it isn't the placement's own, or is empty: unknown_placement, nobody, unknown_person, no_product,
+    unknown_product, no_list, no_search, no_query, no_match, all_filtered (the own ones), nothing_allowed (nor others)
     rules: `acted`, `removed` and `pins` as `Reranked.told`
+    exhibitions: of each collection_id, title, url, image_url and kind
     """
 
     placement: str
@@ -80,7 +89,7 @@ class Answer:
     because: str | None
     rules: dict[str, Any]
     keywords: tuple[str, ...] = ()
-    exhibitions: tuple[str, ...] = ()
+    exhibitions: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class Ready:
     prepared: Prepared
     allowed: np.ndarray
     popular: np.ndarray
+    site: str
 
     def void(self, now: datetime) -> bool:
         return self.prepared.until is not None and self.prepared.until <= now
@@ -101,7 +111,8 @@ class Serving:
     def __init__(self, published: Published) -> None:
         self.published = published
         self.searched: dict[tuple[Any, ...], _Asked] = {}
-        self._ready: dict[str, Ready] = {}
+        self._ready: dict[tuple[str, str], Ready] = {}
+        self.offers = Serving(published.offers) if published.offers else None
         paths, self.category = Texts(published.catalogue).paths
         self._category_names = [p != () for p in paths]
         place = np.empty(len(published), np.int32)
@@ -113,21 +124,38 @@ class Serving:
         """Do what the first request of each placement would wait for."""
         some = [str(i) for i in self.published.product_ids[:1]]
         for placement in self.published.rules:
-            answer(self, Request(placement, product=next(iter(some), None), recent=some, query="a"), now)
+            for site in ("", *self.published.listed):
+                request = Request(placement, product=next(iter(some), None), recent=some, query="a", site=site)
+                answer(self, request, now)
+        if self.offers:
+            self.offers.warm_up(now)
 
-    def ready(self, placement: str, now: datetime) -> Ready:
-        found = self._ready.get(placement)
+    def ready(self, placement: str, site: str, now: datetime) -> Ready:
+        """site: one that lists products of its own, or "" """
+        found = self._ready.get((placement, site))
         if found is None or found.void(now):
             p, rules = self.published, self.published.rules[placement]
-            alike = (f for name, f in list(self._ready.items()) if p.rules[name] == rules and not f.void(now))
-            found = self._ready[placement] = next(alike, None) or self._prepared(rules, now)
+            same = (f for (name, of), f in list(self._ready.items()) if of == site and p.rules[name] == rules)
+            alike = (f for f in same if not f.void(now))
+            found = self._ready[placement, site] = next(alike, None) or self._prepared(rules, site, now)
         return found
 
-    def _prepared(self, rules: Rules, now: datetime) -> Ready:
+    def _prepared(self, rules: Rules, site: str, now: datetime) -> Ready:
         p = self.published
-        made = prepare(rules, p.catalogue, now, p.zone, sold=p.sold, in_stock=p.in_stock)
+        shown = p.listed[site] if site else p
+        made = prepare(rules, p.catalogue, now, p.zone, sold=shown.sold, in_stock=shown.in_stock)
         allowed = made.allowed
-        return Ready(made, allowed, p.popular[allowed[p.popular]])
+        return Ready(made, allowed, p.popular[allowed[p.popular]], site)
+
+    def of_collections(self, request: Request, now: datetime) -> Answer:
+        """The list of offers: this session's products have no say."""
+        found = answer(self, replace(request, product=None, cart=(), recent=(), query=None), now)
+        named = ("title", "url", "image_url")
+        items = (
+            replace(i, shown={"collection_id": i.shown["product_id"]} | {name: i.shown[name] for name in named})
+            for i in found.items
+        )
+        return replace(found, items=tuple(items))
 
     def popular_in(self, category: int, most: int) -> np.ndarray:
         """The most popular products of a category, by its code; none of an unknown one."""
@@ -140,16 +168,17 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
     """The list of a placement; pure but for what `serving` keeps. An unknown placement gets popular products."""
     if request.k < 1:
         raise ValueError("k must be at least 1")
+    if request.placement == OFFER and serving.offers:
+        return serving.offers.of_collections(request, now)
     p = serving.published
-    ready = serving.ready(request.placement if request.placement in p.rules else POPULAR, now)
     session = Session(p, request)
+    site = p.site(session.row) if request.site is None else request.site if request.site in p.listed else ""
+    ready = serving.ready(request.placement if request.placement in p.rules else POPULAR, site, now)
     asked = _asked(serving, request, session, ready)
     own, seed_price = _bars(p, request, session)
     left = asked.candidates.taken(np.flatnonzero(~among(asked.candidates.product, session.here)))
-    listed = _rerank(ready, left, request.k, own, seed_price) if len(left.product) else None
     fill = p.personal[request.placement].fill if request.placement in p.personal else True
-    if listed is None and not fill:
-        listed = _rerank(ready, left, request.k, own, seed_price)
+    listed = _rerank(ready, left, request.k, own, seed_price) if len(left.product) or not fill else None
     if listed is None or (fill and len(listed.product) < request.k):
         near = session.latest if request.placement != POPULAR else session.latest[:0]
         left, listed = _filled(serving, ready, left, near, session.here, request.k, own, seed_price)
@@ -163,7 +192,7 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
         because = asked.because or "all_filtered"
     return Answer(
         placement=request.placement, version=p.version, model_version=asked.model_version or p.version, as_of=p.as_of,
-        items=items, fallback=SOURCES[source] if because else None, because=because, rules=listed.told(0),
+        items=items, fallback=SOURCES[source] if because and items else None, because=because, rules=listed.told(0),
         keywords=asked.keywords, exhibitions=asked.exhibitions,
     )  # fmt: skip
 
@@ -176,7 +205,7 @@ class _Asked:
     because: str | None = None
     model_version: str = ""
     keywords: tuple[str, ...] = ()
-    exhibitions: tuple[str, ...] = ()
+    exhibitions: tuple[dict[str, Any], ...] = ()
 
 
 def _asked(serving: Serving, request: Request, session: Session, ready: Ready) -> _Asked:
@@ -205,16 +234,17 @@ def _found(serving: Serving, request: Request, ready: Ready) -> _Asked:
     if search is None:
         return _Asked(NOTHING, "no_search")
     query = request.query or ""
-    asked = query, request.k, ready.prepared.until
+    asked = query, request.k, ready.prepared.until, ready.site
     if (kept := serving.searched.get(asked)) is not None:
         return kept
-    found = search.find([query], SPARE * request.k, allowed=ready.allowed)
-    at = np.flatnonzero(found.code != POPULAR)  # what it is filled up with comes from us
-    because = None if len(at) else str(found.value[0]) if len(found.value) else "no_match"
-    made = Candidates.of(found.product[at].astype(np.int32), OWN, search.name, found.code[at].astype(object))
-    words = tuple(w.text for w in search.keywords(query, KEYWORDS))
-    shown = search.exhibitions(query, KEYWORDS) if len(search.collection_ids) else []
-    result = _Asked(made, because, serving.published.search_version, words, tuple(e.collection_id for e in shown))
+    question = search.question(query)
+    found = search.find([question], SPARE * request.k, allowed=ready.allowed, fill=False)
+    because = None if len(found.product) else question.unanswered
+    made = Candidates.of(found.product.astype(np.int32), OWN, search.name, found.code.astype(object))
+    words = tuple(w.text for w in search.keywords(question, KEYWORDS))
+    shown = search.exhibitions(question, KEYWORDS) if len(search.collection_ids) else []
+    about = tuple(serving.published.exhibition(e.collection_id) for e in shown)
+    result = _Asked(made, because, serving.published.search_version, words, about)
     if len(serving.searched) >= SEARCHES:
         serving.searched.pop(list(serving.searched)[0], None)  # noqa: RUF015 - others add meanwhile
     serving.searched[asked] = result
@@ -227,9 +257,8 @@ def _bars(p: Published, request: Request, session: Session) -> tuple[sp.csr_matr
     if p.barred is not None and session.row >= 0 and request.placement not in (*p.repeats, SEARCH):
         bars |= {product: 1 << BOUGHT for product in p.barred[session.row].tolist() if product >= 0}
     price = p.prices[session.here if len(session.here) else session.latest[:1]]
-    dearest = (
-        np.array([np.nanmax(price) if not np.isnan(price).all() else np.nan]) if len(price) else np.array([np.nan])
-    )
+    known = price[~np.isnan(price)]
+    dearest = np.array([known.max() if len(known) else np.nan])
     if not bars:
         return None, dearest
     products = np.array(sorted(bars), np.int32)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from controltower.models.recommend.published import POPULAR, ItemLists, PersonalLists, Published
+from controltower.models.recommend.published import Published
+from controltower.models.recommend.version import POPULAR, ItemLists, PersonalLists
 
 DECAY = 0.8  # of a product viewed before the next newer one
 RRF = 60  # Cormack, Clarke and Buettcher, SIGIR 2009
@@ -18,7 +19,10 @@ OWN, FOR_YOU, SESSION, CATEGORY, POPULARITY = range(len(SOURCES))
 
 @dataclass(frozen=True)
 class Request:
-    """Who asks for what. `recent`: what this session viewed, the newest first; `k` 1 or more."""
+    """Who asks for what.
+
+    recent: what this session viewed, the newest first; k: 1 or more; site: where it is shown (None: the person's own)
+    """
 
     placement: str
     k: int = 12
@@ -28,6 +32,7 @@ class Request:
     cart: Sequence[str] = ()
     recent: Sequence[str] = ()
     query: str | None = None
+    site: str | None = None
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Live:
         now = clock.now(self.settings)
         made = answer(serving, asked, now)
         noted = self._decisions.note(
-            now, made.placement, [i.shown["product_id"] for i in made.items], [i.algorithm for i in made.items],
+            now, made.placement, [i.id for i in made.items], [i.algorithm for i in made.items],
             made.fallback, made.model_version, made.version,
         )  # fmt: skip
         return told(made, noted, locale)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from controltower.models.recommend.session import Request as Asked
 
 TOKEN: Final = "x-customer-token"  # noqa: S105 - a header's name
-NAMES: Final = ("placement", "customer", "visitor", "product", "cart", "query", "recent", "k", "locale")
+NAMES: Final = ("placement", "customer", "visitor", "product", "cart", "query", "recent", "site", "k", "locale")
 MOST: Final = {"cart": 100, "recent": 50}
 LONGEST, LONGEST_QUERY, LONGEST_LIST = 200, 500, 16_384  # characters: of an id, of a search, of all parameters
 K, MOST_K = 12, 50
@@ -47,10 +47,10 @@ _EVENT: Final = {  # what a page tells of an impression or a click: what each fi
     "event_id": re.compile(r"[0-9A-Za-z-]{16,64}"),
     "event_name": re.compile(r"view_item_list|select_item"),
     "visitor_id": re.compile(r"[^\x00-\x1f\x7f]{1,200}"),
-    "product_id": re.compile(r"[^\x00-\x1f\x7f]{1,200}"),
     "list_id": re.compile(r"[a-z][a-z0-9_]{0,39}"),
     "recommendation_id": re.compile(r"[0-9a-f]{32}"),
 }
+_OF: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")  # a product_id, or a collection_id
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -160,11 +160,11 @@ def read(told: QueryParams, customer: str | None = None) -> Asked:
     query = told.get("query")
     if query is not None and len(query) > LONGEST_QUERY:
         raise BadParameter("query", f"Send at most {LONGEST_QUERY} characters.")
-    ids = {name: _id(name, told[name]) for name in ("customer", "visitor", "product") if told.get(name)}
+    ids = {name: _id(name, told[name]) for name in ("customer", "visitor", "product", "site") if told.get(name)}
     lists = {name: _ids(name, told.getlist(name)) for name in MOST}
     return Asked(
         placement, int(k), customer if customer is not None else ids.get("customer"), ids.get("visitor"),
-        ids.get("product"), lists["cart"], lists["recent"], query,
+        ids.get("product"), lists["cart"], lists["recent"], query, ids.get("site"),
     )  # fmt: skip
 
 
@@ -218,7 +218,9 @@ def events_in(body: bytes, head: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _event(given: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {name: given[name] for name in _EVENT}
-    if any(not form.fullmatch(made[name]) for name, form in _EVENT.items()):
+    of = "collection_id" if "collection_id" in given else "product_id"
+    made[of] = given[of]
+    if any(not form.fullmatch(made[name]) for name, form in {**_EVENT, of: _OF}.items()):
         raise ValueError
     position = made["position"] = given["position"]
     if type(position) is not int or not 1 <= position <= MOST_K:

@@ -4,7 +4,7 @@
 <div data-recommend="similar" data-k="8"></div>
 
 The script's data: api: the path that the shop's server relays to /v1/page, adding the API key; product: what this page
-shows; visitor: the shop's id of this browser; customer-token: of who is logged in; locale. An element's data:
+shows; site; visitor: the shop's id of this browser; customer-token: of who is logged in; locale. An element's data:
 recommend: the placement; product, cart, query, k; link-target. Everything is written as text; only http(s) addresses
 are followed. `ControlTower.show(element)` fills an element that came later. */
 (() => {
@@ -54,7 +54,8 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
 
   const report = (name, list, items) => {
     const events = items.map((item) => ({
-      event_id: id(), event_name: name, visitor_id: visitor(), product_id: item.product_id, list_id: list.placement,
+      event_id: id(), event_name: name, visitor_id: visitor(), product_id: item.product_id,
+      collection_id: item.collection_id, list_id: list.placement,
       position: item.rank, recommendation_id: list.recommendation_id,
     }));
     if (!events.length) return;
@@ -95,7 +96,7 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
       picture.src = image;
       link.append(picture);
     }
-    link.append(part("span", "title", item.title || item.product_id));
+    link.append(part("span", "title", item.title || item.product_id || item.collection_id));
     const cost = price(item), why = item.reason && item.reason.text;
     if (cost) link.append(part("span", "price", cost));
     if (why) link.append(part("span", "reason", why));
@@ -115,6 +116,7 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
     const told = element.dataset, asked = new URLSearchParams({ placement: told.recommend, visitor: visitor() });
     const product = told.product || me.product, clicks = recent().filter((p) => p !== product);
     if (product) asked.set("product", product);
+    if (me.site) asked.set("site", me.site);
     for (const name of ["cart", "query", "k"]) if (told[name]) asked.set(name, told[name]);
     if (clicks.length === 1 && !clicks[0].includes(",")) asked.set("recent", clicks[0]);
     else if (clicks.length) for (const p of [...clicks, ""]) asked.append("recent", p);

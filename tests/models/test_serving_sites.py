@@ -1,0 +1,97 @@
+"""Sites that list products of their own, and lists of collections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from controltower.models.recommend.history import Allowed
+from controltower.models.recommend.published import Published, erase, publish
+from controltower.models.recommend.serving import Answer, Request, Serving, answer
+from controltower.models.recommend.version import Artefacts
+from support.published_shop import AS_OF, IDS, N, artefacts, personal_lists
+
+KR = np.isin(IDS, ["cup", "mug", "tea"])
+LISTED = {"kr": Allowed(KR, KR & ~np.isin(IDS, ["cup"])), "cn": Allowed(np.ones(N, bool), np.ones(N, bool))}
+SITES = np.array(["kr", "", "cn"])  # of Ann, Bob and the visitor v1
+
+
+def made(folder: Path, **more: Any) -> Serving:
+    return Serving(Published.open(folder / publish(folder, artefacts(**more))))
+
+
+def ids(found: Answer) -> list[str]:
+    return [i.id for i in found.items]
+
+
+def ask(serving: Serving, placement: str, **more: Any) -> Answer:
+    return answer(serving, Request(placement, k=N, **more), AS_OF)
+
+
+def test_everybody_sees_what_is_listed_at_their_site(tmp_path: Path) -> None:
+    serving = made(tmp_path, listed=LISTED, sites=SITES)
+    assert ids(ask(serving, "for_you", customer="ann")) == ["tea", "mug"], "her pan isn't listed, the cup is sold out"
+    assert len(ids(ask(serving, "for_you", customer="bob"))) == N
+    assert ids(ask(serving, "for_you", visitor="v1"))[0] == "lamp"
+    assert set(ids(ask(serving, "popular"))) == set(IDS)
+
+
+def test_the_page_knows_its_site_better(tmp_path: Path) -> None:
+    serving = made(tmp_path, listed=LISTED, sites=SITES)
+    assert ids(ask(serving, "popular", customer="bob", site="kr")) == ["mug", "tea"]
+    assert ids(ask(serving, "for_you", customer="ann", site="cn"))[:2] == ["tea", "pan"]
+    assert ids(ask(serving, "for_you", customer="ann", site="us"))[:2] == ["tea", "pan"], "a site that lists nothing"
+    assert ids(ask(serving, "similar", product="mug", site="kr")) == ["tea"]
+
+
+def test_without_listings_a_site_changes_nothing(tmp_path: Path) -> None:
+    serving = made(tmp_path, sites=SITES)
+    assert ask(serving, "for_you", customer="ann", site="kr").items == ask(serving, "for_you", customer="ann").items
+
+
+def collections(**more: Any) -> Artefacts:
+    ids = ["autumn", "deals", "tea"]
+    shown = pa.table({
+        "product_id": ids, "title": ["Autumn", None, "茶"], "url": ["https://shop.example/a", None, None],
+    })  # fmt: skip
+    personal = personal_lists({}, 3, algorithms=["own_history"], codes=["viewed_before"])
+    personal.product[0, :2], personal.about[0, :2] = [2, 0], [2, -1]
+    given: dict[str, Any] = {
+        "products": shown, "sold": np.ones(3, bool), "in_stock": np.ones(3, bool), "popularity": [1, 3, 2], "items": {},
+        "personal": {"offer": personal}, "barred": None, "repeats": ["offer"],
+    }  # fmt: skip
+    return artefacts(**given | more)
+
+
+def test_offers_are_collections(tmp_path: Path) -> None:
+    serving = made(tmp_path, offers=collections())
+    serving.warm_up(AS_OF)
+    found = ask(serving, "offer", customer="ann", recent=["mug"])
+    assert ids(found) == ["tea", "autumn", "deals"], "her own, then the most popular"
+    assert (found.placement, found.fallback, found.model_version) == ("offer", None, "b-1")
+    assert found.items[0].shown == {"collection_id": "tea", "title": "茶", "url": None, "image_url": None}
+    assert (found.items[0].reason_code, found.items[0].reason_value) == ("viewed_before", "茶")
+    nobody = ask(serving, "offer")
+    assert (ids(nobody), nobody.fallback, nobody.because) == (["deals", "tea", "autumn"], "popular", "nobody")
+    only = np.array([True, False, False])
+    serving = made(tmp_path, offers=collections(listed={"kr": Allowed(only, only)}, sites=SITES))
+    assert ids(ask(serving, "offer", customer="ann")) == ["autumn"]
+
+
+def test_who_is_erased_has_no_site_and_no_offers(tmp_path: Path) -> None:
+    serving = made(tmp_path, listed=LISTED, sites=SITES, offers=collections())
+    assert erase(tmp_path, ["ann"]) == 1
+    again = Serving(Published.open(tmp_path / serving.published.version))
+    assert ask(again, "offer", customer="ann").because == "no_list"
+    assert not again.published.site(again.published.row(customer="ann"))
+
+
+@pytest.mark.parametrize(
+    "more", [{"listed": {"kr": Allowed(KR[:2], KR[:2])}}, {"sites": SITES[:1]}, {"listed": dict.fromkeys(range(256))}]
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="site"):
+        publish(tmp_path, artefacts(**more))
