@@ -1,0 +1,95 @@
+"""Which hour a message is sent in: the best of those allowed, or, for a set share, any of them at random.
+
+The best hour alone teaches nothing of the others. So a share of messages goes at a random allowed hour, drawn from a
+keyed hash: the same message always gets the same hour. Each choice comes with its probability; by it, what other rules
+would have brought can be estimated without bias (inverse propensity: Horvitz and Thompson 1952; Li et al. 2011).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from controltower.models.send_time.circadian import window_sums
+
+SHARE = 0.05  # of messages that go at a random allowed hour
+NONE = -1  # no hour is allowed
+
+
+class Chosen(NamedTuple):
+    """By message: the hour of the day (NONE: none was allowed), how likely it was chosen, whether it was drawn at
+    random. A random draw may be the best hour: its probability counts both ways of choosing it."""
+
+    hour: np.ndarray
+    probability: np.ndarray
+    explored: np.ndarray
+
+
+def scores(week: np.ndarray, weekday: np.ndarray | int | None = None) -> np.ndarray:
+    """(n, 24): how much of tables (n, 168; shares or as Tables has them) lies within an hour of each hour of the day.
+
+    `weekday` (0: Monday), one for all or one a row, asks for that day alone; without it, all days count.
+    """
+    by_day = week.reshape(len(week), 7, 24)
+    if weekday is None:
+        return window_sums(by_day.sum(axis=1, dtype=np.float32))
+    return window_sums(by_day[np.arange(len(week)), weekday].astype(np.float32))
+
+
+def choose(table: np.ndarray, allowed_hours: np.ndarray, share: float, key: str, customers: Sequence[str]) -> Chosen:
+    """An hour for each customer's message.
+
+    `table` (n, 24) are `scores`; the first of equal hours is the best. `allowed_hours` are flags, (24,) or (n, 24).
+    `share` (0-1) goes at random, each allowed hour being equally likely. `key` names campaign and occurrence: with the
+    customer it decides the draw, which depends on nothing else. Raises ValueError where share is no share.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"The share of random hours must lie between 0 and 1, not at {share}.")
+    n = len(customers)
+    allowed = np.broadcast_to(np.asarray(allowed_hours, bool), (n, 24))
+    number = allowed.sum(axis=1)
+    any_hour = number > 0
+    best = np.where(allowed, table, -np.inf).argmax(axis=1)
+    place = places(key, customers)
+    explored = (place < share) & any_hour
+    # Of who explores, the place is uniform in [0, share): cut into as many pieces as there are hours.
+    nth = np.minimum((place / max(share, 1e-12) * number).astype(int), number - 1)
+    drawn = (allowed.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
+    hour = np.where(explored, drawn, best)
+    probability = share / np.maximum(number, 1) + (1 - share) * (hour == best)
+    return Chosen(np.where(any_hour, hour, NONE), np.where(any_hour, probability, 0.0), explored)
+
+
+def places(key: str, customers: Sequence[str]) -> np.ndarray:
+    """Each customer's fixed place in [0, 1) for one campaign's occurrence; another key gives independent places."""
+    salted = hashlib.blake2b(f"send_hour:{key}\0".encode(), digest_size=8)
+    digests = []
+    for customer in customers:
+        digest = salted.copy()
+        digest.update(customer.encode())
+        digests.append(digest.digest())
+    return np.asarray((np.frombuffer(b"".join(digests), ">u8") >> np.uint64(11)) / (1 << 53))
+
+
+def value_of(hours: np.ndarray, chosen: Chosen, outcome: np.ndarray) -> tuple[float, float]:
+    """What a rule that says `hours` (n,) for these messages would have brought a message, and its standard error.
+
+    `outcome` (n,) is what each message brought. Unbiased where every hour of the rule could have been chosen; messages
+    without an allowed hour are left out. (0, inf) where there is none.
+    """
+    sent = chosen.hour != NONE
+    if not sent.any():
+        return 0.0, float("inf")
+    weighed = outcome[sent] * (hours[sent] == chosen.hour[sent]) / chosen.probability[sent]
+    error = weighed.std(ddof=1) / np.sqrt(len(weighed)) if len(weighed) > 1 else np.inf
+    return float(weighed.mean()), float(error)
+
+
+def random_value(chosen: Chosen, outcome: np.ndarray) -> tuple[float, float]:
+    """What a message brings at a random allowed hour, and its standard error: the mean of those explored."""
+    drawn = outcome[chosen.explored].astype(float)
+    error = drawn.std(ddof=1) / np.sqrt(len(drawn)) if len(drawn) > 1 else np.inf
+    return (float(drawn.mean()) if len(drawn) else 0.0), float(error)
