@@ -1,0 +1,186 @@
+"""Training uplift: learned and judged in turns, and "treat all" where ranking gains nothing for sure.
+
+The customers are drawn into PARTS. Part after part is ranked by models of the parts before it, so that no part is both
+learned from and judged at a time, and the parts' errors are those of a martingale: they add up (Wager 2024, "Sequential
+validation of treatment heterogeneity"). With ordinary cross-validation every pair of customers counts twice, and an
+interval of 95 % would leave out 0 two to three times as often as it should. Which learner ranks a part is said by the
+parts before it, too. All parts are learned from in the end, by the learner that did best over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from controltower.models.base import Outcome
+from controltower.models.uplift import qini
+from controltower.models.uplift.learners import (
+    Base,
+    DoublyRobust,
+    Learner,
+    TLearner,
+    TreatAll,
+    TreatNone,
+    Uplift,
+    XLearner,
+    cross_fitted,
+    outcomes,
+    parts,
+    told,
+)
+from controltower.models.uplift.qini import Estimate
+from controltower.models.uplift.trials import Experiment
+
+NAME = "uplift"
+LEARNERS: tuple[type[Learner], ...] = (DoublyRobust, XLearner, TLearner)
+PARTS = 5
+FEWEST = 200  # customers in the smaller group
+FEWEST_OUTCOMES = 40  # rows with an outcome other than the most usual one
+MOST = 200_000  # rows; of more, a drawn sample
+TARGET, TREAT_ALL, TREAT_NONE = "target", "treat_all", "treat_none"
+
+
+def train(
+    experiment: Experiment,
+    as_of: datetime,
+    outcome: str = "converted",
+    cost: float = 0.0,
+    learners: Sequence[type[Learner]] = LEARNERS,
+    base: Base = "trees",
+) -> Outcome:
+    """The uplift model of an experiment. learners: those tried, the first ranks as long as none is better; base: of
+    the expectations.
+
+    cost: of one treatment, in units of the outcome (0 for visits and orders; a message's cost for what is spent).
+    `details["recommend"]` is "target" (rank by uplift), "treat_all" or "treat_none"; `details["curve"]` the Qini curve.
+    """
+    experiment = _drawn(experiment)
+    groups = np.bincount(experiment.treated, minlength=2)
+    common: dict[str, Any] = {
+        "name": NAME, "metric": "qini", "baseline": TreatAll.name, "window": None,
+        "rows": {"rows": len(experiment), "treated": int(groups[1]), "controls": int(groups[0])},
+    }  # fmt: skip
+    rare = min((experiment.outcome != 0).sum(), (experiment.outcome != 1).sum()) if experiment.binary else (
+        experiment.outcome != 0
+    ).sum()  # fmt: skip
+    if groups.min() < FEWEST or rare < FEWEST_OUTCOMES:
+        why = (
+            f"{groups[1]} customers were drawn to be written to and {groups[0]} not to be, and {int(rare)} outcomes"
+            f" tell them apart: too few to learn from. Write to all, or keep a holdout of {FEWEST} or more for weeks."
+        )
+        return Outcome(
+            model=_untaught(experiment), challenger=DoublyRobust.name, published=False, why=why, metrics={},
+            baseline_metrics={}, details={"recommend": TREAT_ALL, "outcome": outcome, "as_of": as_of.isoformat()},
+            **common,
+        )  # fmt: skip
+    expected = cross_fitted(experiment, 7, base)
+    customer, _ = pd.factorize(experiment.features.index)
+    effect = Estimate.of(qini.gains(experiment, *expected), customer)
+    judged, best, alone = _judge(experiment, customer, learners, base)
+    gained = judged.pop("qini")
+    surely = gained.low > 0
+    recommend = TARGET if surely else TREAT_NONE if effect.high <= cost else TREAT_ALL
+    served: dict[str, type[Uplift]] = {TARGET: best, TREAT_ALL: TreatAll, TREAT_NONE: TreatNone}
+    model = served[recommend]().fit(experiment, expected)
+    return Outcome(
+        model=model,
+        challenger=best.name,
+        published=surely,
+        why=_why(recommend, gained, effect, cost),
+        metrics=_rounded({"qini": gained}) | alone,
+        baseline_metrics={"qini": 0.0} | _rounded({"effect": effect}),
+        details={
+            "recommend": recommend, "outcome": outcome, "as_of": as_of.isoformat(), "cost": cost,
+            "effect_shown": effect.low > 0 or effect.high < 0, "curve": judged["curve"],
+            "ranked_by": judged["ranked_by"], "columns": model.columns.tolist(),
+            "drawn_as_said": _drawn_as_said(experiment),
+        },
+        **common,
+    )  # fmt: skip
+
+
+def _judge(
+    experiment: Experiment, customer: np.ndarray, learners: Sequence[type[Learner]], base: Base
+) -> tuple[dict[str, Any], type[Learner], dict[str, float]]:
+    """The Qini coefficient and curve of the turns, the learner that was best over all, and each learner's own."""
+    part = parts(experiment, PARTS, seed=11)
+    sums = dict.fromkeys(learners, 0.0)
+    where, terms, ranks, gains, by = [], [], [], [], []
+    for this in range(1, PARTS):
+        before, now = experiment.take(part < this), experiment.take(part == this)
+        if len(np.unique(before.treated)) < 2 or len(now) < 2:
+            continue
+        expected = cross_fitted(before, 7, base)
+        columns = told(before.features)
+        x, of_now = before.features[columns].to_numpy(float), now.features[columns].to_numpy(float)
+        sides = [
+            outcomes(x[before.treated == arm], before.outcome[before.treated == arm], base, 7)(of_now) for arm in (0, 1)
+        ]
+        gain = qini.gains(now, sides[0], sides[1])
+        scores = {kind: kind().fit(before, expected).predict(now.features) for kind in learners}
+        chosen = max(learners, key=lambda kind: sums[kind])  # the first of equals
+        where.append(np.flatnonzero(part == this))
+        terms.append(qini.terms(scores[chosen], gain))
+        ranks.append(qini.ranks(scores[chosen]))
+        gains.append(gain)
+        by.append(chosen.name)
+        for kind in learners:
+            sums[kind] += float(qini.terms(scores[kind], gain).sum())
+    rows = np.concatenate(where)
+    judged = {
+        "qini": Estimate.of(np.concatenate(terms), customer[rows]),
+        "curve": [
+            {key: round(value, 8) for key, value in point.items()}
+            for point in qini.curve(np.concatenate(ranks), np.concatenate(gains), customer[rows])
+        ],
+        "ranked_by": by,
+    }
+    alone = {f"qini_{kind.name}": round(sums[kind] / len(rows), 8) for kind in learners}
+    return judged, max(learners, key=lambda kind: sums[kind]), alone
+
+
+def _why(recommend: str, gained: Estimate, effect: Estimate, cost: float) -> str:
+    over = f"Qini {gained.value:.5f} ({gained.low:.5f} to {gained.high:.5f}) per customer"
+    all_of = f"writing to all changes {effect.value:.5f} ({effect.low:.5f} to {effect.high:.5f}) per customer"
+    if recommend == TARGET:
+        return f"Writing first to whom it changes most gains over writing at random: {over}."
+    if recommend == TREAT_NONE:
+        return (
+            f"Choosing whom to write to gains nothing for sure: {over}; and {all_of}, no more than its cost {cost:g}."
+        )
+    shown = "" if effect.low > 0 else ", so no effect is shown either"
+    return f"Choosing whom to write to gains nothing for sure: {over}. Write to all: {all_of}{shown}."
+
+
+def _rounded(estimates: dict[str, Estimate]) -> dict[str, float]:
+    return {
+        key: round(value, 8)
+        for name, e in estimates.items()
+        for key, value in ((name, e.value), (f"{name}_low", e.low), (f"{name}_high", e.high))
+    }
+
+
+def _drawn_as_said(experiment: Experiment) -> float:
+    """How far the number of treated is from what the propensities say, in standard errors: beyond 4 or so, they are
+    wrong, or people were left out of one group."""
+    e = experiment.propensity
+    return round(float((experiment.treated - e).sum() / np.sqrt((e * (1 - e)).sum())), 2)
+
+
+def _drawn(experiment: Experiment) -> Experiment:
+    if len(experiment) <= MOST:
+        return experiment
+    return experiment.take(np.sort(np.random.default_rng(7).choice(len(experiment), MOST, replace=False)))
+
+
+def _untaught(experiment: Experiment) -> TreatAll:
+    model = TreatAll()
+    model.columns = np.zeros(0, dtype=np.str_)
+    on = experiment.treated == 1
+    if on.any() and (~on).any():
+        model.effect = float(experiment.outcome[on].mean() - experiment.outcome[~on].mean())
+    return model
