@@ -1,8 +1,9 @@
 """What a day's lists cost: choosing who serves, everybody's lists as rows, and what the app answers from.
 
 RECOMMEND_CUSTOMERS (1,000,000) drawn customers of 100,000 products in 300 categories, with 12 purchases each on
-average, two thirds of them in categories of their own taste; 12 products a customer for each placement. CPU-seconds of
-one process, and its peak of memory. Reading the lake isn't in it: `features_large` tells what that costs.
+average, two thirds of them in categories of their own taste; 12 products a customer for each placement. Then the day
+after, on which one in twenty buys something: all lists of it made anew, and those of the others taken over. CPU-seconds
+of one process, and its peak of memory. Reading the facts isn't in it: `features_large` tells what that costs.
 `python -m bench recommend_batch`
 """
 
@@ -16,16 +17,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.interactions import ORDER, VIEW, Interactions, from_positions
+from controltower.models.recommend.today import Known, Today
 from controltower.profiles.portable import DAY
+from controltower.shop import Shop
 from threadpoolctl import threadpool_limits
 
 CUSTOMERS = int(os.environ.get("RECOMMEND_CUSTOMERS", "1000000"))
@@ -72,44 +76,82 @@ def catalogue(history: Interactions) -> Catalogue:
     )
 
 
+def _today(history: Interactions, at: datetime) -> Today:
+    """As if this history were read from a lake, of customers alone."""
+    everything = np.ones(PRODUCTS, dtype=bool)
+    today = Today(SimpleNamespace(), at, Shop.model_construct(recommendations={}, timezone="UTC"))  # type: ignore[arg-type]
+    known = Known(today, history.product_ids)
+    none = np.zeros(0, np.int64)
+    nobody = from_positions(np.zeros(0, "<U1"), history.product_ids, none, none, none, none, history.until)
+    known.__dict__.update(
+        customers=history, visitors=nobody, subscribed=None, allowed={"": Allowed(everything, everything)}
+    )
+    today.__dict__["_read"] = [known]
+    return today
+
+
+def _later(history: Interactions) -> Interactions:
+    """A day later: one customer in twenty bought something."""
+    rng = np.random.default_rng(8)
+    bought = np.flatnonzero(rng.random(len(history.customer_ids)) < 0.05)
+    count, until = len(bought), history.until + DAY
+    found = from_positions(
+        history.customer_ids, history.product_ids, np.r_[history.customer, bought],
+        np.r_[history.product, rng.integers(0, PRODUCTS, count)],
+        np.r_[history.second, until - rng.integers(1, DAY, count)], np.r_[history.kind, np.full(count, ORDER)], until,
+    )  # fmt: skip
+    return replace(found, catalogue=history.catalogue)
+
+
 def _measured() -> list[dict[str, Any]]:
+    from controltower.data.lake import Lake, interval_key
     from controltower.jobs.training import store
     from controltower.models.recommend import batch, choose
-    from controltower.models.recommend.placements import PLACEMENTS
-    from controltower.models.recommend.today import Known, Today
+    from controltower.models.recommend.placements import OFFER, PLACEMENTS
+    from controltower.models.recommend.taken_over import Earlier
     from controltower.models.registry import Registry
-    from controltower.shop import Shop
+    from controltower.settings import Settings
 
     history = drawn(CUSTOMERS)
     history = replace(history, catalogue=catalogue(history))
-    everything = np.ones(PRODUCTS, dtype=bool)
     root = Path(tempfile.mkdtemp())
     rows = []
     try:
         with threadpool_limits(1):
             begun = time.process_time()
-            outcomes = choose.train(history, everything)
+            outcomes = choose.train(history, np.ones(PRODUCTS, dtype=bool))
             rows.append({"name": "choosing and training, all tasks", "value": time.process_time() - begun})
             registry = Registry(root)
             for outcome in outcomes:
                 store(registry, outcome, NOW, NOW)
             del outcomes
-            today = Today(SimpleNamespace(), NOW, Shop.model_construct(recommendations={}))  # type: ignore[arg-type]
-            known = Known(today, history.product_ids)
-            known.__dict__.update(
-                customers=history, visitors=history.where(history.customer < 0), subscribed=None,
-                allowed={"": Allowed(everything, everything)},
-            )  # fmt: skip
-            today.__dict__["_read"] = [known]
+            lake = Lake(Settings(home=root))
+            today, tomorrow = NOW, NOW + timedelta(days=1)
+            parts: dict[str, Any] = {}
             for placement in PLACEMENTS:
+                if placement == OFFER:
+                    continue
                 begun = time.process_time()
-                lists = batch.recommend(registry, today, placement, K)
-                made = time.process_time() - begun
+                lists = batch.recommend(registry, _today(history, today), placement, K)
+                rows.append({
+                    "name": f"{placement}: {len(lists):,} entries by {lists.card.serves}",
+                    "value": time.process_time() - begun,
+                })  # fmt: skip
                 begun = time.process_time()
-                count = sum(piece.num_rows for piece in lists.batches())
-                written = time.process_time() - begun
-                rows.append({"name": f"{placement}: {count:,} entries by {lists.card.serves}", "value": made})
-                rows.append({"name": f"{placement}: as rows", "value": written})
+                pieces = pa.RecordBatchReader.from_batches(batch.SCHEMA, lists.batches())
+                parts[placement] = lake.write("recommendations", pieces)
+                rows.append({"name": f"{placement}: into the lake", "value": time.process_time() - begun})
+            lake.commit(interval_key(today), {"recommendations": tuple(p for some in parts.values() for p in some)})
+            history = _later(history)
+            with lake.read(today) as reading:
+                for placement in parts:
+                    for how, earlier in (("all anew", None), ("taken over", Earlier.of(reading))):
+                        begun = time.process_time()
+                        lists = batch.recommend(registry, _today(history, tomorrow), placement, K, earlier=earlier)
+                        name = (
+                            f"the day after, {how}, {placement}: {lists.made:,} made, {lists.taken_over:,} taken over"
+                        )
+                        rows.append({"name": name, "value": time.process_time() - begun})
     finally:
         shutil.rmtree(root)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from controltower.commands.options import AsOf, AsOfDay, Out
-from controltower.commands.showing import show, write_table
+from controltower.commands.showing import columns, plain, show, write_table
+from controltower.errors import BadSettings
 
 
 def ingest(
@@ -44,11 +45,15 @@ def train(as_of: AsOfDay = None) -> None:
     show(train_models(as_of))
 
 
-def score(as_of: AsOfDay = None, out: Out = None) -> None:
+def score(
+    as_of: AsOfDay = None,
+    out: Out = None,
+    rescan: Annotated[bool, typer.Option("--rescan", help="make all lists, take over none of an earlier day")] = False,
+) -> None:
     """Score every customer with the models trained as of then or earlier."""
     from controltower.jobs.scoring import score_customers
 
-    report = score_customers(as_of)
+    report = score_customers(as_of, rescan=rescan)
     show(report)
     _write_derived("scores", report["as_of"], out)
 
@@ -65,8 +70,10 @@ def profiles(as_of: AsOf = None, out: Out = None) -> None:
 
 
 def recommend(
-    placement: Annotated[str, typer.Option(help="where the list is shown")] = "for_you",
-    k: Annotated[int, typer.Option(min=1, max=100, help="items per customer")] = 10,
+    placement: Annotated[
+        str | None, typer.Option(help="where the list is shown; default: as --cart or --query says, else for_you")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="items per list")] = 10,
     repeat: Annotated[
         bool | None,
         typer.Option(
@@ -74,15 +81,43 @@ def recommend(
         ),
     ] = None,
     as_of: AsOfDay = None,
+    customer: Annotated[str | None, typer.Option(help="one customer, as the public app answers now")] = None,
+    product: Annotated[str | None, typer.Option(help="what is shown, for --placement similar and the like")] = None,
+    cart: Annotated[str | None, typer.Option(help="what is in the cart: ids, parted by commas")] = None,
+    query: Annotated[str | None, typer.Option(help="what is searched for")] = None,
     out: Out = None,
 ) -> None:
-    """The best products for every customer."""
-    from controltower.jobs.recommending import recommend as recommend_job
+    """The best products for every customer; or for a customer, product, cart or search, as they are served now."""
+    from controltower.jobs import recommending
+    from controltower.models.recommend.placements import OF_PRODUCTS
+    from controltower.models.recommend.version import POPULAR, SEARCH
 
-    table = recommend_job(placement, k, repeat, as_of)
-    show({"placement": placement, "rows": table.num_rows, "customers": len(table["customer_id"].unique())})
+    of_all = (customer, product, cart, query) == (None,) * 4 and placement not in (*OF_PRODUCTS, POPULAR, SEARCH)
+    if of_all:
+        table = recommending.recommend(placement or "for_you", k, repeat, as_of)
+        show({
+            "placement": placement or "for_you", "rows": table.num_rows,
+            "customers": len(table["customer_id"].unique()),
+        })  # fmt: skip
+    else:
+        if repeat is not None or as_of is not None:
+            raise BadSettings("What is served is asked as of now.", "Leave out --as-of, --repeat and --no-repeat.")
+        ids = [i.strip() for i in (cart or "").split(",") if i.strip()]
+        if cart is not None and not ids:
+            raise BadSettings("--cart names no product.", "Write ids, parted by commas: --cart A-7,B-2.")
+        report, table = recommending.recommend_now(
+            placement, k, customer=customer, product=product, cart=ids, query=query
+        )
+        _show_list(report, table.to_pylist())
     if out:
         write_table(table, out)
+
+
+def _show_list(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    show({name: value for name, value in report.items() if value or name == "fallback"})
+    header = ["rank", "collection_id" if report["placement"] == "offer" else "product_id"]
+    header += ["title", "algorithm", "reason", "rules"]
+    print(*columns(header, [["" if row[n] is None else plain(row[n]) for n in header] for row in rows], 40), sep="\n")
 
 
 def dispatch(

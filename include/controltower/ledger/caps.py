@@ -111,14 +111,7 @@ def _others_left(connection: sa.Connection, run_id: int, since: datetime, until:
 
 def _in_batches(windows: Sequence[Window], until: datetime, with_planned: bool) -> sa.Select[Any]:
     """By customer, for each window the messages in batches that are done, or wait."""
-    m, b, o, r = messages.c, batches.c, outcomes.c, campaign_runs.c
-    earlier = outcomes.alias()
-    last = sa.select(sa.func.max(earlier.c.outcome_id)).where(earlier.c.seq == m.seq).correlate(messages)
-    never_left = (
-        sa.exists()
-        .where(o.seq == m.seq, o.outcome_id == last.scalar_subquery(), o.state.in_(_NEVER_LEFT))
-        .correlate(messages)
-    )
+    m, b, r = messages.c, batches.c, campaign_runs.c
     waits = sa.and_(b.state == "pending", r.planned_at <= until)
 
     def within(window: Window) -> sa.ColumnElement[bool]:
@@ -130,9 +123,17 @@ def _in_batches(windows: Sequence[Window], until: datetime, with_planned: bool) 
         sa.select(m.customer_id, *(sa.func.count().filter(within(w)) for w in windows))
         .join(batches, b.batch_id == m.batch_id)
         .join(campaign_runs, r.run_id == b.run_id)
-        .where(within(Window(min(w.since for w in windows))), m.message_id.is_not(None), ~never_left)
+        .where(within(Window(min(w.since for w in windows))), m.message_id.is_not(None), ~never_left())
         .group_by(m.customer_id)
     )
+
+
+def never_left() -> sa.ColumnElement[bool]:
+    """Inside a query of `messages`: whether one never reached the customer, by its last outcome."""
+    m, o, earlier = messages.c, outcomes.c, outcomes.alias()
+    last = sa.select(sa.func.max(earlier.c.outcome_id)).where(earlier.c.seq == m.seq).correlate(messages)
+    last_one = o.outcome_id == last.scalar_subquery()
+    return sa.exists().where(o.seq == m.seq, last_one, o.state.in_(_NEVER_LEFT)).correlate(messages)
 
 
 def _out_of_pending(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from controltower.models.recommend import mixing
 from controltower.profiles.portable import DAY
 
 if TYPE_CHECKING:
@@ -98,6 +99,17 @@ class Interactions:
     def looked_at(self) -> sp.csr_matrix:
         """customers x products: 1 where the customer viewed it or put it into the cart."""
         return self._ever(self.kind != ORDER)
+
+    @cached_property
+    def digest(self) -> np.ndarray:
+        """64 bits (uint64) of what is known of each customer: the entries and the segments."""
+        entry = mixing.mixed(self.product.astype(np.uint64) << np.uint64(2) | self.kind.astype(np.uint64))
+        found = mixing.summed(mixing.mixed(entry + self.second.astype(np.uint64)), self.entries)
+        if self.segments is None or not len(self.segments):
+            return found
+        texts, at = np.unique(self.segments, return_inverse=True)
+        site, closer = mixing.of_texts(texts.tolist())[at].reshape(-1, 2).T
+        return found + mixing.mixed(site) + closer
 
     def rows_of(self, customers: np.ndarray) -> np.ndarray:
         """Positions of customer ids, -1 where unknown."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 
 from controltower.models.recommend.catalogue import Catalogue
@@ -18,11 +19,15 @@ from controltower.shop import Shop
 
 @dataclass(frozen=True)
 class Today:
-    """What is known as of a date. `of` reads it over the products that models were trained on, the same ones once."""
+    """What is known as of a date. `of` reads it over the products that models were trained on, the same ones once.
+
+    shown: which products customers' last messages showed (rows of `ledger.shown.SCHEMA`); None: that isn't asked
+    """
 
     tables: Tables
     as_of: datetime
     shop: Shop
+    shown: pa.Table | None = None
 
     def of(self, product_ids: np.ndarray) -> Known:
         """Over these sorted product_ids: models trained together have the same."""
@@ -78,3 +83,15 @@ class Known:
         matrix = sp.csr_matrix((ones, (customer[known], product[known])), self.customers.shape)
         matrix.data[:] = 1
         return matrix
+
+    @cached_property
+    def messages_ago(self) -> sp.csr_matrix | None:
+        """customers x products: how many messages ago it was last shown, 1 is the last; None: that isn't asked."""
+        rows = self.today.shown
+        if rows is None:
+            return None
+        who, what = (np.array(rows[name].to_pylist(), dtype=np.str_) for name in ("customer_id", "product_id"))
+        customer, product = self.customers.rows_of(who), positions(self.product_ids, what)
+        known = (customer >= 0) & (product >= 0)
+        ago = rows["ago"].to_numpy()[known]
+        return sp.csr_matrix((ago, (customer[known], product[known])), self.customers.shape)

@@ -11,6 +11,7 @@ from controltower.models.recommend.algorithms.next_item import NextItem
 from controltower.models.recommend.algorithms.own_history import OwnCount, OwnHistory
 from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.algorithms.replenishment import Replenishment
+from controltower.models.recommend.algorithms.sasrec import Sasrec
 from controltower.models.recommend.algorithms.segment_popularity import SegmentPopularity
 from controltower.models.recommend.algorithms.session_knn import SessionKnn
 from controltower.models.recommend.algorithms.substitutes import Substitutes
@@ -22,7 +23,7 @@ MEMBERS: dict[str, type[Scorer]] = {
     m.name: m
     for m in (
         OwnHistory, OwnCount, Replenishment, Popularity, SegmentPopularity, NextItem, Markov, ItemKnn, Bm25, SessionKnn,
-        UserKnn, TifuKnn, Content, Als, Bpr, Ease,
+        UserKnn, TifuKnn, Content, Als, Bpr, Ease, Sasrec,
     )
 }  # fmt: skip
 # and those that are asked of products, not of customers
