@@ -40,8 +40,11 @@ MODELS = {
     "recommend_together",
     "recommend_cart",
     "send_hour",
+    "propensity_1d",
     "propensity_7d",
     "propensity_28d",
+    "clv",
+    "next_order",
     "gender",
     "age_band",
 }
@@ -105,13 +108,16 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     assert report["not_inferred"]["gender"].startswith("There is no model gender")
     scores, lists = derived(shop, "scores"), derived(shop, "recommendations")
     assert scores.column_names == [
-        "customer_id", "as_of", "propensity_7d", "propensity_28d", "send_hour", "send_hour_weight", "model_version",
+        "customer_id", "as_of", "propensity_1d", "reasons_1d", "propensity_7d", "reasons_7d", "propensity_28d",
+        "reasons_28d", "send_hour", "send_hour_weight",
+        *(f"clv_{until}{end}" for until in ("30d", "1y", "3y") for end in ("", "_low", "_high")),
+        "dormancy_28d", "next_order_at", "next_order_low", "next_order_high", "next_order_reason", "model_version",
         "scored_at",
     ]  # fmt: skip
     profiles = derived(shop, "profiles")
     assert profiles["customer_id"].equals(scores["customer_id"]) and profiles["rfm_cell"].null_count < 65
     values = scores.to_pydict()
-    assert all(0 <= p <= 1 for name in ("propensity_7d", "propensity_28d") for p in values[name])
+    assert all(0 <= p <= 1 for name in ("propensity_1d", "propensity_7d", "propensity_28d") for p in values[name])
     assert all(hour in range(24) for hour in values["send_hour"])
     assert {at.astimezone(UTC) for at in values["as_of"]} == {T}
     _check_lists(lists)
@@ -231,7 +237,9 @@ def _repeats(lists: pa.Table, lake: Lake) -> None:
 
 
 @pytest.mark.slow
-def test_the_shops_rules_hold(shop: Lake, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_shops_rules_hold(
+    shop: Lake, home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pinned, excluded, subscribed; what fits nothing is told, and a mistake with its place."""
     train_models(AS_OF)
     told = SHOP.model_dump(mode="json")
@@ -252,6 +260,12 @@ def test_the_shops_rules_hold(shop: Lake, home: Path, caplog: pytest.LogCaptureF
     pinned = [r for r in ruled if "pinned" in r["rules"].split(",")]
     assert {r["product_id"] for r in pinned} == {"p09"} and len(pinned) == 65
     assert "exclusions.1 of for_you fits no product" in caplog.text
+    first = {r["customer_id"]: r["product_id"] for r in plain if r["rank"] == 1}
+    shown = [{"customer_id": c, "product_id": p, "ago": 2 - (c < "c30")} for c, p in first.items()]
+    monkeypatch.setattr("controltower.ledger.shown.shown_lately", lambda *_: pa.Table.from_pylist(shown))
+    others = lists("for_you", everywhere={"not_in_last_messages": 1})
+    again = {r["customer_id"] for r in others if r["product_id"] == first[r["customer_id"]]}
+    assert again == {c for c in first if c >= "c30"}, "the message before the last doesn't count"
     with pytest.raises(BadSettings, match=r"shop.yaml, recommendations: for_you.*at_lest"):
         lists("for_you", for_you={"price": {"at_lest": 3}})
 

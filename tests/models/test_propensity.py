@@ -9,41 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 from controltower.models import propensity
-from controltower.models.propensity import BaseRate, BoostedTrees, RfmLogistic, Snapshot, has_facts, label, train
+from controltower.models.propensity import (
+    BaseRate,
+    RfmLogistic,
+    Snapshot,
+    TreesAndLogistic,
+    has_facts,
+    label,
+    train,
+)
 from controltower.profiles.features import NAMES
+from support.bought import people, snapshots
 from support.shop_tables import T
 
 EVERY = propensity.KINDS
 
 
-def people(rng: np.random.Generator, count: int) -> pd.DataFrame:
-    frame = pd.DataFrame(np.nan, index=[f"c{i}" for i in range(count)], columns=list(NAMES))
-    frame["days_since_last_order"] = rng.exponential(40, count)
-    frame["days_since_first_order"] = frame["days_since_last_order"] + rng.exponential(90, count)
-    frame["orders_total"] = rng.poisson(3, count) + 1.0
-    frame["revenue_total"] = frame["orders_total"] * rng.lognormal(3, 0.5, count)
-    frame["carts_7d"] = rng.binomial(1, 0.15, count).astype(float)
-    return frame
-
-
-def snapshots(horizon: int, informative: bool, count: int = 600, weeks: int = 10) -> list[Snapshot]:
-    rng = np.random.default_rng(3)
-    made = []
-    for week in range(weeks):
-        features = people(rng, count)
-        if informative:
-            odds = 3 * features["carts_7d"] - 2.5
-        else:
-            odds = 1.0 - 0.8 * np.log1p(features["days_since_last_order"])
-        bought = (rng.random(count) < 1 / (1 + np.exp(-odds))).astype(int).to_numpy()
-        made.append(Snapshot(T - timedelta(days=horizon + 7 * week), features, bought))
-    return made
-
-
 def test_trees_are_published_where_they_know_more() -> None:
     made = snapshots(7, informative=True)
     outcome = train(7, T, made, made[0].features)
-    assert outcome.published and isinstance(outcome.model, BoostedTrees)
+    assert outcome.published and isinstance(outcome.model, TreesAndLogistic)
     assert outcome.metrics["average_precision"] > outcome.baseline_metrics["average_precision"]
     assert "carts_7d" in outcome.model.columns and "views_7d" not in outcome.model.columns
     p = outcome.model.predict(made[0].features)
@@ -114,7 +99,7 @@ def test_one_closed_snapshot_is_no_time_split() -> None:
 def test_saved_and_loaded_it_says_the_same(kind: type[propensity.Classifier], tmp_path: Path) -> None:
     one = snapshots(7, informative=True)[0]
     model = kind().fit(one.features, one.bought)
-    model.calibrate(model.raw(one.features), one.bought)
+    model.calibration = (0.9, 0.1)
     for name in "ab":
         (tmp_path / name).mkdir()
         model.save(tmp_path / name)
@@ -157,6 +142,6 @@ def test_what_only_tells_the_day_is_not_learned_from() -> None:
     day = known.features.assign(**dict.fromkeys(propensity.OF_THE_DAY, 1.0))
     day.iloc[::2, -len(propensity.OF_THE_DAY) :] = 9.0
     assert set(NAMES) >= propensity.OF_THE_DAY
-    learned = BoostedTrees().fit(day, known.bought)
+    learned = TreesAndLogistic().fit(day, known.bought)
     assert not propensity.OF_THE_DAY & set(learned.columns) and len(learned.columns)
-    assert (learned.predict(day) == BoostedTrees().fit(known.features, known.bought).predict(known.features)).all()
+    assert (learned.predict(day) == TreesAndLogistic().fit(known.features, known.bought).predict(known.features)).all()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.expecting import expected
 from controltower.jobs.inference import profile_rows
 from controltower.jobs.ingest import erased_people, publish
 from controltower.jobs.profiles import moment, publish_features
-from controltower.jobs.recommending import tell_unmatched
+from controltower.jobs.recommending import known_today, tell_unmatched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +31,13 @@ log = logging.getLogger("controltower")
 K = 12  # recommendations stored a customer and placement
 
 
-def score_customers(as_of: str | None = None) -> dict[str, Any]:
+def score_customers(as_of: str | None = None, *, rescan: bool = False) -> dict[str, Any]:
     """Publish `scores`, `recommendations` and `profiles` together as of a date, by the newest models not trained later.
 
-    Features of that date are built first where they are missing. Raises NoData where no model was trained yet; but
-    where one of gender or age lacks, `not_inferred` says so, and nothing is inferred. What fails in profiles is raised
-    once scores and recommendations are published.
+    Lists of an earlier day are taken over for who did nothing since, unless `rescan`; `lists` says how many were made
+    anew, and how many weren't. Features of that date are built first where they are missing. Raises NoData where no
+    model was trained yet; but where one of gender or age lacks, `not_inferred` says so, and nothing is inferred. What
+    fails in profiles is raised once scores and recommendations are published.
     """
     import pyarrow as pa
     from threadpoolctl import threadpool_limits
@@ -44,7 +46,6 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
     from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
     from controltower.models.recommend import batch
     from controltower.models.recommend.artefacts import artefacts
-    from controltower.models.recommend.today import Today
     from controltower.models.registry import Registry
 
     config = settings.load()
@@ -58,13 +59,14 @@ def score_customers(as_of: str | None = None) -> dict[str, Any]:
     with threadpool_limits(limits=1), lake.read(at) as reading:
         scores, served = _scores(lake, registry, at, shop, clock.now(config))
         log.info("scores: %d customers", scores.num_rows)
-        today = Today(reading.table, at, shop)
-        lists = _recommendations(registry, today, served)
+        today = known_today(config, reading, at, shop)
+        lists = _recommendations(lake, registry, today, served, rescan)
         rows = pa.RecordBatchReader.from_batches(batch.SCHEMA, chain.from_iterable(x.batches() for x in lists.values()))
         tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", rows)}
         recommendations = sum(len(one) for one in lists.values())
-        log.info("recommendations: %d rows", recommendations)
-        report |= {"customers": scores.num_rows, "recommendations": recommendations, "served": served}
+        counts = {name: sum(getattr(one, name) for one in lists.values()) for name in ("made", "taken_over")}
+        log.info("recommendations: %d rows; %d lists made, %d taken over", recommendations, *counts.values())
+        report |= {"customers": scores.num_rows, "recommendations": recommendations, "lists": counts, "served": served}
         try:
             profiles = profile_rows(config, reading, registry, at, shop)
             tables["profiles"] = lake.write("profiles", profiles.rows)
@@ -102,15 +104,16 @@ def _scores(
         features = reading.derived("features")
         frame: pd.DataFrame = reading.frame(features.select("customer_id", *NAMES).order_by("customer_id"))
         hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
-    customers = frame["customer_id"].to_numpy(dtype=np.str_)
-    numbers = frame[list(NAMES)].astype(float)
+        customers = frame["customer_id"].to_numpy(dtype=np.str_)
+        numbers = frame[list(NAMES)].astype(float)
+        more, served, versions = expected(reading, registry, as_of, shop, customers, numbers)
     columns: dict[str, Any] = {"customer_id": pa.array(customers, pa.string())}
     columns["as_of"] = pa.array([as_of] * len(customers), pa.timestamp("us", tz="UTC"))
-    served, versions = {}, []
     for horizon in propensity.HORIZONS:
         name = f"propensity_{horizon}d"
         model, card = registry.load(name, as_of, propensity.KINDS)
-        columns[name] = pa.array(model.predict(numbers), pa.float64())
+        columns[name] = pa.array(model.predict(numbers, as_of), pa.float64())
+        columns[f"reasons_{horizon}d"] = propensity.reasons(model, numbers)
         served[name] = card.serves
         versions.append(f"{name}@{card.version}")
     sender, card = registry.load(timing.NAME, as_of, timing.KINDS)
@@ -119,28 +122,40 @@ def _scores(
     columns["send_hour_weight"] = pa.array(best["send_hour_weight"].to_numpy(), pa.float64())
     served[timing.NAME] = card.serves
     versions.append(f"{timing.NAME}@{card.version}")
+    columns |= more
     columns["model_version"] = pa.array([" ".join(versions)] * len(customers), pa.string())
     columns["scored_at"] = pa.array([now] * len(customers), pa.timestamp("us", tz="UTC"))
     return pa.table(columns), served
 
 
-def _recommendations(registry: Registry, today: Today, served: dict[str, str]) -> dict[str, Lists]:
+def _recommendations(
+    lake: Lake, registry: Registry, today: Today, served: dict[str, str], rescan: bool
+) -> dict[str, Lists]:
     from controltower.errors import NoData
     from controltower.models.recommend import batch
     from controltower.models.recommend.placements import OFFER, PLACEMENTS
+    from controltower.models.recommend.taken_over import Earlier
 
     made = {}
-    for placement in PLACEMENTS:
-        try:
-            made[placement] = batch.recommend(registry, today, placement, K)
-        except NoData:
-            if placement != OFFER:
-                raise
-            log.info("no offers: no collection ran when the models were trained")
-            continue
-        served[placement] = made[placement].card.serves
-        tell_unmatched(made[placement])
-        log.info("recommendations for %s: %d", placement, len(made[placement]))
+    with lake.read(today.as_of - timedelta(seconds=1)) as before:  # not of this moment: so twice gives the same rows
+        earlier = None if rescan else Earlier.of(before)
+        for placement in PLACEMENTS:
+            try:
+                one = made[placement] = batch.recommend(registry, today, placement, K, earlier=earlier)
+            except NoData:
+                if placement != OFFER:
+                    raise
+                log.info("no offers: no collection ran when the models were trained")
+                continue
+            served[placement] = one.card.serves
+            tell_unmatched(one)
+            log.info(
+                "recommendations for %s: %d; %d lists made, %d taken over",
+                placement,
+                len(one),
+                one.made,
+                one.taken_over,
+            )
     return made
 
 

@@ -1,13 +1,17 @@
-"""train_models: recommenders, propensities, the send hour, gender and age, each against its baseline."""
+"""train_models: recommenders, propensities, value, next order, send hour, gender and age, each against its baseline."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
+from controltower.jobs.expecting import NAMES as EXPECTED
+from controltower.jobs.expecting import train_expected
 from controltower.jobs.inference import train_traits
 from controltower.jobs.profiles import moment
 
@@ -98,7 +102,7 @@ def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
 
     names = [
         *(task.name for task in choose.TASKS), timing.NAME,
-        *(f"propensity_{h}d" for h in propensity.HORIZONS), *training.NAMES
+        *(f"propensity_{h}d" for h in propensity.HORIZONS), *EXPECTED, *training.NAMES
     ]  # fmt: skip
     try:
         return min(registry.card(name, at).as_of for name in names)
@@ -136,20 +140,32 @@ def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
         everything = np.ones(len(offers.product_ids), dtype=bool)
         outcomes += choose.train(offered, everything, OF_COLLECTIONS)
     log.info("training send hours on %d active hours", len(hours))
-    return [*outcomes, timing.train(hours, as_of), *_propensities(lake, as_of, shop, purchases)]
+
+    @cache
+    def features(time: datetime) -> pd.DataFrame:
+        found = numeric_features(lake, time, shop)
+        log.info("features of the past as of %s: %d customers", time.date(), len(found))
+        return found
+
+    return [
+        *outcomes,
+        timing.train(hours, as_of),
+        *_propensities(as_of, purchases, features),
+        *train_expected(lake, as_of, shop, features),
+    ]
 
 
-def _propensities(lake: Lake, as_of: datetime, shop: Shop, purchases: pd.DataFrame) -> list[Outcome]:
+def _propensities(
+    as_of: datetime, purchases: pd.DataFrame, features: Callable[[datetime], pd.DataFrame]
+) -> list[Outcome]:
     from controltower.models import propensity
 
     first = datetime.fromtimestamp(int(purchases["second"].min()), UTC) if len(purchases) else as_of
     wanted = {h: propensity.snapshot_times(as_of, h, first) for h in propensity.HORIZONS}
-    frames = {}
-    for time in sorted({t for times in wanted.values() for t in times} | {as_of}):
-        frames[time] = numeric_features(lake, time, shop)
-        log.info("features of the past as of %s: %d customers", time.date(), len(frames[time]))
     return [
-        propensity.train(h, as_of, [propensity.label(t, h, frames[t], purchases) for t in times], frames[as_of])
+        propensity.train(
+            h, as_of, [propensity.label(t, h, features(t), purchases) for t in times], features(as_of), purchases
+        )
         for h, times in wanted.items()
     ]
 
