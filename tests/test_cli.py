@@ -135,7 +135,7 @@ def test_an_empty_home_says_what_to_do_first(tmp_path: Path, arguments: list[str
         (["campaign", "plan", "spring"], "Known: picked_for_you, win_back"),
         (["campaign", "plan", "win_back", "--occasion", "someday"], "'someday' is not a date"),
         (["campaign", "preview", "spring"], "Known: picked_for_you, win_back"),
-        (["score", "--as-of", "2020-01-01"], "no model propensity_7d"),
+        (["score", "--as-of", "2020-01-01"], "no model propensity_1d"),
         (["recommend", "--placement", "shoe_rack"], "shoe_rack"),
         (["score", "--out", "scores.docx"], "scores.docx"),
         (["score", "--out", "/no/such/folder/scores.csv"], "/no/such/folder"),
