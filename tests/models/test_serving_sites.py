@@ -81,6 +81,11 @@ def test_offers_are_collections(tmp_path: Path) -> None:
     assert ids(ask(serving, "offer", customer="ann")) == ["autumn"]
 
 
+def test_without_running_collections_there_is_no_offer(tmp_path: Path) -> None:
+    found = ask(made(tmp_path), "offer", customer="ann")
+    assert (found.items, found.fallback, found.because) == ((), None, "no_list"), "no products instead"
+
+
 def test_who_is_erased_has_no_site_and_no_offers(tmp_path: Path) -> None:
     serving = made(tmp_path, listed=LISTED, sites=SITES, offers=collections())
     assert erase(tmp_path, ["ann"]) == 1
@@ -90,7 +95,7 @@ def test_who_is_erased_has_no_site_and_no_offers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"listed": {"kr": Allowed(KR[:2], KR[:2])}}, {"sites": SITES[:1]}, {"listed": dict.fromkeys(range(256))}]
+    "more", [{"listed": {"kr": Allowed(KR[:2], KR[:2])}}, {"sites": SITES[:1]}, {"listed": dict.fromkeys(range(65536))}]
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="site"):

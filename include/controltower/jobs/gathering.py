@@ -161,7 +161,9 @@ def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> dict[str, p
         )
     recommendations = lake.derived("recommendations")
     wanted = recommendations.filter(
-        recommendations.placement == spec.recommend.placement, recommendations["rank"] <= spec.recommend.products
+        recommendations.customer_id.notnull(),
+        recommendations.placement == spec.recommend.placement,
+        recommendations["rank"] <= spec.recommend.products,
     )
     picked = {name: wanted[column] for name, column in _PICK.items()}
     found = lake.arrow(wanted.select("customer_id", "rank", **picked))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.data.lake import Lake
+    from controltower.data.reading import Reading
     from controltower.models.recommend.batch import Lists
     from controltower.models.recommend.today import Today
     from controltower.models.recommend.version import Artefacts
@@ -57,7 +58,7 @@ def score_customers(as_of: str | None = None, *, rescan: bool = False) -> dict[s
     report: dict[str, Any] = {"as_of": at.isoformat()}
     failed: Exception | None = None
     with threadpool_limits(limits=1), lake.read(at) as reading:
-        scores, served = _scores(lake, registry, at, shop, clock.now(config))
+        scores, served = _scores(reading, registry, at, shop, clock.now(config))
         log.info("scores: %d customers", scores.num_rows)
         today = known_today(config, reading, at, shop)
         lists = _recommendations(lake, registry, today, served, rescan)
@@ -91,7 +92,7 @@ def _complete(lake: Lake, as_of: datetime) -> bool:
 
 
 def _scores(
-    lake: Lake, registry: Registry, as_of: datetime, shop: Shop, now: datetime
+    reading: Reading, registry: Registry, as_of: datetime, shop: Shop, now: datetime
 ) -> tuple[pa.Table, dict[str, str]]:
     """The rows of `scores`, and which model served for each."""
     import numpy as np
@@ -100,13 +101,12 @@ def _scores(
     from controltower.models import propensity, timing
     from controltower.profiles.features import NAMES
 
-    with lake.read(as_of) as reading:
-        features = reading.derived("features")
-        frame: pd.DataFrame = reading.frame(features.select("customer_id", *NAMES).order_by("customer_id"))
-        hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
-        customers = frame["customer_id"].to_numpy(dtype=np.str_)
-        numbers = frame[list(NAMES)].astype(float)
-        more, served, versions = expected(reading, registry, as_of, shop, customers, numbers)
+    features = reading.derived("features")
+    frame: pd.DataFrame = reading.frame(features.select("customer_id", *NAMES).order_by("customer_id"))
+    hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
+    customers = frame["customer_id"].to_numpy(dtype=np.str_)
+    numbers = frame[list(NAMES)].astype(float)
+    more, served, versions = expected(reading, registry, as_of, shop, customers, numbers)
     columns: dict[str, Any] = {"customer_id": pa.array(customers, pa.string())}
     columns["as_of"] = pa.array([as_of] * len(customers), pa.timestamp("us", tz="UTC"))
     for horizon in propensity.HORIZONS:

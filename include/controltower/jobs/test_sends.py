@@ -184,7 +184,9 @@ def _picks(lake: Reading, spec: Spec, customer: str | None) -> list[dict[str, An
         rows = lake.derived("recommendations")
     except NoData:  # a shop that hasn't been scored yet
         return []
-    rows = rows.filter(rows.placement == spec.recommend.placement, rows["rank"] <= spec.recommend.products)
+    rows = rows.filter(
+        rows.customer_id.notnull(), rows.placement == spec.recommend.placement, rows["rank"] <= spec.recommend.products
+    )
     if customer is None:
         longest = lake.arrow(rows.order_by(rows["rank"].desc(), rows.customer_id).limit(1).select("customer_id"))
         customer = next(iter(longest["customer_id"].to_pylist()), "")

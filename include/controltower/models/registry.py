@@ -10,6 +10,7 @@ someone who may write to the home, who could change the card too.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -20,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import controltower
 from controltower.errors import BadSettings, NoData
@@ -121,7 +122,8 @@ class Registry:
                 )
         for kind in kinds:
             if kind.name == card.serves:
-                return kind.load(folder), card
+                with contextlib.suppress(KeyError, ValidationError):  # it learned something else then
+                    return kind.load(folder), card
         raise BadSettings(
             f"Model {name} {card.version} is a {card.serves!r}, which this version of Control Tower doesn't know.",
             "Run `controltower train` again.",

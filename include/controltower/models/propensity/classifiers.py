@@ -105,7 +105,7 @@ class Classifier(Model):
     def _restore(self, state: State) -> None:
         self.columns = state["columns"]
         self.calibration = float(state["calibration"][0]), float(state["calibration"][1])
-        self.trained, self.daily = float(state["trained"]), state["daily"]
+        self.trained, self.daily = float(state.get("trained", 0.0)), state.get("daily", np.zeros(7))
         self._relearn(state)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from controltower.models.recommend.base import Recommender, barred, chunks, popularity
-from controltower.models.recommend.batch import Lists
+from controltower.models.recommend.batch import Lists, of_offers
 from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.interactions import ORDER, Interactions, positions
 from controltower.models.recommend.placements import FOR_YOU, OF_PRODUCTS, OFFER, PLACEMENTS
@@ -85,7 +85,7 @@ def _offers(lists: Lists) -> Artefacts:
         repeats=[OFFER],
         listed={site: allowed for site, allowed in known.allowed.items() if site},
         sites=_sites(known),
-        rules=today.shop.recommendations,
+        rules=of_offers(today.shop),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.interactions import Interactions, holds
 from controltower.models.recommend.offers import Offers
-from controltower.models.recommend.placements import OF_PRODUCTS, PLACEMENTS, Placement, check
+from controltower.models.recommend.placements import OF_PRODUCTS, OFFER, PLACEMENTS, Placement, check
 from controltower.models.recommend.reasons import explain
 from controltower.models.recommend.reranking import ACTED, codes, own_bars, rerank
 from controltower.models.recommend.scores import Barred
@@ -149,8 +150,18 @@ class Lists:
 
 
 def declared(shop: Shop) -> dict[str, rules.Rules]:
-    """The shop's rules by placement. BadSettings with the place of a mistake."""
-    return rules.parse(shop.recommendations, "shop.yaml, recommendations", (*PLACEMENTS, *OF_PRODUCTS))
+    """The shop's rules by placement; what holds everywhere is about products, so not for collections.
+
+    BadSettings with the place of a mistake.
+    """
+    where = "shop.yaml, recommendations"
+    found = rules.parse(shop.recommendations, where, (*PLACEMENTS, *OF_PRODUCTS))
+    return found | rules.parse(of_offers(shop), where, [OFFER])
+
+
+def of_offers(shop: Shop) -> dict[str, Any]:
+    """The rules of collections, as declared."""
+    return {OFFER: shop.recommendations[OFFER]} if OFFER in shop.recommendations else {}
 
 
 def recommend(

@@ -23,6 +23,7 @@ from controltower.shop import Shop
 KINDS = {"add_to_cart": CART, "view_item": VIEW}
 EVENT_DAYS = 180  # older carts and views tell nothing about what comes next
 VISITOR_DAYS = 30  # who wasn't seen for longer hardly comes back as the same visitor
+MOST_VISITORS = 200_000  # those who were here last: a crawler is a new visitor at each page
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,15 @@ def read(tables: Tables, as_of: datetime, shop: Shop, product_ids: np.ndarray | 
 
 
 def read_visitors(tables: Tables, as_of: datetime, product_ids: np.ndarray) -> Interactions:
-    """Carts and views of visitors who aren't known to be customers, and were here in the last 30 days.
+    """Carts and views of visitors who aren't known to be customers, and were here in the last 30 days; 200,000 at most.
 
     `customer_ids` are visitors' ids, their segment is the site that they visited last.
     """
     looked = _looked_at(tables, as_of, VISITOR_DAYS)
     looked = looked.filter(looked.customer_id.isnull(), looked.visitor_id.notnull())
+    last = looked.group_by("visitor_id").aggregate(last=looked.second.max())
+    latest = last.order_by(ibis.desc("last"), "visitor_id").limit(MOST_VISITORS)
+    looked = looked.semi_join(latest, "visitor_id")
     rows = _daily(looked, "visitor_id").to_pyarrow()
     sites = (
         looked.filter(looked.site.notnull()).group_by("visitor_id").aggregate(site=looked.site.argmax(looked.second))

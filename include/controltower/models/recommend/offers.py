@@ -85,6 +85,10 @@ class Offers(Known):
         masks = {name: (site == "") | (site == name) for name in {"", *site.tolist()}}
         return {name: Allowed(mask, mask) for name, mask in masks.items()}
 
+    @property
+    def messages_ago(self) -> None:
+        """Messages show products."""
+
     @cached_property
     def subscribed(self) -> sp.csr_matrix:
         return sp.csr_matrix(self.customers.shape, dtype=np.uint8)

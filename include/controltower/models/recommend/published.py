@@ -110,7 +110,7 @@ def _empty(folder: Path, opened: Published, customers: Collection[str], visitors
     for path in (*of_people, *folder.glob("barred.npy"), *folder.glob("site_of.npy")) if rows else ():
         if path.stat().st_size > EMPTY:
             lists = np.load(path, mmap_mode="r+")
-            lists[rows] = 0 if lists.dtype == np.uint8 else -1
+            lists[rows] = 0 if lists.dtype.kind == "u" else -1
             lists.flush()
     return len(rows)
 
@@ -270,8 +270,8 @@ def _write(folder: Path, made: Artefacts) -> None:
         np.save(folder / "listed.npy", np.array([[a.sold, a.in_stock] for a in made.listed.values()], bool))
         number = {site: i for i, site in enumerate(made.listed, 1)}
         sites = [""] * len(told) if made.sites is None else made.sites.tolist()
-        site_of = np.fromiter((number.get(site, 0) for site in sites), np.uint8, len(told))
-        _save_rows(folder / "site_of.npy", site_of, by_hash, np.uint8)
+        site_of = np.fromiter((number.get(site, 0) for site in sites), np.uint16, len(told))
+        _save_rows(folder / "site_of.npy", site_of, by_hash, np.uint16)
     if made.offers is not None:
         (folder / OFFERS).mkdir()
         _write(folder / OFFERS, made.offers)

@@ -168,9 +168,9 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
     """The list of a placement; pure but for what `serving` keeps. An unknown placement gets popular products."""
     if request.k < 1:
         raise ValueError("k must be at least 1")
-    if request.placement == OFFER and serving.offers:
-        return serving.offers.of_collections(request, now)
     p = serving.published
+    if request.placement == OFFER and OFFER not in p.personal:
+        return serving.offers.of_collections(request, now) if serving.offers else _no_offers(p)
     session = Session(p, request)
     site = p.site(session.row) if request.site is None else request.site if request.site in p.listed else ""
     ready = serving.ready(request.placement if request.placement in p.rules else POPULAR, site, now)
@@ -195,6 +195,12 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
         items=items, fallback=SOURCES[source] if because and items else None, because=because, rules=listed.told(0),
         keywords=asked.keywords, exhibitions=asked.exhibitions,
     )  # fmt: skip
+
+
+def _no_offers(p: Published) -> Answer:
+    """No collection runs: products would be none."""
+    rules: dict[str, Any] = {"acted": [], "removed": {}, "pins": {}}
+    return Answer(OFFER, p.version, p.version, p.as_of, (), fallback=None, because="no_list", rules=rules)
 
 
 @dataclass(frozen=True)

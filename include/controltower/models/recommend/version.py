@@ -114,8 +114,10 @@ def check(made: Artefacts) -> None:
         raise ValueError(f"sold, in_stock and popularity need an entry for each of {products} products")
     if made.search is not None and made.search.product_ids.tolist() != ids:
         raise ValueError("the search model must be fitted on these product_ids")
-    if len(made.listed) > np.iinfo(np.uint8).max:
-        raise ValueError(f"{len(made.listed)} sites list products of their own: at most 255 can")
+    if len(made.listed) > np.iinfo(np.uint16).max:
+        raise ValueError(f"{len(made.listed)} sites list products of their own: at most 65535 can")
+    if made.offers is not None:
+        check(made.offers)
     for site, masks in made.listed.items():
         if not len(masks.sold) == len(masks.in_stock) == products:
             raise ValueError(f"the site {site} needs an entry for each of {products} products")
