@@ -50,7 +50,7 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
         log.info("training is %s", note)
         return report | {"note": note}
     with threadpool_limits(limits=1):
-        # each is stored before the next room trains: what fails there takes nothing of the others away
+        # what fails in gender and age takes nothing of the others away: those are trained and stored before
         for outcome in chain(_outcomes(lake, at, shop), train_traits(config, lake, at, shop)):
             card = store(registry, outcome, at, clock.now(config))
             log.info("%s: %s serves. %s", card.name, card.serves, card.why)

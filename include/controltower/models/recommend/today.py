@@ -1,4 +1,4 @@
-"""All that lists are made of on one day, read once for all placements."""
+"""All that lists are made of on one day, read once for all placements of products, and once for offers."""
 
 from __future__ import annotations
 
