@@ -31,13 +31,26 @@ def evaluate(
         if out:
             exports.write(table, out)  # says nothing: what is printed is JSON
         return
-    _show(report)
+    print(f"trained as of {report['split']}, judged by what was done until {report['as_of']}")
+    if task == "recommend":
+        _show_recommend(report)
+    else:
+        print(*report["said"], sep="\n")
+        print(
+            *columns(table.column_names, [[_plain(v) for v in row.values()] for row in table.to_pylist()], 40), sep="\n"
+        )
+    print(f"{report['cpu_seconds']:.0f} CPU-seconds")
     if out:
         write_table(table, out)
 
 
-def _show(report: dict[str, Any]) -> None:
-    print(f"trained as of {report['split']}, judged by what was done until {report['as_of']}")
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _show_recommend(report: dict[str, Any]) -> None:
     print(
         f"{report['customers']:,} customers, {report['products']:,} products ({report['products_allowed']:,} may be "
         f"shown), {report['interactions']:,} interactions; {_share(report['unknown_share'])} of the orders since then "
@@ -62,7 +75,6 @@ def _show(report: dict[str, Any]) -> None:
     for name, why in report["not_tried"].items():
         print(f"not tried: {name}: {why}")
     print(_verdict(report["regret"]))
-    print(f"{report['cpu_seconds']:.0f} CPU-seconds")
 
 
 def _accuracy(served: list[dict[str, Any]], best: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -8,9 +8,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
-from controltower.jobs.expecting import expected
 from controltower.jobs.inference import profile_rows
 from controltower.jobs.ingest import erased_people, publish
+from controltower.jobs.predictions import PREDICTIONS, Now
 from controltower.jobs.profiles import moment, publish_features
 from controltower.jobs.recommending import known_today, tell_unmatched
 
@@ -44,7 +44,7 @@ def score_customers(as_of: str | None = None, *, rescan: bool = False) -> dict[s
     from threadpoolctl import threadpool_limits
 
     from controltower.data.lake import Lake, interval_key
-    from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
+    from controltower.models import propensity  # noqa: F401 - loaded before their threads are limited
     from controltower.models.recommend import batch
     from controltower.models.recommend.artefacts import artefacts
     from controltower.models.registry import Registry
@@ -58,7 +58,7 @@ def score_customers(as_of: str | None = None, *, rescan: bool = False) -> dict[s
     report: dict[str, Any] = {"as_of": at.isoformat()}
     failed: Exception | None = None
     with threadpool_limits(limits=1), lake.read(at) as reading:
-        scores, served = _scores(reading, registry, at, shop, clock.now(config))
+        scores, served = _scores(config, reading, registry, at, shop)
         log.info("scores: %d customers", scores.num_rows)
         today = known_today(config, reading, at, shop)
         lists = _recommendations(lake, registry, today, served, rescan)
@@ -92,40 +92,26 @@ def _complete(lake: Lake, as_of: datetime) -> bool:
 
 
 def _scores(
-    reading: Reading, registry: Registry, as_of: datetime, shop: Shop, now: datetime
+    config: Settings, reading: Reading, registry: Registry, as_of: datetime, shop: Shop
 ) -> tuple[pa.Table, dict[str, str]]:
     """The rows of `scores`, and which model served for each."""
     import numpy as np
     import pyarrow as pa
 
-    from controltower.models import propensity, timing
     from controltower.profiles.features import NAMES
 
     features = reading.derived("features")
     frame: pd.DataFrame = reading.frame(features.select("customer_id", *NAMES).order_by("customer_id"))
-    hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
     customers = frame["customer_id"].to_numpy(dtype=np.str_)
-    numbers = frame[list(NAMES)].astype(float)
-    more, served, versions = expected(reading, registry, as_of, shop, customers, numbers)
+    now = Now(config, shop, reading, registry, as_of, customers, frame.set_index("customer_id").astype(float))
+    moment_type = pa.timestamp("us", tz="UTC")
     columns: dict[str, Any] = {"customer_id": pa.array(customers, pa.string())}
-    columns["as_of"] = pa.array([as_of] * len(customers), pa.timestamp("us", tz="UTC"))
-    for horizon in propensity.HORIZONS:
-        name = f"propensity_{horizon}d"
-        model, card = registry.load(name, as_of, propensity.KINDS)
-        columns[name] = pa.array(model.predict(numbers, as_of), pa.float64())
-        columns[f"reasons_{horizon}d"] = propensity.reasons(model, numbers)
-        served[name] = card.serves
-        versions.append(f"{name}@{card.version}")
-    sender, card = registry.load(timing.NAME, as_of, timing.KINDS)
-    best = sender.predict(customers, hours)
-    columns["send_hour"] = pa.array(best["send_hour"].to_numpy(), pa.int64())
-    columns["send_hour_weight"] = pa.array(best["send_hour_weight"].to_numpy(), pa.float64())
-    served[timing.NAME] = card.serves
-    versions.append(f"{timing.NAME}@{card.version}")
-    columns |= more
-    columns["model_version"] = pa.array([" ".join(versions)] * len(customers), pa.string())
-    columns["scored_at"] = pa.array([now] * len(customers), pa.timestamp("us", tz="UTC"))
-    return pa.table(columns), served
+    columns["as_of"] = pa.array([as_of] * len(customers), moment_type)
+    for prediction in PREDICTIONS:
+        columns |= prediction.score(now)
+    columns["model_version"] = pa.array([" ".join(now.versions)] * len(customers), pa.string())
+    columns["scored_at"] = pa.array([clock.now(config)] * len(customers), moment_type)
+    return pa.table(columns), now.served
 
 
 def _recommendations(

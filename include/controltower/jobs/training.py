@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
-from controltower.jobs.expecting import NAMES as EXPECTED
-from controltower.jobs.expecting import train_expected
 from controltower.jobs.inference import train_traits
+from controltower.jobs.predictions import PREDICTIONS, Past
 from controltower.jobs.profiles import moment
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from controltower.data.lake import Lake
     from controltower.models.base import Outcome
     from controltower.models.registry import Card, Registry
-    from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
 
@@ -34,24 +28,25 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
     """
     from threadpoolctl import threadpool_limits
 
-    from controltower.data.lake import Lake
-    from controltower.models import propensity, timing  # noqa: F401 - loaded before their threads are limited
+    from controltower.models import propensity  # noqa: F401 - loaded before their threads are limited
     from controltower.models.recommend import choose  # noqa: F401
     from controltower.models.registry import Registry
 
     config = settings.load()
     shop = settings.load_shop(config)
     at = moment(as_of, config, shop)
-    lake, registry = Lake(config), Registry(config.home / "models")
+    registry = Registry(config.home / "models")
     report: dict[str, Any] = {"as_of": at.isoformat(), "models": {}}
     newest = _trained_as_of(registry, at)
     if unless_newer_than_days and newest and at - newest <= timedelta(days=unless_newer_than_days):
         note = f"skipped: the models as of {newest.isoformat()} serve"
         log.info("training is %s", note)
         return report | {"note": note}
-    with threadpool_limits(limits=1):
-        # what fails in gender and age takes nothing of the others away: those are trained and stored before
-        for outcome in chain(_outcomes(lake, at, shop), train_traits(config, lake, at, shop)):
+    with threadpool_limits(limits=1), Past.of(config, shop, at) as past:
+        # each is stored before the next is trained, so that what fails takes nothing of the others away
+        for outcome in chain(
+            _recommenders(past), *(p.train(past) for p in PREDICTIONS), train_traits(config, past.lake, at, shop)
+        ):
             card = store(registry, outcome, at, clock.now(config))
             log.info("%s: %s serves. %s", card.name, card.serves, card.why)
             report["models"][card.name] = {
@@ -96,32 +91,27 @@ def store(registry: Registry, outcome: Outcome, as_of: datetime, now: datetime) 
 def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
     """The date as of which the models that serve at a moment were trained: the oldest of them. None where one lacks."""
     from controltower.errors import NoData
-    from controltower.models import propensity, timing
     from controltower.models.recommend import choose
     from controltower.models.traits import training
 
-    names = [
-        *(task.name for task in choose.TASKS), timing.NAME,
-        *(f"propensity_{h}d" for h in propensity.HORIZONS), *EXPECTED, *training.NAMES
-    ]  # fmt: skip
+    names = [*(task.name for task in choose.TASKS), *chain(*(p.NAMES for p in PREDICTIONS)), *training.NAMES]
     try:
         return min(registry.card(name, at).as_of for name in names)
     except NoData:
         return None
 
 
-def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
+def _recommenders(past: Past) -> Iterator[Outcome]:
     import numpy as np
 
     from controltower.errors import NoData
-    from controltower.models import timing
     from controltower.models.recommend import choose, history
     from controltower.models.recommend.offers import Offers
     from controltower.models.recommend.tasks import OF_COLLECTIONS
     from controltower.models.recommend.today import Today
-    from controltower.profiles.facts import gather
 
-    with lake.read(as_of) as reading:
+    as_of, shop = past.as_of, past.shop
+    with past.lake.read(as_of) as reading:
         known = history.read(reading.table, as_of, shop)
         if not len(known.customer_ids):
             raise NoData(
@@ -130,55 +120,9 @@ def _outcomes(lake: Lake, as_of: datetime, shop: Shop) -> list[Outcome]:
         shown = history.catalogue_mask(reading.table, as_of, known.product_ids, in_stock=False)
         offers = Offers.of(Today(reading.table, as_of, shop))
         offered = offers.customers if len(offers.product_ids) else None
-        hours = reading.frame(timing.active_hours(reading.table, as_of, shop))
-        orders = gather(reading.table, as_of, shop).orders
-        purchases = reading.frame(orders.select("customer_id", "second"))
     log.info("training recommenders on %d interactions", len(known))
-    outcomes = choose.train(known, shown)
+    yield from choose.train(known, shown)
     if offered is not None:
         log.info("training offers of %d collections on %d interactions", len(offers.product_ids), len(offered))
         everything = np.ones(len(offers.product_ids), dtype=bool)
-        outcomes += choose.train(offered, everything, OF_COLLECTIONS)
-    log.info("training send hours on %d active hours", len(hours))
-
-    @cache
-    def features(time: datetime) -> pd.DataFrame:
-        found = numeric_features(lake, time, shop)
-        log.info("features of the past as of %s: %d customers", time.date(), len(found))
-        return found
-
-    return [
-        *outcomes,
-        timing.train(hours, as_of),
-        *_propensities(as_of, purchases, features),
-        *train_expected(lake, as_of, shop, features),
-    ]
-
-
-def _propensities(
-    as_of: datetime, purchases: pd.DataFrame, features: Callable[[datetime], pd.DataFrame]
-) -> list[Outcome]:
-    from controltower.models import propensity
-
-    first = datetime.fromtimestamp(int(purchases["second"].min()), UTC) if len(purchases) else as_of
-    wanted = {h: propensity.snapshot_times(as_of, h, first) for h in propensity.HORIZONS}
-    return [
-        propensity.train(
-            h, as_of, [propensity.label(t, h, features(t), purchases) for t in times], features(as_of), purchases
-        )
-        for h, times in wanted.items()
-    ]
-
-
-def numeric_features(lake: Lake, as_of: datetime, shop: Shop) -> pd.DataFrame:
-    """The features as of a date, computed afresh: index customer_id, float columns."""
-    import pyarrow as pa
-
-    from controltower.data.scratch import scratch
-    from controltower.profiles.features import NAMES
-    from controltower.profiles.rolling import build
-
-    with lake.read(as_of) as reading, scratch(lake.settings) as folder:
-        built = build(reading, folder, as_of, shop, rescan=True)
-        frame = pa.Table.from_batches(built.rows, built.schema).to_pandas()
-    return frame.set_index("customer_id")[list(NAMES)].astype(float)
+        yield from choose.train(offered, everything, OF_COLLECTIONS)

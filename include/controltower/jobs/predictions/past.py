@@ -1,0 +1,91 @@
+"""What predictions learn from: the lake as of a date and before, and the models that were in service then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from controltower.settings import Settings
+from controltower.shop import Shop
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from controltower.data.lake import Lake
+    from controltower.models.base import Model
+    from controltower.models.registry import Registry
+
+log = logging.getLogger("controltower")
+M = TypeVar("M", bound="Model")
+
+
+@dataclass(frozen=True)
+class Past:
+    """A training's view of what was known as of a date, and as of dates before it."""
+
+    config: Settings
+    shop: Shop
+    lake: Lake
+    registry: Registry
+    as_of: datetime
+    folder: Path  # features of past dates wait here: those of a million customers are half a gigabyte a date
+
+    @classmethod
+    @contextmanager
+    def of(cls, config: Settings, shop: Shop, as_of: datetime) -> Iterator[Self]:
+        from controltower.data.lake import Lake
+        from controltower.data.scratch import scratch
+        from controltower.models.registry import Registry
+
+        with scratch(config) as folder:
+            yield cls(config, shop, Lake(config), Registry(config.home / "models"), as_of, folder)
+
+    def features(self, time: datetime) -> pd.DataFrame:
+        """The features as of a date, computed afresh once: index customer_id, float columns."""
+        import pyarrow.parquet as pq
+
+        from controltower.data.scratch import scratch
+        from controltower.profiles.features import NAMES
+        from controltower.profiles.rolling import build
+
+        path = self.folder / f"{time.astimezone(UTC):%Y%m%dT%H%M%S}.parquet"
+        if not path.exists():
+            with self.lake.read(time) as reading, scratch(self.config) as folder:
+                built = build(reading, folder, time, self.shop, rescan=True)
+                with pq.ParquetWriter(path, built.schema) as writer:
+                    for batch in built.rows:
+                        writer.write_batch(batch)
+            log.info("features of the past as of %s: %d customers", time.date(), pq.read_metadata(path).num_rows)
+        frame: pd.DataFrame = pq.read_table(path, columns=["customer_id", *NAMES]).to_pandas()
+        return frame.set_index("customer_id").astype(float)
+
+    @cached_property
+    def purchases(self) -> pd.DataFrame:
+        """Orders known as of as_of: customer_id, second (epoch)."""
+        from controltower.profiles.facts import gather
+
+        with self.lake.read(self.as_of) as reading:
+            orders = gather(reading.table, self.as_of, self.shop).orders
+            return reading.frame(orders.select("customer_id", "second"))
+
+    @property
+    def first(self) -> datetime:
+        """When the first of them was; as_of where there is none."""
+        seconds = self.purchases["second"]
+        return datetime.fromtimestamp(int(seconds.min()), UTC) if len(seconds) else self.as_of
+
+    def in_service(self, name: str, at: datetime, kinds: Iterable[type[M]]) -> M | None:
+        """The model that served, or would have, at a moment: the newest trained as of then. None: there was none, or
+        this version of the code can't read it."""
+        from controltower.errors import BadSettings, NoData
+
+        try:
+            return self.registry.load(name, at, kinds)[0]
+        except (NoData, BadSettings):
+            return None
