@@ -24,7 +24,7 @@ _CODES = ("task", "group", "algorithm", "chosen", "model", "serves", "name")  # 
 def evaluate(task: str = "recommend", as_of: str | None = None, days: int = 28) -> tuple[dict[str, Any], pa.Table]:
     """Train as of `days` before as_of, on what was known then, and judge by what was done from then until as_of.
 
-    Nothing is stored. Returns a report (`said`: the verdict, CPU-seconds, and what the task tells besides) and all rows.
+    Nothing is stored. Returns a report (`said`: the verdict, CPU-seconds, what the task tells besides) and all rows.
     """
     from threadpoolctl import threadpool_limits
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 
-class Evaluated(NamedTuple):
+@dataclass(frozen=True)
+class Evaluated:
     """rows: one a model and group, beside its baseline, all with the same plain values; said: the verdict in sentences;
     about: more for programs."""
 
     rows: list[dict[str, Any]]
     said: list[str]
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = field(default_factory=dict)
