@@ -20,6 +20,7 @@ from controltower.data.lake import Lake, interval_key
 from controltower.ledger import insert, plans
 from controltower.ledger.database import begin, forget
 from controltower.ledger.tables import consents
+from controltower.models.send_time.tables import around
 from controltower.settings import INCLUDE, Settings
 
 PLANNED = datetime(2026, 6, 14, 23, tzinfo=UTC)  # eight in the morning in Seoul
@@ -141,8 +142,10 @@ def write_shop(home: Path, number: int) -> None:
         "customer_id": ids, "as_of": as_of, "orders_total": pa.repeat(3, number),
         "days_since_last_order": pa.repeat(100.0, number), "revenue_365d": rng.exponential(50_000, number),
     }, key)  # fmt: skip
+    hours = rng.integers(HOURS.start, HOURS.stop, number)
     publish("scores", {
-        "customer_id": ids, "as_of": as_of, "send_hour": rng.integers(HOURS.start, HOURS.stop, number),
+        "customer_id": ids, "as_of": as_of, "send_hour": hours,
+        "send_hours_email": pa.FixedSizeListArray.from_arrays(pa.array(around(hours).ravel()), 168),
         "model_version": pa.repeat("send_hour-1", number),
     }, key)  # fmt: skip
     chosen = (rng.zipf(1.3, number * SHOWN) % PRODUCTS).reshape(number, SHOWN)

@@ -31,6 +31,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse as sp
 import urllib3
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.published import publish
@@ -214,13 +215,22 @@ def _artefacts(rng: np.random.Generator) -> Artefacts:
             )
             for name, session in PERSONAL.items()
         },
-        barred=rng.integers(0, PRODUCTS, (CUSTOMERS, 8), np.int32), repeats=["replenish"],
+        bought=_bought(rng), repeats=["replenish"],
         search=Search().fit(catalogue, searched, collections), search_version="bench-1", rules=RULES,
         exhibitions=pa.table(
             {"collection_id": named, "title": themes, "kind": ["exhibition"] * COLLECTIONS,
              **{at: [f"https://shop.example/{at}/{n}" for n in range(COLLECTIONS)] for at in ("url", "image_url")}}
         ),
     )  # fmt: skip
+
+
+def _bought(rng: np.random.Generator) -> sp.csr_matrix:
+    """Eight products of each customer, bought at any time of a year."""
+    product = rng.integers(0, PRODUCTS, CUSTOMERS * 8, np.int32)
+    second = int(AS_OF.timestamp()) - rng.integers(0, 365 * 86400, len(product))
+    found = sp.csr_matrix((second, product, np.arange(0, len(product) + 1, 8)), (CUSTOMERS, PRODUCTS))
+    found.sum_duplicates()
+    return found
 
 
 def _cpu(pid: int) -> float:

@@ -56,7 +56,9 @@ _EVENTS = """
 """
 _SENT = """
     COPY (
-        SELECT 'm' || n AS message_id, customer_id, 'email' AS channel, to_timestamp(begun) AS sent_at FROM ({drawn})
+        SELECT 'm' || n AS message_id, customer_id, 'email' AS channel, to_timestamp(begun) AS sent_at,
+               CAST(NULL AS VARCHAR) AS variant, CAST(NULL AS VARCHAR) AS treatment
+        FROM ({drawn})
     ) TO '{folder}/messages_history.parquet'
 """
 _ANSWERS = """
@@ -81,8 +83,13 @@ def run() -> Iterator[dict[str, Any]]:
 
 
 def _alone(way: Any, *given: Any) -> Any:
-    with multiprocessing.get_context("spawn").Pool(1) as pool, threadpool_limits(1):
-        return pool.apply(way, given)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_by_one_thread, (way, given))
+
+
+def _by_one_thread(way: Any, given: Any) -> Any:
+    with threadpool_limits(1):
+        return way(*given)
 
 
 def _draw(folder: str) -> None:
@@ -100,7 +107,8 @@ def _measured(folder: str) -> tuple[dict[str, float], float, float]:
     drawn = {path.stem: backend.read_parquet(path) for path in sorted(Path(folder).glob("*.parquet"))}
     ids = np.char.add("c", np.arange(CUSTOMERS).astype("U7"))
     zones = pa.array(["Asia/Seoul" if n % 10 == 0 else None for n in range(CUSTOMERS)], pa.string())
-    backend.create_table("people", pa.table({"customer_id": pa.array(ids), "timezone": zones}))
+    people = {"customer_id": pa.array(ids), "timezone": zones, "country": pa.nulls(CUSTOMERS, pa.string())}
+    backend.create_table("people", pa.table(people))
 
     def tables(name: str) -> Any:
         if name == "customers":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from controltower.errors import NoData
 from controltower.jobs.recommending import recommend
 from controltower.jobs.scoring import score_customers
 from controltower.jobs.training import train_models
+from controltower.models.recommend import interactions, offers
 from controltower.models.recommend.interactions import ORDER, VIEW, from_arrays
 from controltower.models.recommend.offers import taken
+from controltower.models.recommend.published import Published
 from controltower.models.recommend.searches import Collections
+from controltower.models.recommend.serving import Request, Serving, answer
 from support.lakes import publish_rows
 from support.shop_tables import SHOP, T, ago, lake_with, order, orders, product
 from support.small_shop import rows
@@ -82,8 +86,21 @@ def test_everybody_is_offered_what_suits_them(shop: Lake) -> None:
     lists = recommend("offer", k=2, as_of=AS_OF).to_pylist()
     theirs = {r["customer_id"] for r in lists if r["collection_id"] == "fresh"}
     assert theirs >= {f"c{i:03}" for i in range(1, 300, KINDS)}, "what began after the training has a past already"
-    served = score_customers(AS_OF)["served"]
-    assert served["offer"] == trained["serves"]
+    dated = [collection("kind0", ends_at=ago(-0.5), updated_at=ago(0.2))]
+    publish_rows(shop, "collections", "later", rows("collections", *dated))
+    report = score_customers(AS_OF)
+    assert report["served"]["offer"] == trained["serves"]
+    serving = Serving(Published.open(shop.settings.home / "serving" / report["serving"]))
+
+    def offered(at: datetime) -> set[str]:
+        return {item.id for item in answer(serving, Request("offer", customer="c000"), at).items}
+
+    def found(at: datetime) -> set[str]:
+        return {e["collection_id"] for e in answer(serving, Request("search", query="all of soon"), at).exhibitions}
+
+    running = {f"kind{k}" for k in range(KINDS)} | {"fresh"}
+    assert offered(T) == running and offered(ago(-0.5)) == running - {"kind0"}, "without another scoring"
+    assert "soon" not in found(T) and "soon" in found(ago(-1)), "what begins meanwhile is found by a search"
 
 
 @pytest.mark.slow
@@ -110,3 +127,24 @@ def test_products_stand_for_the_collections_that_hold_them() -> None:
     assert [tuple(map(int, e)) for e in entries] == [
         (0, 1, 5, ORDER), (0, 2, 5, ORDER), (1, 1, 7, VIEW), (1, 2, 7, VIEW),
     ], "p and q in one order are one entry; r is in no collection"  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 1000])
+def test_who_took_too_much_keeps_the_latest(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out before is what would be left out of all the entries."""
+    rng = np.random.default_rng(most)
+    ids = np.array(["a", "b", "c", "d"]), np.array([f"p{n}" for n in range(9)])
+    customer, product = rng.integers(0, 3, 120), rng.integers(0, 9, 120)  # d did nothing
+    data = from_arrays(*ids, ids[0][customer], ids[1][product], rng.integers(0, 20, 120), rng.integers(0, 3, 120), 30)
+    pairs = np.unique(rng.integers(0, (5, 8), (20, 2)), axis=0).T  # p8 is in none
+    made = Collections(np.array(list("uvwxy")), np.full(5, "", object), pairs[0], ids[1][pairs[1]])
+    monkeypatch.setattr(interactions, "MOST_ENTRIES", most)
+    monkeypatch.setattr(offers, "MOST_ENTRIES", 10**9)
+    plain = taken(data, made)
+    monkeypatch.setattr(offers, "MOST_ENTRIES", most)
+    sizes: list[int] = []
+    monkeypatch.setattr(offers, "from_positions", lambda *a: sizes.append(len(a[2])) or interactions.from_positions(*a))
+    found = taken(data, made)
+    for name in ("customer", "product", "second", "kind"):
+        assert getattr(found, name).tolist() == getattr(plain, name).tolist(), name
+    assert len(plain) and (most == 1000 or sizes[0] < len(data)), "cut before each entry became several"

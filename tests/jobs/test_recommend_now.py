@@ -76,7 +76,7 @@ def test_an_offer_is_a_collection(
     published: Published, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ran(capsys, monkeypatch, "--customer", "ann", "--placement", "offer")[0] == 1, "none is published"
-    offers = artefacts(items={}, personal={"offer": personal_lists({0: ["tea"]}, 3)}, barred=None, repeats=["offer"])
+    offers = artefacts(items={}, personal={"offer": personal_lists({0: ["tea"]}, 3)}, bought=None, repeats=["offer"])
     publish(home / "serving", artefacts(offers=offers))
     code, said, _ = ran(capsys, monkeypatch, "--customer", "ann", "--placement", "offer", "--k", "1")
     assert code == 0 and [line.split()[:2] for line in said.splitlines()[-2:]] == [

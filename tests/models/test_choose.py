@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from controltower.errors import BadSettings
+from controltower.models.recommend import cases as cases_module
 from controltower.models.recommend import choose, ranker
 from controltower.models.recommend.algorithms.popularity import Popularity
 from controltower.models.recommend.base import Recommender
@@ -94,10 +95,13 @@ def test_validation_sees_nothing_of_the_truth(interactions: Interactions) -> Non
 def test_the_gain_of_known_lists() -> None:
     """NDCG@10 by hand: a hit at rank 1 of two wanted, one at rank 3 of one, none."""
     row, label = np.repeat([0, 1, 2], 3), np.array([1, 0, 1, 0, 0, 1, 0, 0, 0]) > 0
-    score = np.tile([3.0, 2.0, 1.0], 3)[:, None]
+    score = np.tile([3.0, 2.0, 1.0], 3).astype(np.float32)[None, :]
     ideal = np.array([1 + 1 / np.log2(3), 1.0, 0.0])
     nobody = np.zeros(3), np.zeros(3), np.full(3, "")
-    cases = Cases(np.arange(3), *nobody, [], np.zeros((0, 3)), ideal, [(score, label, row)])
+    data = planted(customers=5)
+    facts = ranker.Facts.of(data, np.zeros(data.shape[1]))
+    pairs = ranker.Pairs(facts, np.full(3, -1), np.arange(3), row, np.tile([0, 1, 2], 3), score, label)
+    cases = Cases(np.arange(3), *nobody, [], np.zeros((0, 3)), ideal, [pairs])
     wanted = [(1 + 1 / 2) / (1 + 1 / np.log2(3)), 1 / 2, 0.0]
     assert cases.gain_of(lambda x: x[:, 0], LEARN) == pytest.approx(wanted)
 
@@ -119,6 +123,34 @@ def test_a_members_gain_is_that_of_its_own_list() -> None:
             hit = np.asarray(truth[cases.customer[ranking.customer], ranking.product]).ravel() > 0
             gain = np.bincount(ranking.customer[hit], 1 / np.log2(ranking.rank[hit] + 1), minlength=len(who))
             assert cases.gain[cases.names.index(name)] == pytest.approx(gain / cases.ideal), (name, repeat)
+
+
+def test_how_many_are_asked_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it that LightGBM reads the features chunk by chunk: the ranker is the one that whole arrays give."""
+    import lightgbm
+
+    data = planted(customers=600)
+    found = split(data)
+    assert found is not None
+    members = {name: kind().fit(found.history) for name, kind in list(choose.ALL.items())[:8]}
+    monkeypatch.setattr(ranker, "MOST_PAIRS", 2000)
+    made = []
+    for together in (10_000, 37):
+        monkeypatch.setattr(cases_module, "TOGETHER", together)
+        cases = collect(found, members, choose.TASKS[0], everything(data), 7)
+        assert cases is not None and len(cases.pairs) == -(-len(cases.customer) // together)
+        made.append((cases, ranker.learn(cases.pairs, 7)["booster"]))
+    (whole, one), (parts, other) = made
+    assert (whole.gain == parts.gain).all() and (one == other).all()
+    (pairs,) = whole.pairs
+    row = pairs.case[pairs.row]
+    keep = ranker._drawn(pairs.label, row, 7)
+    assert 1000 < keep.sum() < 4000 < len(keep)
+    matrix = lightgbm.Dataset(
+        pairs.features()[keep], pairs.label[keep].astype(np.int32), group=np.unique(row[keep], return_counts=True)[1]
+    )
+    booster = lightgbm.train(ranker.PARAMETERS | {"seed": 7, "min_data_in_leaf": 5}, matrix, ranker.ROUNDS)
+    assert booster.model_to_string().encode() == one.tobytes()
 
 
 def test_the_ranker_serves_and_is_kept(tmp_path: Path) -> None:
@@ -154,9 +186,11 @@ def test_without_lightgbm_the_fusion_has_to_do(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_large_catalogue_and_a_spent_budget_leave_algorithms_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = planted(customers=60)
-    monkeypatch.setattr(choose.MEMBERS["ease"], "most_products", 5)
+    for name in ("ease", "content"):
+        monkeypatch.setattr(choose.MEMBERS[name], "most_products", 5)
     monkeypatch.setattr(choose, "BUDGET", 0.0)
     fitted, skipped = choose.fit_all(data)
     assert {"own_count", "popularity"} <= set(fitted)
     assert skipped["ease"] == "24 products, it takes 5 at most"
+    assert "content" in fitted and "as a baseline it says nothing" in skipped["content"]
     assert skipped["als"] == "the budget of 0 CPU-seconds was spent"

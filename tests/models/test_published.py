@@ -13,7 +13,7 @@ from controltower.errors import BadSettings, NoData
 from controltower.models.recommend.published import SPARE, Published, current, erase, publish
 from controltower.models.recommend.serving import Request, Serving, answer
 from controltower.models.recommend.version import ItemLists
-from support.published_shop import AS_OF, IDS, POSITION, N, artefacts, item_lists, personal_lists, rows
+from support.published_shop import AS_OF, IDS, POSITION, N, artefacts, bought, item_lists, personal_lists
 
 
 @pytest.fixture
@@ -69,8 +69,9 @@ def test_an_erased_person_has_no_lists_in_any_version_also_where_it_is_open(root
     assert answer(serving, Request("for_you", customer="ann"), AS_OF).because == "no_list"
     for found in (before, opened(root)):
         row = found.row(customer="ann")
-        assert found.barred is not None
-        assert (found.personal["for_you"].product[row].max(), found.barred[row].max()) == (-1, -1)
+        assert found.personal["for_you"].product[row].max() == -1 and not len(found.bought_by(row)[0])
+        for part in ("product", "second"):
+            assert np.load(root / found.version / f"bought.{part}.npy").tolist() == [-1], "nor when she bought it"
         assert found.personal["for_you"].product[found.row(visitor="v1")].max() == POSITION["lamp"]
 
 
@@ -117,7 +118,7 @@ def test_damage_is_told(root: Path) -> None:
 SHAPES = {
     "sorted": {"products": pa.table({"product_id": IDS[::-1]})},
     "an entry": {"sold": np.ones(N - 1, bool)},
-    "a row for each": {"barred": np.zeros((2, 1), np.int32)},
+    "people x": {"bought": bought({}, 2)},
     "one shape": {"personal": {"for_you": personal_lists({}, 2)}},
     "positions": {"items": {"similar": ItemLists(np.full((N, 1), N), np.ones((N, 1)), "a", "v")}},
     "can't be the name": {"items": {"../similar": item_lists({})}},
@@ -138,14 +139,14 @@ def test_an_empty_shop_and_odd_ids_can_be_published(root: Path) -> None:
     none = np.zeros(0, bool)
     publish(root, artefacts(
         products=pa.table({"product_id": pa.array([], pa.string())}), sold=none, in_stock=none,
-        popularity=np.zeros(0), items={}, personal={}, customers=[], visitors=[], barred=None, repeats=[],
+        popularity=np.zeros(0), items={}, personal={}, customers=[], visitors=[], bought=None, repeats=[],
     ))  # fmt: skip
     found = answer(Serving(opened(root)), Request("for_you", customer="c", product="p", recent=["q"]), AS_OF)
     assert (found.items, found.because) == ((), "nothing_allowed")
     odd = sorted(['"', "../x", "a,b", "é\u200b", "x" * 300, "상품"])
     publish(root, artefacts(
         products=pa.table({"product_id": odd}), sold=np.ones(6, bool), in_stock=np.ones(6, bool),
-        popularity=np.zeros(6), items={}, personal={}, customers=["", "é"], visitors=[], barred=rows(1, {}, 2),
+        popularity=np.zeros(6), items={}, personal={}, customers=["", "é"], visitors=[], bought=None,
     ))  # fmt: skip
     shown = answer(Serving(opened(root)), Request("popular", product="a,b"), AS_OF + timedelta(days=1)).items
     assert sorted(i.shown["product_id"] for i in shown) == [i for i in odd if i != "a,b"]

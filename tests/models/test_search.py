@@ -11,11 +11,12 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 from controltower.data.contract import CONTRACT
 from controltower.models.recommend.algorithms.content import Content
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.interactions import CART, ORDER, VIEW, Interactions, from_arrays
-from controltower.models.recommend.inverted import blended
+from controltower.models.recommend.inverted import Index, blended
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import (
     ASKED,
@@ -195,17 +196,23 @@ def test_a_question_asked_once_gives_the_same_answers(fresh: Search) -> None:
 
 
 def test_the_best_are_those_of_sorting_all() -> None:
-    """However early the loop gives up on a product."""
+    """However few products are looked at."""
     rng = np.random.default_rng(3)
     for trial in range(200):
-        n, k = int(rng.integers(1, 300)), int(rng.integers(1, 20))
-        text = (rng.integers(0, 12, n) / 12).astype(np.float32)
+        n, k = int(rng.integers(1, 2000)), int(rng.integers(1, 20))
         clicked = np.where(rng.random(n) < 0.1, rng.random(n), 0).astype(np.float32)
         trust, allowed = float(rng.random()) * (trial % 3 > 0), rng.random(n) < 0.8
         popular = (rng.integers(0, 4, n) * 0.02 * (trial % 2)).astype(np.float32)
-        product, score = blended(
-            text, clicked, np.flatnonzero(clicked), trust, popular, float(popular.max()), allowed, 0.2, 0.3, k
+        weight = rng.integers(0, 12, (3, n)) / 36  # products x terms: a rounding apart from the text
+        text = weight.sum(axis=0).astype(np.float32)
+        index, more = Index(sp.csr_matrix(weight.T)), float(popular.max()) / (1 - trust)
+        chosen = np.flatnonzero(clicked).astype(np.int32)
+        product, found = index.best(
+            np.arange(3), np.ones(3), want=k, least=0.2, near=0.3, more=more, allowed=allowed, chosen=chosen
         )
+        assert found == pytest.approx(text[product])
+        at, score = blended(product, text[product], clicked[product], trust, popular, allowed, 0.2, 0.3, k)
+        product = product[at]
         bound = max(np.float32(0.2), np.float32(0.3) * text[allowed].max(initial=0))
         all_of_them = ((1 - trust) * text + trust * clicked + popular).astype(np.float32)
         fits = np.flatnonzero(((text >= bound) | (clicked > 0)) & allowed)
@@ -385,11 +392,14 @@ def test_collections_that_run() -> None:
     named = [{"collection_id": c, "title": c, "starts_at": s, "ends_at": e} for c, s, e in rows]
     pairs = [{"collection_id": c, "product_id": "mug"} for c in ("now", "over")]
     by_name = {"collections": named, "collection_products": pairs}
-    found = read_collections(
-        lambda name: ibis.memtable(pa.Table.from_pylist(by_name[name], schema=CONTRACT[name].schema)), at(0)
-    )
+
+    def read(name: str) -> ibis.expr.types.Table:
+        return ibis.memtable(pa.Table.from_pylist(by_name[name], schema=CONTRACT[name].schema))
+
+    found = read_collections(read, at(0))
     assert found.collection_ids.tolist() == ["always", "now"]
     assert (found.collection.tolist(), found.product_ids.tolist()) == ([1], ["mug"])
+    assert read_collections(read, at(0), at(1) - at(0)).collection_ids.tolist() == ["always", "now", "soon"]
 
 
 # Content

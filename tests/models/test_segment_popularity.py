@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from controltower.models.recommend.algorithms.segment_popularity import SegmentPopularity
-from controltower.models.recommend.interactions import ORDER, Interactions, from_arrays
+from controltower.models.recommend.interactions import ORDER, Interactions, Weights, from_arrays
 from controltower.profiles.portable import DAY
 from models.conftest import NOW
 
@@ -52,3 +52,31 @@ def test_few_orders_of_a_segment_say_little() -> None:
 def test_without_segments_it_is_what_is_popular() -> None:
     data, asked = shop([("kr", "", "rice", 3), ("cn", "", "tea", 2)], [("cn", "")])
     assert best(replace(data, segments=None), replace(asked, segments=None), "n0") == ["rice"]
+
+
+def test_shares_are_those_of_the_definition() -> None:
+    """Dense and segment by segment, also of segments whose site isn't among the largest, and of unsold products."""
+    rng = np.random.default_rng(5)
+    sites = rng.choice(["", "a", "b", "c"], 300)
+    closer = np.array([f"{s}|{rng.choice(['f', 'm'])}|30" if rng.random() < 0.7 else "" for s in sites])
+    people, products = np.array([f"c{i:03}" for i in range(300)]), np.array([f"p{i:02}" for i in range(40)])
+    data = from_arrays(
+        people, products, rng.choice(people, 900), rng.choice(products[::2], 900),
+        NOW - rng.integers(1, 60, 900) * DAY, np.full(900, ORDER), NOW,
+    )  # fmt: skip
+    data = replace(data, segments=np.stack([sites, closer], axis=1))
+    model = SegmentPopularity(SegmentPopularity.Config(keep=15, most=3)).fit(data)
+    weight = data.weight(Weights(order_half_life=14.0))
+    known = {"": np.bincount(data.product, weight, len(products)) / weight.sum()}
+    for level in range(2):
+        of = data.segments[data.customer, level]
+        sizes = {key: weight[of == key].sum() for key in set(of.tolist())}
+        for key in sorted(sizes, key=lambda key: (-sizes[key], key))[:3]:
+            if key:
+                own = np.bincount(data.product[of == key], weight[of == key], len(products))
+                prior = known.get(key.partition("|")[0], known[""]) if level else known[""]
+                known[key] = (own + 50.0 * prior) / (sizes[key] + 50.0)
+    assert model.keys.tolist() == sorted(known)
+    for key, found in zip(model.keys.tolist(), model.shares.toarray(), strict=True):
+        wanted = np.where(known[key] >= np.sort(known[key])[-15], known[key], 0) / known[key].max()
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from controltower.models.recommend.published import Published, publish
+from controltower.models.recommend.running import DATES
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import Collections, searches_from
 from controltower.models.recommend.serving import Answer, Request, Serving, answer
@@ -18,9 +19,10 @@ from controltower.models.recommend.version import EXHIBITION
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from models.conftest import NOW
-from support.published_shop import AS_OF, IDS, POSITION, N, artefacts, item_lists, personal_lists
+from support.published_shop import AS_OF, IDS, N, artefacts, bought, item_lists, personal_lists
 
 Make = Callable[..., Serving]
+TIME = pa.timestamp("us", tz="UTC")
 NO_IDS, NO_ONE = np.zeros(0, "U1"), np.zeros(0, int)
 
 
@@ -108,7 +110,7 @@ def test_the_next_source_answers_and_says_why(
 
 
 def test_what_was_bought_comes_again_only_where_the_placement_says_so(made: Make) -> None:
-    serving = made(barred=np.array([[POSITION["tea"]], [-1], [-1]], np.int32))
+    serving = made(bought=bought({0: {"tea": 9}}, 3))
     assert "tea" not in ids(ask(serving, "for_you", customer="ann"))
     assert "tea" not in ids(ask(serving, "similar", customer="ann", product="mug"))
     assert ask(serving, "replenish", customer="ann").items[0].shown["product_id"] == "tea"
@@ -185,6 +187,27 @@ def test_exhibitions_of_a_search_come_with_what_a_page_shows(made: Make, serving
     assert found == nothing | {"collection_id": "light"}
     (found,) = ask(made(search=model), "search", query="tea week").exhibitions  # published by an earlier Control Tower
     assert found == nothing | {"collection_id": "tea"}
+
+
+def test_an_exhibition_is_found_while_it_runs(made: Make, serving: Serving) -> None:
+    names = ["begun", "light", "tea"]
+    model = search(
+        serving, Collections(np.array(names), np.array(["Tea day", "Light", "Tea week"], object), NO_ONE, NO_IDS)
+    )
+    hour = timedelta(hours=1)
+    dated = {"tea": {"ends_at": AS_OF + 2 * hour}, "begun": {"starts_at": AS_OF + hour}, "light": {}}
+    rows = [{"collection_id": name, **dates} for name, dates in dated.items()]
+    table = pa.Table.from_pylist(rows, pa.schema([("collection_id", pa.string()), *((n, TIME) for n in DATES)]))
+    serving = made(search=model, exhibitions=table)
+
+    def shown(hours: float) -> set[str]:
+        found = answer(serving, Request("search", query="tea"), AS_OF + hours * hour)
+        return {e["collection_id"] for e in found.exhibitions}
+
+    for hours, those in ((0, {"tea"}), (1, {"tea", "begun"}), (1.99, {"tea", "begun"}), (2, {"begun"}), (0, {"tea"})):
+        assert shown(hours) == those, hours
+    told = answer(serving, Request("search", query="tea"), AS_OF).exhibitions[0]
+    assert told == dict.fromkeys(EXHIBITION) | {"collection_id": "tea"}, "its dates are for us"
 
 
 def search(serving: Serving, collections: Collections | None = None) -> Search:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def collections(**more: Any) -> Artefacts:
     personal.product[0, :2], personal.about[0, :2] = [2, 0], [2, -1]
     given: dict[str, Any] = {
         "products": shown, "sold": np.ones(3, bool), "in_stock": np.ones(3, bool), "popularity": [1, 3, 2], "items": {},
-        "personal": {"offer": personal}, "barred": None, "repeats": ["offer"],
+        "personal": {"offer": personal}, "bought": None, "repeats": ["offer"],
     }  # fmt: skip
     return artefacts(**given | more)
 
@@ -81,6 +82,27 @@ def test_offers_are_collections(tmp_path: Path) -> None:
     assert ids(ask(serving, "offer", customer="ann")) == ["autumn"]
 
 
+def test_an_offer_ends_at_its_moment(tmp_path: Path) -> None:
+    """Not at the next scoring: also where it fills up, or is of a site."""
+    hour, time = timedelta(hours=1), pa.timestamp("us", tz="UTC")
+    products = collections().products
+    for name, told in (
+        ("starts_at", [None, AS_OF + 9 * hour, None]),
+        ("ends_at", [AS_OF + 5 * hour, None, AS_OF + hour]),
+    ):
+        products = products.append_column(name, pa.array(told, time))
+    every = np.ones(3, bool)
+    serving = made(tmp_path, offers=collections(products=products, listed={"kr": Allowed(every, every)}, sites=SITES))
+    serving.warm_up(AS_OF)
+
+    def at(hours: float, **who: str) -> Answer:
+        return answer(serving, Request("offer", **who), AS_OF + hours * hour)
+
+    assert [ids(at(h, customer="ann")) for h in (0, 1, 5, 9)] == [["tea", "autumn"], ["autumn"], [], ["deals"]]
+    assert [ids(at(h, customer="bob")) for h in (0, 1, 5, 9)] == [["tea", "autumn"], ["autumn"], [], ["deals"]]
+    assert (at(5).because, at(1, customer="ann").rules["removed"]) == ("nothing_allowed", {"not_sold": 1})
+
+
 def test_without_running_collections_there_is_no_offer(tmp_path: Path) -> None:
     found = ask(made(tmp_path), "offer", customer="ann")
     assert (found.items, found.fallback, found.because) == ((), None, "no_list"), "no products instead"
@@ -88,7 +110,7 @@ def test_without_running_collections_there_is_no_offer(tmp_path: Path) -> None:
 
 def test_who_is_erased_has_no_site_and_no_offers(tmp_path: Path) -> None:
     serving = made(tmp_path, listed=LISTED, sites=SITES, offers=collections())
-    assert erase(tmp_path, ["ann"]) == 1
+    assert erase(tmp_path, ["ann"]) == 2, "her products, and her offers"
     again = Serving(Published.open(tmp_path / serving.published.version))
     assert ask(again, "offer", customer="ann").because == "no_list"
     assert not again.published.site(again.published.row(customer="ann"))

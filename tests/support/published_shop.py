@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse as sp
 from controltower.models.recommend.version import Artefacts, ItemLists, PersonalLists
 
 AS_OF = datetime(2026, 6, 15, tzinfo=UTC)
@@ -30,6 +31,15 @@ def rows(width: int, of: dict[int, list[str]], count: int) -> np.ndarray:
     for row, names in of.items():
         made[row, : len(names)] = [POSITION[n] for n in names]
     return made
+
+
+def bought(of: dict[int, dict[str, float]], people: int) -> sp.csr_matrix:
+    """Who bought what, by row: how many days before AS_OF they did last."""
+    told = [
+        (row, POSITION[name], AS_OF.timestamp() - days * 86400) for row, one in of.items() for name, days in one.items()
+    ]
+    row, product, second = np.array(told, np.int64).reshape(-1, 3).T
+    return sp.csr_matrix((second, (row, product)), (people, N))
 
 
 def item_lists(of: dict[str, list[str]], **more: Any) -> ItemLists:
@@ -65,6 +75,6 @@ def artefacts(**more: Any) -> Artefacts:
             "for_you": personal_lists({0: ["tea", "pan"], 2: ["lamp"]}, 3, session="recently_viewed_related"),
             "replenish": personal_lists({0: ["tea"]}, 3, algorithms=["replenishment"], codes=["buy_again"]),
         },
-        "barred": rows(2, {0: ["kettle"]}, 3), "repeats": ["replenish"],
+        "bought": bought({0: {"kettle": 9}}, 3), "repeats": ["replenish"],
     }  # fmt: skip
     return Artefacts(**given | more)

@@ -10,7 +10,7 @@ import fcntl
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,10 +20,14 @@ from controltower.errors import BadSettings
 from controltower.settings import Settings
 
 
-@contextmanager
-def scratch(settings: Settings) -> Iterator[Path]:
+def scratch(settings: Settings) -> AbstractContextManager[Path]:
     """A folder of this process's own under HOME/scratch; it is gone afterwards, with those of processes that died."""
-    root = settings.home / "scratch"
+    return scratch_below(settings.home / "scratch")
+
+
+@contextmanager
+def scratch_below(root: Path) -> Iterator[Path]:
+    """The same under a folder that is for nothing else."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)  # so that nobody sweeps a folder between its making and its locking

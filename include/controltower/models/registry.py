@@ -1,7 +1,8 @@
 """Versioned models with their cards, in HOME/models/<name>/<version>/.
 
-A version is written into a folder nobody reads, renamed into place, and then named by the pointer file of its as_of
-date, which is replaced atomically: readers see the old version or the new one, whole. Versions are never changed.
+A version is written into a folder nobody reads (in HOME/models/.scratch), renamed into place, and then named by the
+pointer file of its as_of date, which is replaced atomically: readers see the old version or the new one, whole.
+Versions are never changed.
 
 Tree models are stored by joblib, which is pickle: loading runs what is in the file. So the card keeps a SHA-256 of
 every file, and nothing is unpacked whose bytes differ from it. That finds damage and mix-ups; it is no guard against
@@ -13,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +23,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import controltower
+from controltower.data.scratch import scratch_below
 from controltower.errors import BadSettings, NoData
 from controltower.models.base import Model
 from controltower.settings import Settings
@@ -76,9 +76,9 @@ class Registry:
         """
         home = self.root / card.name
         home.mkdir(parents=True, exist_ok=True)
-        fresh = home / f".fresh-{uuid.uuid4().hex}"
-        fresh.mkdir()
-        try:
+        with scratch_below(self.root / ".scratch") as folder:  # what a killed training left there is swept
+            fresh = folder / "model"
+            fresh.mkdir()
             model.save(fresh)
             files = {str(p.relative_to(fresh)): _digest(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
             written = card.model_copy(update={"files": files, "code_version": code_version(), "version": ""})
@@ -92,11 +92,9 @@ class Registry:
                 if not (home / version / "card.json").is_file():
                     raise
                 written = _card(home / version)  # the same is here already
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        pointer = home / f".pointer-{uuid.uuid4().hex}"
-        pointer.write_text(json.dumps({"version": version}), encoding="utf-8")
-        pointer.replace(home / f"{_key(card.as_of)}.json")
+            pointer = folder / "pointer"
+            pointer.write_text(json.dumps({"version": version}), encoding="utf-8")
+            pointer.replace(home / f"{_key(card.as_of)}.json")
         return written
 
     def names(self) -> list[str]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import scipy.sparse as sp
 
 from controltower.models.recommend.base import Recommender, barred, chunks, popularity
 from controltower.models.recommend.batch import Lists, of_offers
 from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.interactions import ORDER, Interactions, positions
 from controltower.models.recommend.placements import FOR_YOU, OF_PRODUCTS, OFFER, PLACEMENTS
+from controltower.models.recommend.running import DATES
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import read_collections, read_searches
 from controltower.models.recommend.today import Known, Today
@@ -24,7 +27,7 @@ from controltower.models.registry import Registry
 log = logging.getLogger("controltower")
 
 WIDTH = 48  # products that go with one
-BOUGHT = 100  # of a customer's latest products, those that new lists leave out
+AHEAD = timedelta(days=2)  # exhibitions that begin by then are searched, too: the next scoring may be late
 
 
 def artefacts(registry: Registry, today: Today, lists: Mapping[str, Lists]) -> Artefacts:
@@ -33,9 +36,8 @@ def artefacts(registry: Registry, today: Today, lists: Mapping[str, Lists]) -> A
     history, everywhere = known.customers, known.allowed[""]
     items = _items(registry, today, known, everywhere.sold)
     searched = popularity(history)
-    search = Search().fit(
-        known.catalogue, read_searches(today.tables, today.as_of), read_collections(today.tables, today.as_of), searched
-    )
+    collections = read_collections(today.tables, today.as_of, AHEAD)
+    search = Search().fit(known.catalogue, read_searches(today.tables, today.as_of), collections, searched)
     visitors = lists[FOR_YOU].visitors
     return Artefacts(
         as_of=today.as_of,
@@ -48,7 +50,7 @@ def artefacts(registry: Registry, today: Today, lists: Mapping[str, Lists]) -> A
         customers=history.customer_ids.tolist(),
         visitors=visitors.tolist(),
         personal={name: _personal(one, known, items) for name, one in lists.items() if name != OFFER},
-        barred=_bought(history, len(visitors)),
+        bought=last_orders(history, len(visitors)),
         repeats=_repeats(lists),
         search=search,
         search_version=f"search@{today.as_of:%Y%m%dT%H%M%SZ}",
@@ -70,7 +72,8 @@ def _offers(lists: Lists) -> Artefacts:
     """The same of collections."""
     known, today = lists.known, lists.known.today
     everywhere = known.allowed[""]
-    shown = today.tables("collections").select(*EXHIBITION).to_pyarrow().rename_columns({"collection_id": "product_id"})
+    shown = today.tables("collections").select(*EXHIBITION, *DATES).to_pyarrow()
+    shown = shown.rename_columns({"collection_id": "product_id"})
     every = pa.table({"product_id": pa.array(known.product_ids, pa.string())})
     return Artefacts(
         as_of=today.as_of,
@@ -128,7 +131,7 @@ def with_each(model: Recommender, history: Interactions, allowed: np.ndarray) ->
 
 def _repeats(lists: Mapping[str, Lists]) -> list[str]:
     """Where what was bought may come again: by its own lists, and with products as it is for the customer."""
-    found = [name for name, one in lists.items() if name != OFFER and "buy_again" in one.codes]
+    found = [name for name, one in lists.items() if name != OFFER and one.repeat]
     return [*found, *OF_PRODUCTS] if FOR_YOU in found else found
 
 
@@ -151,20 +154,15 @@ def _personal(lists: Lists, known: Known, items: Mapping[str, ItemLists]) -> Per
     )
 
 
-def _bought(history: Interactions, visitors: int) -> np.ndarray:
-    """People x BOUGHT: the products that customers ordered last, each once, -1 behind the last; nothing of visitors."""
+def last_orders(history: Interactions, visitors: int) -> sp.csr_matrix:
+    """People x products: when customers ordered each last (epoch seconds, UTC); visitors follow, who have none."""
     orders = history.where(history.kind == ORDER)
     order = np.lexsort((orders.second, orders.product, orders.customer))
-    again = np.zeros(len(order), dtype=bool)  # ordered once more later
-    again[:-1] = (np.diff(orders.customer[order]) == 0) & (np.diff(orders.product[order]) == 0)
-    last = np.ones(len(order), dtype=bool)
-    last[order] = ~again
-    orders = orders.where(last)
-    left = np.searchsorted(orders.customer, orders.customer, side="right") - np.arange(len(orders)) - 1
-    latest = left < BOUGHT
-    products = np.full((len(history.customer_ids) + visitors, BOUGHT), -1, np.int32)
-    products[orders.customer[latest], left[latest]] = orders.product[latest]
-    return products
+    customer, product, second = orders.customer[order], orders.product[order], orders.second[order]
+    last = np.ones(len(order), dtype=bool)  # not ordered once more later
+    last[:-1] = (np.diff(customer) != 0) | (np.diff(product) != 0)
+    shape = len(history.customer_ids) + visitors, len(history.product_ids)
+    return sp.csr_matrix((second[last], (customer[last], product[last])), shape)
 
 
 def _shown(today: Today, product_ids: np.ndarray) -> pa.Table:
@@ -177,5 +175,5 @@ def _shown(today: Today, product_ids: np.ndarray) -> pa.Table:
 
 def _exhibitions(today: Today, collection_ids: np.ndarray) -> pa.Table:
     """What pages show of the collections that the search knows."""
-    rows = today.tables("collections").select(*EXHIBITION).to_pyarrow()
+    rows = today.tables("collections").select(*EXHIBITION, *DATES).to_pyarrow()
     return rows.filter(pc.is_in(rows["collection_id"], pa.array(collection_ids, pa.string())))

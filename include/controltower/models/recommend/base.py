@@ -152,9 +152,9 @@ def joined(rankings: list[Ranking]) -> Ranking:
     return Ranking(*(np.concatenate([getattr(r, f) for r in rankings or [empty]]) for f in fields))
 
 
-def chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def chunks(rows: np.ndarray, most: int = CHUNK) -> Iterator[tuple[int, np.ndarray]]:
     """So many rows at a time, with the position of the first."""
-    return ((start, rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK))
+    return ((start, rows[start : start + most]) for start in range(0, len(rows), most))
 
 
 def barred(history: Interactions, rows: np.ndarray, repeat: bool, allowed: np.ndarray) -> Barred:

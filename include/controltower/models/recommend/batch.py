@@ -19,7 +19,7 @@ from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.interactions import Interactions, holds
 from controltower.models.recommend.offers import Offers
 from controltower.models.recommend.placements import OF_PRODUCTS, OFFER, PLACEMENTS, Placement, check
-from controltower.models.recommend.reasons import explain
+from controltower.models.recommend.reasons import POPULAR, explain
 from controltower.models.recommend.reranking import ACTED, codes, own_bars, rerank
 from controltower.models.recommend.scores import Barred
 from controltower.models.recommend.taken_over import Earlier, basis, same_for_all
@@ -65,7 +65,8 @@ class Lists:
     Of an offer the products are collections.
     product: positions in the catalogue's product_ids, -1 behind the last; about: the product that the reason names, -1
     where none; algorithm, code: positions in `algorithms` and `codes` (reason codes); rules: bits of `reranking.ACTED`
-    made_at, basis: of each person's list, as of when (UTC) and of what it was made (None: of collections)
+    made_at, basis: of each person's list, as of when (UTC) and of what it was made (None: it is never taken over)
+    repeat: whether what was bought may come again, where the rules don't say after how many days
     unmatched: declared rules that fit no product
     """
 
@@ -83,6 +84,7 @@ class Lists:
     rules: np.ndarray
     made_at: np.ndarray
     basis: np.ndarray | None
+    repeat: bool
     algorithms: list[str]
     codes: list[str]
     unmatched: tuple[str, ...]
@@ -170,7 +172,8 @@ def recommend(
     """The k best products of everybody (fewer if fewer may be shown), by the newest model not trained later than today.
 
     repeat None: as the placement, and where that leaves it open, the validation, says.
-    earlier: what of it holds still is taken over; None: all lists are made anew. Offers always are: collections change.
+    earlier: what of it holds still is taken over; None: all lists are made anew. Offers always are, as collections
+    change; and lists of only what was bought before, as time itself tells when it is used up.
     """
     where = check(placement, repeat)
     if repeat is None:
@@ -185,7 +188,7 @@ def recommend(
     groups = [maker.group(known.customers, known.subscribed), maker.group(known.visitors)]
     everybody = sum(len(group.sites) for group in groups)
     arrays, made_at, made_of = maker.nothing(everybody), np.full(everybody, _utc(today.as_of)), None
-    if not where.collections:
+    if not (where.collections or where.only_own):
         same = {
             site: same_for_all(card, placement, repeat, k, site, prepared, today.as_of, today.shop.zone)
             for site, prepared in maker.prepared.items()
@@ -204,7 +207,7 @@ def recommend(
             maker.make(group, anew[mine], {name: array[mine] for name, array in arrays.items()})
     return Lists(
         placement=placement, as_of=today.as_of, card=card, known=known, customers=known.customers.customer_ids,
-        visitors=known.visitors.customer_ids, made_at=made_at, basis=made_of,
+        visitors=known.visitors.customer_ids, made_at=made_at, basis=made_of, repeat=repeat,
         algorithms=list(maker.names["algorithm"]), codes=list(maker.names["code"]), unmatched=maker.unmatched, **arrays,
     )  # fmt: skip
 
@@ -282,13 +285,15 @@ class _Maker:
                 else:
                     out[name][cell] = column.to_numpy()
             then[cell[0]] = batch["made_at"].to_numpy(zero_copy_only=False)
-        popular = np.array([name in GENERAL for name in given["algorithm"]] or [False])
+        general = np.array([name in GENERAL for name in given["algorithm"]] or [False])
+        popular = np.array([name == POPULAR for name in given["code"]] or [False])  # whoever ranked it
         holds_still = then != made_at
         for site, prepared in self.prepared.items():
             mine = np.flatnonzero(holds_still & (sites == site))
             shown = np.r_[prepared.allowed, False, True]  # behind the products: one that is gone; -1, no product
             holds_still[mine] = shown[out["product"][mine]].all(axis=1)
-        holds_still &= ~(popular[out["algorithm"]] & (out["product"] >= 0)).any(axis=1)
+        changing = general[out["algorithm"]] | popular[out["code"]]
+        holds_still &= ~(changing & (out["product"] >= 0)).any(axis=1)
         for name, empty in self.nothing(1).items():
             out[name][~holds_still] = empty
         made_at[holds_still] = then[holds_still]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from controltower.models.recommend.tasks import Task
 
 K = 10
 MOST_LEARNING, MOST_JUDGING = 20_000, 6_000  # customers drawn, at most
+TOGETHER = 1024  # rows that are asked about at a time: what all algorithms say of one may be half a megabyte
 LEARN, CHOOSE, JUDGE = 0, 1, 2
 
 
@@ -27,8 +28,8 @@ LEARN, CHOOSE, JUDGE = 0, 1, 2
 class Cases:
     """One row a customer who took something: whose, how good each algorithm's list was, and what the ranker sees.
 
-    gain: algorithms x rows, NDCG@10. pairs: (features, label, row) of the candidates, of rows that learn only those
-    with a hit; in chunks, since they may be 2 GB, which one array would need twice.
+    gain: algorithms x rows, NDCG@10. pairs: the candidates, of rows that learn only those with a hit; in chunks, so
+    that the features of only some exist at a time.
     """
 
     customer: np.ndarray  # positions in the history
@@ -40,18 +41,17 @@ class Cases:
     ideal: np.ndarray  # what a perfect list would gain, before it is divided by
     pairs: list[Pairs]
 
-    def pairs_of(self, *parts: int) -> Iterator[Pairs]:
+    def pairs_of(self, *parts: int) -> list[Pairs]:
         """The pairs of rows of some parts."""
-        for x, label, row in self.pairs:
-            keep = np.isin(self.part[row], parts)
-            yield (x, label, row) if keep.all() else (x[keep], label[keep], row[keep])
+        return [pairs.where(np.isin(self.part[pairs.case], parts)) for pairs in self.pairs]
 
     def gain_of(self, score: Callable[[np.ndarray], np.ndarray], *parts: int) -> np.ndarray:
         """NDCG@10 by row of another score, which it makes of features; 0 for rows of other parts."""
         gain = np.zeros(len(self.ideal))
-        for x, label, row in self.pairs_of(*parts):
-            if len(x):
-                gain += _gain(score(x), label, row, np.arange(len(x)), self.ideal)
+        for pairs in self.pairs:
+            mine = pairs.where(np.isin(self.part[pairs.case], parts))
+            if len(mine):
+                gain += _gain(score(mine.features()), mine.label, mine.case[mine.row], np.arange(len(mine)), self.ideal)
         return gain
 
 
@@ -76,21 +76,22 @@ def collect(found: Split, members: Mapping[str, Scorer], task: Task, allowed: np
     ideal = discount[np.minimum(np.diff(truth[rows].indptr), K)]
     names, gains = [*members, FUSION], []
     pairs: list[Pairs] = []
-    for start, chunk in chunks(rows):
+    for start, chunk in chunks(rows, TOGETHER):
         c = propose(members, found.history, chunk, barred(found.history, chunk, task.repeat, allowed))
         label = holds(truth, chunk[c.row], c.product)
-        scores = [*(c.by(name, popularity) for name in members), c.fused()]
-        if task.only_own:
-            own = holds(found.history.ordered, chunk[c.row], c.product)
-            scores = [np.where(own, score, -np.inf) for score in scores]
+        own = holds(found.history.ordered, chunk[c.row], c.product) if task.only_own else None
         mine = ideal[start : start + len(chunk)]
-        gains.append(np.stack([_gain(s, label, c.row, c.product, mine) for s in scores]))
+        gain = []
+        for name in names:
+            score = c.fused() if name == FUSION else c.by(name, popularity)
+            gain.append(_gain(score if own is None else np.where(own, score, -np.inf), label, c.row, c.product, mine))
+        gains.append(np.stack(gain))
         if facts is None:
             continue
         hit = np.zeros(len(chunk), dtype=bool)
         hit[c.row[label]] = True
-        kept = (hit | (part[start : start + len(chunk)] != LEARN))[c.row]
-        pairs.append((ranker.features(c, facts, chunk)[kept], label[kept], c.row[kept] + start))
+        case = np.arange(start, start + len(chunk))
+        pairs.append(Pairs.of(c, facts, chunk, case, label).where(hit | (part[case] != LEARN)))
     group, site = groups(found.history, rows), found.history.sites_of(rows)
     return Cases(rows, part, group, site, names, np.hstack(gains), ideal, pairs)
 

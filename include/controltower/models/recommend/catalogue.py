@@ -34,8 +34,11 @@ def read_catalogue(tables: Tables, product_ids: np.ndarray) -> Catalogue:
     known = at >= 0
 
     def texts(name: str) -> np.ndarray:
-        made = np.full(len(product_ids), "", dtype=object)
-        made[at[known]] = np.array([v or "" for v in rows[name].to_pylist()], dtype=object)[known]
+        made, words = np.full(len(product_ids), "", dtype=object), {"": ""}
+        values = (value or "" for chunk in rows[name].chunks for value in chunk.to_pylist())
+        if name != "title":  # millions of products share some thousand categories and brands
+            values = (words.setdefault(value, value) for value in values)
+        made[at[known]] = np.fromiter(values, dtype=object, count=len(rows))[known]
         return made
 
     def numbers(name: str) -> np.ndarray:

@@ -85,13 +85,14 @@ def train(interactions: Interactions, allowed: np.ndarray, tasks: Sequence[Task]
         asked = task.ask(interactions, found) if found else None
         cases = collect(asked, members, task, allowed, SEED) if asked else None
         tried, booster = _try(cases, task) if cases else (Tried(), {})
+        final_booster = booster
+        if cases and tried.won and ranker.NAME in tried.chosen:
+            final_booster = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), SEED)
+        cases = None  # else they stay while others are fitted, and the next task's come on top
         wanted = _wanted(tried, task, list(members))
         for name in wanted:
             if name not in final:
                 final[name] = ALL[name]().fit(interactions)
-        final_booster = booster
-        if cases and tried.won and ranker.NAME in tried.chosen:
-            final_booster = ranker.learn(cases.pairs_of(LEARN, CHOOSE, JUDGE), SEED)
         served = _serving(tried, wanted, final, final_booster)
         outcomes.append(_outcome(task, served, tried, interactions, found, list(members), skipped))
         log.info("%s: %s", task.name, outcomes[-1].why)
@@ -111,15 +112,17 @@ def fit_all(history: Interactions, tasks: Sequence[Task] = TASKS) -> tuple[dict[
     for name, kind in ALL.items():
         if name not in wanted:
             continue
-        most = None if name in NEEDED else kind.most_products
-        if why := kind.missing():
+        why = kind.missing()
+        if not why and kind.most_products is not None and history.shape[1] > kind.most_products:
+            why = f"{history.shape[1]} products, it takes {kind.most_products} at most"
+        if not why and name not in NEEDED and time.process_time() - spent > BUDGET:
+            why = f"the budget of {BUDGET:.0f} CPU-seconds was spent"
+        if why and name in NEEDED:
+            why += ": as a baseline it says nothing, and what is popular stands in"
+        if why:
             skipped[name] = why
             log.info("%s: not tried: %s", name, why)
-        elif most is not None and history.shape[1] > most:
-            skipped[name] = f"{history.shape[1]} products, it takes {most} at most"
-        elif time.process_time() - spent > BUDGET and name not in NEEDED:
-            skipped[name] = f"the budget of {BUDGET:.0f} CPU-seconds was spent"
-        else:
+        if not why or name in NEEDED:
             start = time.process_time()
             fitted[name] = kind().fit(history)
             log.info("%s: fitted in %.1f CPU-seconds", name, time.process_time() - start)
@@ -134,9 +137,10 @@ def _try(cases: Cases, task: Task) -> tuple[Tried, State]:
         return tried, {}
     gain, names = cases.gain, list(cases.names)
     booster: State = {}
-    hits = sum(len(np.unique(row[label])) for _, label, row in cases.pairs_of(LEARN))
+    learning = cases.pairs_of(LEARN)
+    hits = sum(len(np.unique(pairs.row[pairs.label])) for pairs in learning)
     if hits >= FEWEST_HITS and not ranker.missing():
-        booster = ranker.learn(cases.pairs_of(LEARN), SEED)
+        booster = ranker.learn(learning, SEED)
         predict = partial(ranker.predictor(booster).predict, num_threads=1)
         gain, names = np.vstack([gain, cases.gain_of(predict, CHOOSE, JUDGE)]), [*names, ranker.NAME]
     everywhere = int(gain[:, choosing].mean(axis=1).argmax())
@@ -277,6 +281,7 @@ def _outcome(
             "customers": interactions.shape[0],
             "products": interactions.shape[1],
             "interactions": len(interactions),
+            "customers_capped": interactions.capped,
             "customers_choosing": tried.choosing,
             "customers_judging": tried.judging,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -20,9 +21,12 @@ from controltower.profiles.portable import DAY, seconds
 from controltower.profiles.told import told
 from controltower.shop import Shop
 
+log = logging.getLogger("controltower")
+
 KINDS = {"add_to_cart": CART, "view_item": VIEW}
 EVENT_DAYS = 180  # older carts and views tell nothing about what comes next
 VISITOR_DAYS = 30  # who wasn't seen for longer hardly comes back as the same visitor
+PART = 100_000  # texts that are made into an array at a time
 MOST_VISITORS = 200_000  # those who were here last: a crawler is a new visitor at each page
 
 
@@ -100,9 +104,13 @@ def catalogue_mask(tables: Tables, as_of: datetime, product_ids: np.ndarray, *, 
 
     A product is left out by `in_stock` false, `available_from` later than as_of, a category "service" (or below it:
     postage, fees, vouchers), or `{"recommend": false}` in its attributes. Unknown stock counts as in stock; with
-    `in_stock` false the stock of today doesn't matter, as in validation.
+    `in_stock` false the stock of today doesn't matter, as in validation. Where a shop has no catalogue at all, whatever
+    was bought may be shown.
     """
     products = tables("products")
+    if not products.limit(1).to_pyarrow().num_rows:
+        log.warning("there is no catalogue: all products that were bought may be shown")
+        return np.ones(len(product_ids), dtype=bool)
     category = products.category.fill_null("").lower()
     service = (category == "service") | category.startswith("service >")
     opted_out = products.attributes.fill_null("").re_search('"recommend": *false')
@@ -188,4 +196,7 @@ def _mask(product_ids: np.ndarray, column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _strings(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    return np.array(column.to_pylist(), dtype=np.str_)
+    """The texts as an array; by chunks, since Python's own strings take three times as much."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [np.array(chunk[i : i + PART].to_pylist(), np.str_) for chunk in chunks for i in range(0, len(chunk), PART)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.str_)

@@ -50,6 +50,7 @@ class Interactions:
     until: int
     catalogue: Catalogue | None = None  # of these product_ids, where the algorithms may read it
     segments: np.ndarray | None = None  # customers x 2, text: the site; site, gender and age. "" where nothing is told
+    capped: int = 0  # customers of whom only the latest MOST_ENTRIES are here
     _matrices: dict[Weights, sp.csr_matrix] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -158,13 +159,14 @@ def from_positions(
     order = np.lexsort((kind[keep], product[keep], second[keep], customer[keep]))
     pick = np.flatnonzero(keep)[order]
     left = np.searchsorted(customer[pick], customer[pick], side="right") - np.arange(len(pick))
-    if (left > MOST_ENTRIES).any():
-        many = len(np.unique(customer[pick[left > MOST_ENTRIES]]))
-        log.warning("%d customers have over %d entries: only their latest count", many, MOST_ENTRIES)
+    capped = len(np.unique(customer[pick[left > MOST_ENTRIES]]))
+    if capped:
+        log.warning("customers with over %d entries, of which only the latest count: %d", MOST_ENTRIES, capped)
         pick = pick[left <= MOST_ENTRIES]
     return Interactions(
-        customer_ids, product_ids, customer[pick], product[pick], second[pick].astype(np.int64), kind[pick], until
-    )
+        customer_ids, product_ids, customer[pick], product[pick], second[pick].astype(np.int64), kind[pick], until,
+        capped=capped,
+    )  # fmt: skip
 
 
 def holds(matrix: sp.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:

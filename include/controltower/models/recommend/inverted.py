@@ -9,10 +9,15 @@ import scipy.sparse as sp
 
 from controltower.models.base import State
 from controltower.models.recommend.compiled import compiled
-from controltower.models.recommend.kernels import best_first, offer
 
 MOST_ENTRIES = 200_000  # of one query: its rarest terms first, what is left tells least
 SLACK = 1e-5  # more than the rounding of scores
+OFTEN = 4  # of so many documents one has a term whose list is kept as a row: that is added much quicker
+FEW = 16  # to look at all documents takes as long as to keep a list of one in so many
+GROUP = 32  # documents of which only the best is looked at first
+HALVES = 12  # of what a score may be, to find how much is needed
+TINY = np.float32(1e-45)  # the least that isn't 0
+ANY, NONE, ZERO = np.zeros(0, np.bool_), np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 
 class Index:
@@ -24,20 +29,56 @@ class Index:
         self.documents = matrix.shape[0]
         self.start, self.document = by_term.indptr.astype(np.int64), by_term.indices.astype(np.int32)
         self.value = by_term.data
+        self._ready()
 
-    def score(self, terms: np.ndarray, weights: np.ndarray, unknown: float | None = None) -> np.ndarray:
-        """Sums of weight times value by document (float32).
+    def _ready(self) -> None:
+        self._spare: list[np.ndarray] = []  # by document, zeros
+        often = np.flatnonzero(np.diff(self.start) * OFTEN > self.documents)
+        self._row = np.full(len(self.start) - 1, -1, np.int32)
+        self._row[often] = np.arange(len(often))
+        self._rows = np.zeros((len(often), self.documents), np.float32)
+        for row, term in zip(self._rows, often.tolist(), strict=True):
+            some = slice(self.start[term], self.start[term + 1])
+            row[self.document[some]] = self.value[some]
 
-        unknown: the weight of terms that nothing has; if given, the sums are shares of all weights.
+    def score(self, terms: np.ndarray, weights: np.ndarray, unknown: float = -1.0) -> np.ndarray:
+        """Sums of weight times value by document (float32). unknown: as `best` says."""
+        made = np.zeros(self.documents, np.float32)
+        document, score = self.best(terms, weights, unknown)
+        made[document] = score
+        return made
+
+    def best(
+        self, terms: np.ndarray, weights: np.ndarray, unknown: float = -1.0, *, want: int = 0, least: float = 0.0,
+        near: float = 0.0, more: float = 0.0, allowed: np.ndarray = ANY, chosen: np.ndarray = NONE,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """The documents (sorted, int32) that may be among the best, and their sums of weight times value (float32).
+
+        Values and weights aren't negative. For no `want` all that have more than 0; else none is missing that has at
+        least `least`, `near` times the best allowed, and that with at most `more` on top would be one of the `want`
+        best allowed. Some others are among them.
+
+        unknown: the weight of terms that nothing has; if 0 or more, the sums are shares of all weights
+        allowed: mask over the documents (empty: all); chosen: documents (sorted) that are told in any case
         """
-        length = self.start[terms + 1] - self.start[terms]
-        order = np.argsort(length, kind="stable")
-        read = int(np.searchsorted(length[order].cumsum(), MOST_ENTRIES, side="right"))
-        order = order[: max(read, 1)]
-        weights = weights[order].astype(np.float32)
-        if unknown is not None:
-            weights /= max(float(weights.sum()) + unknown, 1e-9)
-        return added(terms[order], weights, self.start, self.document, self.value, self.documents)
+        try:
+            score = self._spare.pop()  # two threads never have the same
+        except IndexError:
+            score = np.zeros(-(-self.documents // GROUP) * GROUP, np.float32)
+        weights = weights.astype(np.float32, copy=False)
+        lists = self.start, self.document, self.value, self._row, self._rows
+        found, all_of_them = _add(terms.astype(np.int64, copy=False), weights, unknown, lists, score)
+        if not all_of_them:
+            found = _above(score, _cut(_peaks(score, allowed), want, least, near, more) if want else TINY)
+        if len(chosen):
+            found = _joined(found, chosen)
+        told = score[found]
+        if all_of_them:
+            score[found] = 0
+        else:
+            score[:] = 0
+        self._spare.append(score)
+        return found, told
 
     def state(self, name: str) -> State:
         return {
@@ -50,56 +91,161 @@ class Index:
         made = cls.__new__(cls)
         made.start, made.document = state[f"{name}_start"], state[f"{name}_document"]
         made.value, made.documents = state[f"{name}_value"], int(state[f"{name}_documents"])
+        made._ready()
         return made
 
 
 @compiled
-def added(
-    terms: np.ndarray, weights: np.ndarray, start: np.ndarray, document: np.ndarray, value: np.ndarray, documents: int
-) -> np.ndarray:
-    """Sums by document, of no term in particular: a list of those that have any would take longer than to look."""
-    score = np.zeros(documents, np.float32)
-    for j in range(len(terms)):
-        w = weights[j]
-        for i in range(start[terms[j]], start[terms[j] + 1]):
-            score[document[i]] += w * value[i]
-    return score
+def _add(
+    terms: np.ndarray,
+    weights: np.ndarray,
+    unknown: float,
+    lists: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    score: np.ndarray,
+) -> tuple[np.ndarray, bool]:
+    """Adds weight times value by document, of the shortest lists first; which those are (sorted), if they are few.
+
+    Not worth it: to look up what may still be among the best in the longest lists takes as long as to read these.
+    """
+    start, document, value, row, rows = lists
+    order = np.argsort(start[terms + 1] - start[terms], kind="mergesort")
+    many, entries, total = 0, 0, max(unknown, 0.0)
+    for j in order:
+        length = start[terms[j] + 1] - start[terms[j]]
+        if many and entries + length > MOST_ENTRIES:
+            break
+        many, entries, total = many + 1, entries + length, total + weights[j]
+    few = entries == 0 or entries * FEW < len(score)
+    seen, n = np.empty(entries if few else 0, np.int32), 0
+    for j in order[:many]:
+        w, r = np.float32(weights[j] / max(total, 1e-9) if unknown >= 0 else weights[j]), row[terms[j]]
+        if few:
+            for i in range(start[terms[j]], start[terms[j] + 1]):
+                d, more = document[i], w * value[i]
+                if more > 0:  # else it would be seen again
+                    if score[d] == 0:
+                        seen[n] = d
+                        n += 1
+                    score[d] += more
+        elif r >= 0:
+            _add_row(w, rows[r], score)
+        else:
+            _add_list(w, document, value, start[terms[j]], start[terms[j] + 1], score)
+    return np.sort(seen[:n]), few
 
 
 @compiled
+def _add_row(w: np.float32, row: np.ndarray, score: np.ndarray) -> None:
+    for d in range(len(row)):
+        score[d] += w * row[d]
+
+
+@compiled
+def _add_list(w: np.float32, document: np.ndarray, value: np.ndarray, first: int, last: int, score: np.ndarray) -> None:
+    for i in range(first, last):
+        score[document[i]] += w * value[i]
+
+
+@compiled
+def _peaks(score: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """The best allowed score of each group; those of a group are far apart, so that several are compared at once."""
+    bits = score.view(np.int32)  # the same order, as none is negative, and quicker to compare
+    groups = len(bits) // GROUP
+    peaks = np.zeros(groups, np.int32)
+    if len(allowed) == 0:
+        for first in range(0, len(bits), groups):
+            some = bits[first : first + groups]
+            for i in range(groups):
+                peaks[i] = max(peaks[i], some[i])
+    for first in range(0, len(allowed), groups):
+        some, may = bits[first : first + groups], allowed[first : first + groups]
+        for i in range(len(may)):
+            peaks[i] = max(peaks[i], some[i] if may[i] else np.int32(0))
+    return peaks.view(np.float32)
+
+
+@compiled
+def _cut(peaks: np.ndarray, want: int, least: float, near: float, more: float) -> np.float32:
+    """What a document needs to be one of the best, or a little less: the best of so many groups have that."""
+    first = np.float32(0)
+    for s in peaks:
+        first = max(first, s)
+    worst, above = np.float32(0), first
+    for _ in range(HALVES):
+        middle = (worst + above) / np.float32(2)
+        if _count(peaks, middle) >= want:
+            worst = middle
+        else:
+            above = middle
+    needed = max(least, near * float(first), float(worst) - more)
+    return max(np.float32(needed - SLACK), TINY)
+
+
+@compiled
+def _count(score: np.ndarray, least: np.float32) -> int:
+    size = 0
+    for s in score:
+        size += s >= least
+    return size
+
+
+@compiled
+def _above(score: np.ndarray, least: np.float32) -> np.ndarray:
+    """The documents that have at least so much."""
+    has = np.empty(len(score), np.uint8)
+    for d in range(len(score)):
+        has[d] = score[d] >= least
+    found, n = np.empty(_count(score, least) + 1, np.int32), 0
+    eights = has.view(np.uint64)
+    for e in range(len(eights)):
+        if eights[e]:
+            for d in range(8 * e, 8 * e + 8):
+                found[n] = d  # without a branch that would be guessed wrong
+                n += has[d]
+    return found[:n]
+
+
+@compiled
+def _joined(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """All of both, sorted as they are."""
+    made = np.empty(len(some) + len(others), np.int32)
+    size, at = 0, 0
+    for d in others:
+        while at < len(some) and some[at] <= d:
+            made[size] = some[at]
+            size, at = size + 1, at + 1
+        if size == 0 or made[size - 1] != d:
+            made[size] = d
+            size += 1
+    for i in range(at, len(some)):
+        made[size] = some[i]
+        size += 1
+    return made[:size]
+
+
 def blended(
+    product: np.ndarray,
     text: np.ndarray,
     clicked: np.ndarray,
-    chosen: np.ndarray,
     trust: float,
     popular: np.ndarray,
-    most_popular: float,
     allowed: np.ndarray,
     least: float,
     near: float,
     k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best allowed products by (1 - trust) text + trust clicked + popular, best first, and their scores.
+    """Where the k best allowed stand by (1 - trust) text + trust clicked + popular, best first, and their scores.
 
-    All by product, text and clicked 0..1; chosen: the products that were clicked; most_popular: the highest of popular.
-    What nobody clicked takes part if the text is at least `least`, and `near` times that of the best match.
+    product (sorted), text and clicked (0..1) are aligned; popular and allowed are by product. What nobody clicked takes
+    part if the text is at least `least`, and `near` times that of the best match.
     """
-    bound = np.float32(0)
-    for p in range(len(text)):
-        if text[p] > bound and allowed[p]:
-            bound = text[p]
-    bound = max(np.float32(least), np.float32(near) * bound)
-    score, product = np.zeros(k, np.float32), np.full(k, -1, np.int32)
-    size = 0
-    for p in chosen:
-        if allowed[p]:
-            size = offer(score, product, size, (1 - trust) * text[p] + trust * clicked[p] + popular[p], p)
-    for p in range(len(text)):
-        if text[p] >= bound and clicked[p] == 0 and allowed[p]:
-            s = (1 - trust) * text[p] + popular[p]
-            if size < k or s >= score[0]:  # the call costs more than all before it
-                size = offer(score, product, size, s, p)
-            if size == k and trust < 1:  # from now on a text needs so much to be one of the best
-                bound = max(bound, np.float32((score[0] - most_popular) / (1 - trust) - SLACK))
-    best_first(score, product, size)
-    return product[:size], score[:size]
+    may = allowed[product]
+    bound = max(least, near * float(text[may].max(initial=0)))
+    at = np.flatnonzero(may & ((text >= np.float32(bound)) | (clicked > 0)))
+    score = (1 - trust) * text[at].astype(float) + trust * clicked[at].astype(float) + popular[product[at]]
+    score = score.astype(np.float32)
+    if len(score) > 4 * k:
+        some = np.flatnonzero(score >= np.partition(score, len(score) - k)[len(score) - k])
+        at, score = at[some], score[some]
+    best = np.argsort(-score, kind="stable")[:k]
+    return at[best], score[best]

@@ -13,6 +13,7 @@ from controltower.models.recommend.pairs import recent
 from controltower.models.recommend.scores import Scores, Sparse
 
 TIMELESS = Weights(order_half_life=0, event_half_life=0)  # the sequence tells the time
+MOST_PAIRS = 50_000_000  # 400 MB; where more products were taken than these allow for, fewer are kept of each
 
 
 class ItemToItem(Scorer):
@@ -24,6 +25,11 @@ class ItemToItem(Scorer):
 
     config: Config
     similarity: sp.csr_matrix  # products x products: from what was taken to what follows
+
+    def _keep(self, interactions: Interactions) -> int:
+        """How many products are kept per product."""
+        products = int(np.count_nonzero(np.bincount(interactions.product)))
+        return max(1, min(self.config.keep, MOST_PAIRS // max(1, products)))
 
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
         return Sparse(taken(self._recent(history), rows) @ self.similarity)

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.history import Allowed
-from controltower.models.recommend.interactions import Interactions, from_positions, positions
+from controltower.models.recommend.interactions import MOST_ENTRIES, Interactions, from_positions, positions
 from controltower.models.recommend.searches import Collections, read_collections
 from controltower.models.recommend.today import Known, Today
 
@@ -30,6 +30,8 @@ def taken(products: Interactions, collections: Collections) -> Interactions:
     )
     holders.sum_duplicates()
     count = np.diff(holders.indptr)[products.product]
+    kept = _latest(products, count)
+    products, count = products.where(kept), count[kept]
     entry = np.repeat(np.arange(len(products)), count)
     within = np.arange(len(entry)) - np.repeat(count.cumsum() - count, count)
     collection = holders.indices[holders.indptr[products.product[entry]] + within]
@@ -40,6 +42,20 @@ def taken(products: Interactions, collections: Collections) -> Interactions:
     columns = made.customer, made.second, made.product, made.kind
     again = np.r_[False, np.all([np.diff(c) == 0 for c in columns], axis=0)][: len(made)]  # of one order, of one day
     return replace(made.where(~again), segments=products.segments)
+
+
+def _latest(products: Interactions, count: np.ndarray) -> np.ndarray:
+    """Mask of the entries of which something is left where a customer's latest MOST_ENTRIES are kept.
+
+    count: as how many each counts
+    """
+    so_far = np.r_[0, count.cumsum()]
+    moment = np.r_[np.diff(products.customer), 1][: len(products)] != 0
+    moment |= np.r_[np.diff(products.second), 1][: len(products)] != 0
+    ends = np.flatnonzero(moment)
+    end_of_moment = ends[np.searchsorted(ends, np.arange(len(products)))]
+    end_of_customer = np.searchsorted(products.customer, products.customer, side="right") - 1
+    return np.asarray(so_far[end_of_customer + 1] - so_far[end_of_moment + 1] < MOST_ENTRIES)
 
 
 class Offers(Known):

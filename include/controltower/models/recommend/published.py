@@ -29,6 +29,7 @@ from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.interactions import positions
 from controltower.models.recommend.rules import EVERYWHERE, Rules, parse
+from controltower.models.recommend.running import DATES, Running
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.version import (
     EXHIBITION,
@@ -43,8 +44,9 @@ from controltower.models.recommend.version import (
     check,
 )
 
-FORMAT = 1
+FORMAT = 2
 SPARE = 3600  # seconds that a version is kept which serves no more: somebody may be opening it
+NOTHING = np.zeros(0, np.int32)
 EMPTY = 128  # bytes of an .npy file without entries
 POINTER = "current.json"
 OFFERS = "offers"  # a version's folder for what is of collections
@@ -86,7 +88,7 @@ def current(root: Path) -> str | None:
 
 
 def erase(root: Path, customers: Collection[str], visitors: Collection[str] = ()) -> int:
-    """Empty the lists of people in all versions, also for who has them open; how many rows that were.
+    """Empty the lists of people in all versions, also for who has them open; how many rows that were, offers' too.
 
     A version that can't be opened is removed.
     """
@@ -99,7 +101,7 @@ def erase(root: Path, customers: Collection[str], visitors: Collection[str] = ()
             continue
         emptied += _empty(folder, opened, customers, visitors)
         if opened.offers:
-            _empty(folder / OFFERS, opened.offers, customers, visitors)
+            emptied += _empty(folder / OFFERS, opened.offers, customers, visitors)
     return emptied
 
 
@@ -107,12 +109,20 @@ def _empty(folder: Path, opened: Published, customers: Collection[str], visitors
     found = {opened.row(customer=c) for c in customers} | {opened.row(visitor=v) for v in visitors}
     rows = sorted(found - {-1})
     of_people = (*(folder / "personal").glob("*.product.npy"), *(folder / "personal").glob("*.about.npy"))
-    for path in (*of_people, *folder.glob("barred.npy"), *folder.glob("site_of.npy")) if rows else ():
-        if path.stat().st_size > EMPTY:
-            lists = np.load(path, mmap_mode="r+")
-            lists[rows] = 0 if lists.dtype.kind == "u" else -1
-            lists.flush()
+    for path in (*of_people, *folder.glob("site_of.npy")) if rows else ():
+        _overwrite(path, rows)
+    if opened.bought is not None and rows:
+        entries = np.concatenate([np.arange(*opened.bought[row : row + 2]) for row in rows])
+        for name in ("product", "second"):
+            _overwrite(folder / f"bought.{name}.npy", entries)
     return len(rows)
+
+
+def _overwrite(path: Path, rows: Sequence[int] | np.ndarray) -> None:
+    if path.stat().st_size > EMPTY:
+        lists = np.load(path, mmap_mode="r+")
+        lists[rows] = 0 if lists.dtype.kind == "u" else -1
+        lists.flush()
 
 
 class Published:
@@ -141,11 +151,21 @@ class Published:
             name: PersonalLists(**_arrays(folder / "personal", name, PARTS), **more)
             for name, more in told["personal"].items()
         }
-        self.barred = _read(folder / "barred.npy") if told["barred"] else None
+        self.bought: np.ndarray | None = None  # where each person's orders begin in the two others
+        if told["bought"]:
+            self.bought, self._product, self._second = (_read(folder / f"bought.{part}.npy") for part in _BOUGHT)
         self.search = Search.load(folder / "search") if told["search"] else None
-        shown = folder / "exhibitions.arrow"  # which an earlier Control Tower didn't write
-        exhibitions = _table(shown).to_pylist() if shown.exists() else []
-        self._exhibitions: dict[str, dict[str, Any]] = {row["collection_id"]: row for row in exhibitions}
+        shown = folder / "exhibitions.arrow"
+        exhibitions = _table(shown) if shown.exists() else None
+        told_of = exhibitions.select(EXHIBITION).to_pylist() if exhibitions else []
+        self._exhibitions: dict[str, dict[str, Any]] = {row["collection_id"]: row for row in told_of}
+        self.running = Running.of(self.products)
+        self.exhibited: Running | None = None  # of the search's collections
+        if self.search and exhibitions:
+            known = exhibitions["collection_id"].to_pylist()
+            at = {name: i for i, name in enumerate(known)}
+            order = pa.array([at.get(name) for name in self.search.collection_ids.tolist()], pa.int64())
+            self.exhibited = Running.of(exhibitions.take(order))
         self.listed: dict[str, Allowed] = {}
         if sites := told.get("sites"):
             masks = _read(folder / "listed.npy")
@@ -174,11 +194,20 @@ class Published:
         return np.where([len(i) <= longest for i in ids], found, -1).astype(np.int32)
 
     def row(self, customer: str | None = None, visitor: str | None = None) -> int:
-        """The person's row in `personal` and `barred`; -1 where they have none."""
+        """The person's row in `personal` and `bought`; -1 where they have none."""
         told = f"c{customer}" if customer is not None else f"v{visitor}"
         wanted = _hash(self._key, told)
         at = int(np.searchsorted(self.people, wanted))
         return at if at < len(self.people) and self.people[at] == wanted else -1
+
+    def bought_by(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the person of a row ordered, sorted, and when last (epoch seconds, UTC)."""
+        if row < 0 or self.bought is None:
+            return NOTHING, NOTHING
+        start, end = self.bought[row : row + 2]
+        product, second = self._product[start:end], self._second[start:end]
+        known = product >= 0  # -1: erased
+        return product[known], second[known]
 
     def site(self, row: int) -> str:
         """The site of a person's row, where that lists products of its own; else ""."""
@@ -226,7 +255,8 @@ class Published:
 
 _TYPES = {"product": np.int32, "algorithm": np.uint8, "code": np.uint8, "about": np.int32, "score": np.float32}
 _NUMBERS = ("price", "margin_rate")
-_TEXTS = pa.schema([(name, pa.string()) for name in EXHIBITION])
+_TIME = pa.timestamp("us", tz="UTC")
+_BOUGHT = ("start", "product", "second")
 
 
 def _write(folder: Path, made: Artefacts) -> None:
@@ -235,16 +265,10 @@ def _write(folder: Path, made: Artefacts) -> None:
     parse(rules, "rules", placements)
     for name in ("items", "personal", *(["search"] if made.search else [])):
         (folder / name).mkdir()
-    columns = {
-        name: made.products[name].cast(pa.float64() if name in _NUMBERS else pa.string())
-        if name in made.products.column_names
-        else pa.nulls(len(made.products), pa.float64() if name in _NUMBERS else pa.string())
-        for name in SHOWN
-    }
-    table = pa.table(columns).combine_chunks()
+    table = _shown(made.products, SHOWN)
     _write_table(folder / "products.arrow", table)
     if made.exhibitions is not None:
-        _write_table(folder / "exhibitions.arrow", made.exhibitions.select(EXHIBITION).cast(_TEXTS))
+        _write_table(folder / "exhibitions.arrow", _shown(made.exhibitions, EXHIBITION))
     ids = np.array(table["product_id"].to_pylist(), dtype=np.str_)
     np.save(folder / "product_ids.npy", ids)
     np.save(folder / "sold.npy", np.asarray(made.sold, bool))
@@ -262,8 +286,11 @@ def _write(folder: Path, made: Artefacts) -> None:
     for name, personal in made.personal.items():
         for part in PARTS:
             _save_rows(folder / f"personal/{name}.{part}.npy", getattr(personal, part), by_hash, _TYPES[part])
-    if made.barred is not None:
-        _save_rows(folder / "barred.npy", made.barred, by_hash, np.int32)
+    if made.bought is not None:
+        bought = made.bought[by_hash].sorted_indices()
+        parts = (bought.indptr, np.int64), (bought.indices, np.int32), (bought.data, np.int64)
+        for part, (values, of) in zip(_BOUGHT, parts, strict=True):
+            np.save(folder / f"bought.{part}.npy", values.astype(of, copy=False))
     if made.search is not None:
         made.search.save(folder / "search")
     if made.listed:
@@ -278,12 +305,23 @@ def _write(folder: Path, made: Artefacts) -> None:
     about = {
         "format": FORMAT, "as_of": made.as_of.astimezone(UTC).isoformat(), "zone": made.zone.key, "key": key.hex(),
         "placements": placements, "rules": rules, "repeats": sorted(made.repeats),
-        "barred": made.barred is not None, "search": made.search is not None, "search_version": made.search_version,
+        "bought": made.bought is not None, "search": made.search is not None, "search_version": made.search_version,
         "sites": list(made.listed),
         "items": {n: _rest(v, ITEM_PARTS) for n, v in made.items.items()},
         "personal": {n: _rest(v, PARTS) for n, v in made.personal.items()},
     }  # fmt: skip
     (folder / "placements.json").write_text(json.dumps(about, default=str), encoding="utf-8")  # dates of rules
+
+
+def _shown(given: pa.Table, names: Sequence[str]) -> pa.Table:
+    """These columns, null where they lack; and when each row is shown, where that is told."""
+    told = (*names, *(DATES if set(DATES) <= set(given.column_names) else ()))
+    types = {name: _TIME if name in DATES else pa.float64() if name in _NUMBERS else pa.string() for name in told}
+    columns = {
+        name: given[name].cast(of) if name in given.column_names else pa.nulls(len(given), of)
+        for name, of in types.items()
+    }
+    return pa.table(columns).combine_chunks()
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

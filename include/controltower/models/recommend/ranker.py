@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from controltower.errors import BadSettings
 from controltower.models.base import State
+from controltower.models.recommend import kernels
 from controltower.models.recommend.algorithms.nearest import asked_for
 from controltower.models.recommend.candidates import Candidates
 from controltower.models.recommend.interactions import ORDER, Interactions, Weights
@@ -17,7 +19,6 @@ from controltower.models.recommend.pairs import days_of_activity
 from controltower.profiles.portable import DAY
 
 NAME = "lambdarank"
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # features, label and row of candidates, sorted by row
 ROUNDS = 200  # with the leaves' weights held small, more or fewer make little difference, on few customers or many
 MOST_PAIRS = 4_000_000  # what isn't a hit is drawn down to so many pairs
 PARAMETERS: dict[str, Any] = {
@@ -70,22 +71,69 @@ class Facts:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Candidates of a chunk of rows, and which of them are hits; their features are made when they are asked for.
+
+    The scores alone are kept; of the features, which take several times as much, only a chunk's exist at a time.
+    """
+
+    facts: Facts
+    rows: np.ndarray  # of the history
+    case: np.ndarray  # of each row, its number among the cases
+    row: np.ndarray  # position in rows (int32); sorted
+    product: np.ndarray  # int32
+    score: np.ndarray  # algorithms x pairs (float32): of a row all of its candidates, or none
+    label: np.ndarray  # mask of the hits
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @classmethod
+    def of(cls, candidates: Candidates, facts: Facts, rows: np.ndarray, case: np.ndarray, label: np.ndarray) -> Pairs:
+        """All candidates of the rows."""
+        row, product = candidates.row.astype(np.int32), candidates.product.astype(np.int32)
+        return cls(facts, rows, case, row, product, candidates.score, label)
+
+    def where(self, keep: np.ndarray) -> Pairs:
+        """Those of a mask of the rows."""
+        if keep.all():
+            return self
+        mine = keep[self.row]
+        return replace(
+            self, row=self.row[mine], product=self.product[mine], score=self.score[:, mine], label=self.label[mine]
+        )
+
+    def features(self) -> np.ndarray:
+        """As `features`."""
+        row, count = self.row.astype(np.int64), len(self.rows)
+        indptr = np.searchsorted(row, np.arange(count + 1))
+        place = np.stack([kernels.places(indptr, score) for score in self.score])
+        candidates = Candidates(count, row, self.product.astype(np.int64), [], self.score, place)
+        return features(candidates, self.facts, self.rows)
+
+
 def features(candidates: Candidates, facts: Facts, rows: np.ndarray) -> np.ndarray:
     """pairs x features: what each algorithm says, and what customer and product are like. rows: of the history."""
-    c, history = candidates, facts.history
-    columns = []
+    columns = _columns(candidates, facts, rows)
+    made = np.empty((len(candidates.row), 3 * len(candidates.score) + 11), np.float32)
+    for i, column in enumerate(columns):
+        made[:, i] = column
+    return made
+
+
+def _columns(c: Candidates, facts: Facts, rows: np.ndarray) -> Iterator[np.ndarray]:
     for score, place in zip(c.score, c.place, strict=True):
         highest = np.zeros(c.rows, dtype=score.dtype)
         np.maximum.at(highest, c.row, score)
         top = highest[c.row]
-        columns += [score, np.divide(score, top, out=np.zeros_like(score), where=top > 0), place]
+        yield from (score, np.divide(score, top, out=np.zeros_like(score), where=top > 0), place)
     known = rows[c.row] >= 0
     who = np.maximum(rows[c.row], 0)
     for of_customer, unknown in ((facts.entries, 0.0), (facts.days, 0.0), (facts.idle, np.inf)):
-        columns.append(np.where(known, of_customer[who], unknown) if len(of_customer) else np.full(len(who), unknown))
-    columns += [f[c.product] for f in (facts.popularity, facts.sold, facts.rising, facts.buyers_again)]
-    columns += _own(history, rows, c)
-    return np.stack([np.asarray(f, dtype=np.float32) for f in columns], axis=1)
+        yield np.where(known, of_customer[who], unknown) if len(of_customer) else np.full(len(who), unknown)
+    yield from (f[c.product] for f in (facts.popularity, facts.sold, facts.rising, facts.buyers_again))
+    yield from _own(facts.history, rows, c)
 
 
 def _own(history: Interactions, rows: np.ndarray, c: Candidates) -> list[np.ndarray]:
@@ -106,20 +154,43 @@ def _own(history: Interactions, rows: np.ndarray, c: Candidates) -> list[np.ndar
     return made
 
 
-def learn(pairs: Iterable[Pairs], seed: int) -> State:
-    """The ranker that learned from pairs, chunks of rows sorted by row. BadSettings as `predictor`."""
+def learn(chunks: Sequence[Pairs], seed: int) -> State:
+    """The ranker that learned from the cases of some pairs. BadSettings as `predictor`."""
     lightgbm = _lightgbm()
-    chunks = list(pairs)
-    label, row = (np.concatenate([chunk[i] for chunk in chunks]) for i in (1, 2))
+    label = np.concatenate([pairs.label for pairs in chunks])
+    row = np.concatenate([pairs.case[pairs.row] for pairs in chunks])
     keep = _drawn(label, row, seed)
-    of_chunk = np.split(keep, np.cumsum([len(chunk[1]) for chunk in chunks])[:-1])
-    x = np.concatenate([chunk[0][mine] for chunk, mine in zip(chunks, of_chunk, strict=True)])
     label, row = label[keep], row[keep]
     least = int(np.clip(len(label) // 2000, 5, 200))
     sizes = np.unique(row, return_counts=True)[1]
+    held: list[tuple[Pairs, np.ndarray]] = []
+    masks = np.split(keep, np.cumsum([len(pairs) for pairs in chunks])[:-1])
+    x = [_sequence()(pairs, mine, held) for pairs, mine in zip(chunks, masks, strict=True) if mine.any()]
     data = lightgbm.Dataset(x, label.astype(np.int32), group=sizes)
     booster = lightgbm.train(PARAMETERS | {"seed": seed, "min_data_in_leaf": least}, data, ROUNDS)
     return {"booster": np.frombuffer(booster.model_to_string().encode(), dtype=np.uint8)}
+
+
+@cache
+def _sequence() -> Any:
+    """The class by which LightGBM reads features: chunk by chunk, in order, so that one chunk's are held at a time."""
+    import lightgbm
+
+    class Features(lightgbm.Sequence):
+        def __init__(self, pairs: Pairs, keep: np.ndarray, held: list[tuple[Pairs, np.ndarray]]) -> None:
+            self.pairs, self.keep, self.held = pairs, keep, held
+            self.count = int(keep.sum())
+
+        def __len__(self) -> int:
+            return self.count
+
+        def __getitem__(self, at: Any) -> np.ndarray:
+            if not self.held or self.held[0][0] is not self.pairs:
+                self.held.clear()
+                self.held.append((self.pairs, self.pairs.features()[self.keep]))
+            return np.asarray(self.held[0][1][at], dtype=np.float64)
+
+    return Features
 
 
 def missing() -> str | None:

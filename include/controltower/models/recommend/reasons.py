@@ -11,7 +11,8 @@ from controltower.models.recommend.blend import Blend
 from controltower.models.recommend.interactions import Interactions, holds
 from controltower.models.recommend.item_to_item import ItemToItem
 
-TASTE = ("als", "bpr", "user_knn", "tifu_knn", "session_knn")  # they go by customers who are alike
+POPULAR = "popular"  # the code where nothing of the customer's own spoke
+TASTE = ("als", "bpr", "user_knn", "tifu_knn", "session_knn", "sasrec")  # they go by customers who are alike
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def explain(
     rows = rows[ranking.customer]
     bought = holds(history.ordered, rows, ranking.product)
     seen = holds(history.looked_at, rows, ranking.product) & ~bought
-    code = np.full(len(rows), "popular", dtype="<U18")
+    code = np.full(len(rows), POPULAR, dtype="<U18")
     about = np.full(len(rows), -1)
     members = model.members if isinstance(model, Blend) else {model.name: model}
     for name, member in members.items():
@@ -46,7 +47,7 @@ def explain(
             spoke &= rows >= 0
             of = member.sources(asked or history, rows[spoke], ranking.product[spoke])
             owned = np.where(holds(history.ordered, rows[spoke], of), "because_you_bought", "because_you_viewed")
-            about[spoke], code[spoke] = of, np.where(of >= 0, owned, "popular")
+            about[spoke], code[spoke] = of, np.where(of >= 0, owned, POPULAR)
         elif name in TASTE:
             code[spoke] = "similar_taste"
     code[bought], code[seen] = "buy_again", "viewed_before"

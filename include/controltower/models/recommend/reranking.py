@@ -77,21 +77,38 @@ def codes(bits: np.ndarray) -> np.ndarray:
     return np.array(words, dtype=object)[bits]
 
 
+def days_until_again(rules: Rules, paths: list[tuple[str, ...]], *, repeat: bool) -> np.ndarray:
+    """By category (paths as in `Texts.paths`): days after buying a product until it may be shown again; inf: never.
+
+    repeat: whether it may come again at once where the rules don't say after how many days; else never
+    """
+    told = rules.bought
+    usual = (0 if repeat else NEVER) if told.again_after_days is None else told.again_after_days
+    days = np.full(len(paths), float("inf" if usual == NEVER else usual))
+    for wanted, again in sorted(((path(c), d) for c, d in told.by_category.items()), key=lambda pair: pair[0]):
+        days[[p[: len(wanted)] == wanted for p in paths]] = float("inf" if again == NEVER else again)
+    return days
+
+
+def too_soon(second: np.ndarray, days: np.ndarray, now: float) -> np.ndarray:
+    """Mask of what was bought so lately that it may not be shown: in batch and in serving.
+
+    second: when, and now: epoch seconds (UTC); days: of each, `days_until_again` of its category
+    """
+    return np.asarray(now - second < DAY * days)
+
+
 def own_bars(
     rules: Rules, catalogue: Catalogue, history: Interactions, *, repeat: bool, ago: sp.csr_matrix | None = None
 ) -> sp.csr_matrix:
     """The history's customers x products: what each may not be shown for now; the data are bits of FILTERS (uint8).
 
     repeat: whether a bought product may come again where the rules don't say after how many days
-    ago: customers x products: in which message it was last shown, 1 is the last (`messages_ago`)
+    ago: customers x products: in which message it was last shown, 1 is the last
     """
-    told, texts = rules.bought, Texts(catalogue)
-    usual = (0 if repeat else NEVER) if told.again_after_days is None else told.again_after_days
-    days = np.full(len(catalogue), float("inf" if usual == NEVER else usual))
-    for wanted, again in sorted(((path(c), d) for c, d in told.by_category.items()), key=lambda pair: pair[0]):
-        days[texts.below([wanted])] = float("inf" if again == NEVER else again)
-    order = (history.kind == ORDER) & (days > 0)[history.product]
-    order &= history.until - history.second < DAY * days[history.product]
+    paths, category = Texts(catalogue).paths
+    days = days_until_again(rules, paths, repeat=repeat)[category]
+    order = (history.kind == ORDER) & too_soon(history.second, days[history.product], history.until)
     who, what = history.customer[order], history.product[order]
     bars = sp.csr_matrix((np.ones(len(who), dtype=np.uint8), (who, what)), history.shape)
     bars.data[:] = 1 << BOUGHT
@@ -101,27 +118,6 @@ def own_bars(
         who, what = lately.row[recent], lately.col[recent]
         bars += sp.csr_matrix((np.full(len(who), 1 << RECENTLY_SHOWN, dtype=np.uint8), (who, what)), history.shape)
     return bars
-
-
-def messages_ago(row: np.ndarray, sent: np.ndarray, product: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
-    """rows x products: in which message a row was last shown a product, 1 is the last; entries are what was shown.
-
-    sent: when, in any unit; what was sent to a row at the same time counts as one message.
-    """
-    order = np.lexsort((-sent, row))
-    row, sent, product = row[order], sent[order], product[order]
-    first = np.diff(row, prepend=-1) != 0
-    number = np.cumsum(first | (np.diff(sent, prepend=0) != 0))
-    number -= (number[first] - 1)[np.cumsum(first) - 1]
-    _, latest = np.unique(row.astype(np.int64) * shape[1] + product, return_index=True)
-    return sp.csr_matrix((number[latest], (row[latest], product[latest])), shape)
-
-
-def seed_prices(catalogue: Catalogue, row: np.ndarray, product: np.ndarray, rows: int) -> np.ndarray:
-    """Each row's dearest seed (the product shown with it, or those of its cart); NaN where no price is known."""
-    price = np.full(rows, np.nan)
-    np.fmax.at(price, row, catalogue.price[product])
-    return price
 
 
 def rerank(

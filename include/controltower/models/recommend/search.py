@@ -23,11 +23,9 @@ from controltower.models.base import Model, ModelConfig, State
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.interactions import CART, ORDER, VIEW, positions
 from controltower.models.recommend.inverted import Index, blended
-from controltower.models.recommend.searches import Collections, Searches, demand, hashed
-from controltower.models.recommend.text import MOST_QUERY, Text, clean, key, terms_of, unit_rows, words
-
-NEIGHBOURS = 10  # queries like this one that lend it their clicks
-MOST_MATCHES = 200  # products looked at for exhibitions
+from controltower.models.recommend.question import MOST_MATCHES, RELATED, Question, unit
+from controltower.models.recommend.searches import Collections, Searches, demand
+from controltower.models.recommend.text import Text, key, terms_of, unit_rows
 
 
 @dataclass(frozen=True)
@@ -63,74 +61,6 @@ class Exhibition:
     collection_id: str
     score: float
     code: Literal["title", "products", "popular"]
-
-
-@dataclass(frozen=True)
-class Demanded:
-    """What was chosen for a query that is `known`, or for those like it. `clicked` by product, 0..1.
-
-    chosen: the products that were clicked, sorted; trust: how far to trust that, 0..1
-    """
-
-    known: bool
-    clicked: np.ndarray
-    chosen: np.ndarray
-    trust: float
-
-
-class Question:
-    """A query, and what its products, keywords and exhibitions all need of it: worked out once, where it is needed."""
-
-    def __init__(self, search: Search, typed: str) -> None:
-        self.search, self.text = search, clean(typed, MOST_QUERY)
-
-    @property
-    def unanswered(self) -> str:
-        """Why, if nothing is found: `no_match`, or `no_query` where there are no words in it."""
-        return "no_match" if words(self.text) else "no_query"
-
-    @cached_property
-    def key(self) -> str:
-        return key(self.text)
-
-    @cached_property
-    def terms(self) -> Query:
-        return self.search.text.query(self.text)
-
-    @cached_property
-    def likeness(self) -> np.ndarray:
-        """How like it each known query is, by cosine."""
-        return self.search.queries.score(*_unit(self.terms))
-
-    @cached_property
-    def matching(self) -> np.ndarray:
-        """By product the share of the query that its text has."""
-        return self.search.products.score(*self.terms)
-
-    @cached_property
-    def demand(self) -> Demanded:
-        """What was chosen for it."""
-        s, c = self.search, self.search.config
-        own = int(positions(s.hashes, np.array([hashed(self.key)]))[0])
-        lent, likeness = self.alike(c.alike)
-        lent, likeness = lent[lent != own], likeness[lent != own]
-        weight = likeness**2
-        total = float(weight @ s._clicks[lent])
-        weight = weight * min(1.0, c.shrinkage / total) if total else weight  # lent clicks don't drown own ones
-        number = min(total, c.shrinkage)
-        if own >= 0:
-            lent, weight, number = np.r_[lent, own], np.r_[weight, 1.0], number + s._clicks[own]
-        clicked = s.chosen.score(lent, weight)
-        chosen = np.flatnonzero(clicked > 0)
-        if len(chosen):
-            clicked[chosen] /= clicked[chosen].max()
-        return Demanded(own >= 0, clicked, chosen, c.most * number / (number + c.shrinkage))
-
-    def alike(self, least: float) -> tuple[np.ndarray, np.ndarray]:
-        """The queries that are most like it, and how much."""
-        near = np.flatnonzero(self.likeness >= least)
-        near = near[np.lexsort((near, -self.likeness[near]))[:NEIGHBOURS]]
-        return near, np.minimum(self.likeness[near], 1)
 
 
 class Search(Model):
@@ -232,15 +162,20 @@ class Search(Model):
         begun = self._by_typed[first[0] : first[1]]
         for g, s in _most(begun, self.people, k + 1):
             shown[g] = Keyword(str(self.texts[g]), float(s), "completes")
-        alike, likeness = asked.alike(0.3)
+        alike, likeness = asked.alike(RELATED)
         d = asked.demand
-        strongest = np.array([p for p, _ in _most(d.chosen, d.clicked, 20)], dtype=np.int64)
-        norm = float(np.linalg.norm(d.clicked[strongest])) or 1.0
-        score = self.askers.score(strongest, np.float32(d.trust / norm) * d.clicked[strongest])
-        score[alike] = np.maximum(score[alike], likeness)
-        others = np.flatnonzero((self.people > 0) & (score >= 0.1))
-        for g, s in _most(others, score, 2 * k + 1):
-            shown.setdefault(g, Keyword(str(self.texts[g]), float(s), "related"))
+        best = np.lexsort((d.chosen, -d.clicked))[:20]
+        strongest, clicked = d.chosen[best], d.clicked[best]
+        norm = float(np.linalg.norm(clicked)) or 1.0
+        led, score = self.askers.best(strongest, np.float32(d.trust / norm) * clicked)
+        at = positions(led, alike)
+        both = at >= 0
+        score[at[both]] = np.maximum(score[at[both]], likeness[both])
+        led, score = np.r_[led, alike[~both]], np.r_[score, likeness[~both]]
+        shows = (self.people[led] > 0) & (score >= 0.1)
+        led, score = led[shows], score[shows]
+        for i in np.lexsort((led, -score))[: 2 * k + 1].tolist():
+            shown.setdefault(int(led[i]), Keyword(str(self.texts[led[i]]), float(score[i]), "related"))
         return [w for g, w in shown.items() if self._key_of[g] != typed][:k]
 
     def exhibitions(self, query: str | Question, k: int, *, allowed: np.ndarray | None = None) -> list[Exhibition]:
@@ -285,22 +220,17 @@ class Search(Model):
         c, d = self.config, asked.demand
         by_clicks = "query_clicks" if d.known else "alike_clicks"
         most = self._most_popular if popular is self._popular else float(popular.max(initial=0))
-
-        def best(text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            product, score = blended(
-                text, d.clicked, d.chosen, d.trust, popular, most, allowed, c.least, c.near, k
-            )  # fmt: skip
-            by_demand = d.trust * d.clicked[product] > (1 - d.trust) * text[product]
-            return product, score, np.where(by_demand, by_clicks, "query_text")
-
-        found = best(asked.matching)
-        if d.known or len(found[0]):
-            return found
-        return best(self.products.score(*self.text.query(asked.text, other_keyboard=True)))
+        product, text, clicked = asked.matching(k, allowed, most)
+        at, score = blended(product, text, clicked, d.trust, popular, allowed, c.least, c.near, k)
+        if not d.known and not len(at):
+            product, text, clicked = asked.matching(k, allowed, most, other_keyboard=True)
+            at, score = blended(product, text, clicked, d.trust, popular, allowed, c.least, c.near, k)
+        by_demand = d.trust * clicked[at] > (1 - d.trust) * text[at]
+        return product[at], score, np.where(by_demand, by_clicks, "query_text")
 
     def _vectors(self, texts: np.ndarray) -> sp.csr_matrix:
         """queries x terms, of length 1 with what the catalogue hasn't."""
-        rows = [_unit(self.text.query(text)) for text in texts]
+        rows = [unit(self.text.query(text)) for text in texts]
         start = np.r_[0, np.cumsum([len(terms) for terms, _ in rows])]
         empty = np.zeros(0, np.int64), np.zeros(0, np.float32)
         terms, weights = (np.concatenate(column) for column in zip(empty, *rows, strict=True))
@@ -379,14 +309,7 @@ class Search(Model):
 
 
 NOTHING = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.str_), np.zeros(0, object)
-Query = tuple[np.ndarray, np.ndarray, float]  # what Text.query gives
 INDEXES = ("products", "queries", "chosen", "askers", "exhibited", "members")
-
-
-def _unit(query: Query) -> tuple[np.ndarray, np.ndarray]:
-    """A query's terms and weights, of length 1 with those that nothing has."""
-    terms, weights, unknown = query
-    return terms, weights / max(float(np.hypot(np.linalg.norm(weights), unknown)), 1e-9)
 
 
 def _most(which: np.ndarray, score: np.ndarray, k: int) -> list[tuple[int, float]]:

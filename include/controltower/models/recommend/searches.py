@@ -120,11 +120,11 @@ def read_searches(tables: Tables, as_of: datetime) -> Searches:
     return _aligned(texts, ids, query, person, product, kind_of, second_of, epoch(as_of))
 
 
-def read_collections(tables: Tables, as_of: datetime) -> Collections:
-    """The collections that run as of a date."""
+def read_collections(tables: Tables, as_of: datetime, ahead: timedelta = timedelta(0)) -> Collections:
+    """The collections that run as of a date, or begin in the time after it."""
     table = tables("collections")
     running = table.filter(
-        table.starts_at.isnull() | (table.starts_at <= as_of), table.ends_at.isnull() | (table.ends_at > as_of)
+        table.starts_at.isnull() | (table.starts_at <= as_of + ahead), table.ends_at.isnull() | (table.ends_at > as_of)
     )
     rows = running.select("collection_id", "title").order_by("collection_id").to_pyarrow()
     ids = np.array(rows["collection_id"].to_pylist(), dtype=np.str_)

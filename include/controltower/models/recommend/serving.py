@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from controltower.models.recommend.published import Published
-from controltower.models.recommend.reranking import ACTED, Reranked, rerank
+from controltower.models.recommend.reranking import ACTED, Reranked, days_until_again, rerank, too_soon
 from controltower.models.recommend.rules import BOUGHT, EXCLUDED, Prepared, Rules, Texts, prepare
 from controltower.models.recommend.session import (
     CATEGORY,
@@ -94,15 +94,22 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ready:
-    """A placement's rules as of now, and the products that anybody may be shown, the most popular first."""
+    """A placement's rules as of now, and the products that anybody may be shown, the most popular first.
+
+    again: by category, days until what was bought may be shown again
+    running: how many starts and ends of what is shown had passed
+    """
 
     prepared: Prepared
     allowed: np.ndarray
     popular: np.ndarray
     site: str
+    repeat: bool
+    again: np.ndarray
+    running: int
 
-    def void(self, now: datetime) -> bool:
-        return self.prepared.until is not None and self.prepared.until <= now
+    def void(self, now: datetime, running: int) -> bool:
+        return self.running != running or (self.prepared.until is not None and self.prepared.until <= now)
 
 
 class Serving:
@@ -113,12 +120,11 @@ class Serving:
         self.searched: dict[tuple[Any, ...], _Asked] = {}
         self._ready: dict[tuple[str, str], Ready] = {}
         self.offers = Serving(published.offers) if published.offers else None
-        paths, self.category = Texts(published.catalogue).paths
-        self._category_names = [p != () for p in paths]
+        self._paths, self.category = Texts(published.catalogue).paths
         place = np.empty(len(published), np.int32)
         place[published.popular] = np.arange(len(published), dtype=np.int32)
         self._by_category = np.lexsort((place, self.category)).astype(np.int32)
-        self._starts = np.searchsorted(self.category[self._by_category], np.arange(len(paths) + 1))
+        self._starts = np.searchsorted(self.category[self._by_category], np.arange(len(self._paths) + 1))
 
     def warm_up(self, now: datetime) -> None:
         """Do what the first request of each placement would wait for."""
@@ -132,20 +138,24 @@ class Serving:
 
     def ready(self, placement: str, site: str, now: datetime) -> Ready:
         """site: one that lists products of its own, or "" """
+        p = self.published
+        running = p.running.passed(now) if p.running else 0
         found = self._ready.get((placement, site))
-        if found is None or found.void(now):
-            p, rules = self.published, self.published.rules[placement]
+        if found is None or found.void(now, running):
+            rules, repeat = p.rules[placement], placement in p.repeats
             same = (f for (name, of), f in list(self._ready.items()) if of == site and p.rules[name] == rules)
-            alike = (f for f in same if not f.void(now))
-            found = self._ready[placement, site] = next(alike, None) or self._prepared(rules, site, now)
+            alike = (f for f in same if f.repeat == repeat and not f.void(now, running))
+            found = next(alike, None) or self._prepared(rules, site, repeat, running, now)
+            self._ready[placement, site] = found
         return found
 
-    def _prepared(self, rules: Rules, site: str, now: datetime) -> Ready:
+    def _prepared(self, rules: Rules, site: str, repeat: bool, running: int, now: datetime) -> Ready:
         p = self.published
         shown = p.listed[site] if site else p
-        made = prepare(rules, p.catalogue, now, p.zone, sold=shown.sold, in_stock=shown.in_stock)
-        allowed = made.allowed
-        return Ready(made, allowed, p.popular[allowed[p.popular]], site)
+        sold = shown.sold & p.running.at(now) if p.running else shown.sold
+        made = prepare(rules, p.catalogue, now, p.zone, sold=sold, in_stock=shown.in_stock)
+        allowed, again = made.allowed, days_until_again(rules, self._paths, repeat=repeat)
+        return Ready(made, allowed, p.popular[allowed[p.popular]], site, repeat, again, running)
 
     def of_collections(self, request: Request, now: datetime) -> Answer:
         """The list of offers: this session's products have no say."""
@@ -159,7 +169,7 @@ class Serving:
 
     def popular_in(self, category: int, most: int) -> np.ndarray:
         """The most popular products of a category, by its code; none of an unknown one."""
-        if not self._category_names[category]:
+        if not self._paths[category]:
             return self._by_category[:0]
         return self._by_category[self._starts[category] : self._starts[category + 1]][:most]
 
@@ -174,8 +184,8 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
     session = Session(p, request)
     site = p.site(session.row) if request.site is None else request.site if request.site in p.listed else ""
     ready = serving.ready(request.placement if request.placement in p.rules else POPULAR, site, now)
-    asked = _asked(serving, request, session, ready)
-    own, seed_price = _bars(p, request, session)
+    asked = _asked(serving, request, session, ready, now)
+    own, seed_price = _bars(serving, request, session, ready, now)
     left = asked.candidates.taken(np.flatnonzero(~among(asked.candidates.product, session.here)))
     fill = p.personal[request.placement].fill if request.placement in p.personal else True
     listed = _rerank(ready, left, request.k, own, seed_price) if len(left.product) or not fill else None
@@ -214,11 +224,11 @@ class _Asked:
     exhibitions: tuple[dict[str, Any], ...] = ()
 
 
-def _asked(serving: Serving, request: Request, session: Session, ready: Ready) -> _Asked:
+def _asked(serving: Serving, request: Request, session: Session, ready: Ready, now: datetime) -> _Asked:
     p = serving.published
     name, second = request.placement, p.personal.get(SECOND_LIST)
     if name == SEARCH:
-        return _found(serving, request, ready)
+        return _found(serving, request, ready, now)
     if (lists := p.personal.get(name)) is not None:
         own, because = own_list(lists, request, session)
         if lists.session is not None:
@@ -234,13 +244,13 @@ def _asked(serving: Serving, request: Request, session: Session, ready: Ready) -
     return _Asked(NOTHING, None if name == POPULAR else "unknown_placement")
 
 
-def _found(serving: Serving, request: Request, ready: Ready) -> _Asked:
+def _found(serving: Serving, request: Request, ready: Ready, now: datetime) -> _Asked:
     """What a search comes to, kept: shops are asked the same again and again."""
-    search = serving.published.search
+    search, exhibited = serving.published.search, serving.published.exhibited
     if search is None:
         return _Asked(NOTHING, "no_search")
     query = request.query or ""
-    asked = query, request.k, ready.prepared.until, ready.site
+    asked = query, request.k, ready.prepared.until, ready.site, exhibited.passed(now) if exhibited else 0
     if (kept := serving.searched.get(asked)) is not None:
         return kept
     question = search.question(query)
@@ -248,7 +258,8 @@ def _found(serving: Serving, request: Request, ready: Ready) -> _Asked:
     because = None if len(found.product) else question.unanswered
     made = Candidates.of(found.product.astype(np.int32), OWN, search.name, found.code.astype(object))
     words = tuple(w.text for w in search.keywords(question, KEYWORDS))
-    shown = search.exhibitions(question, KEYWORDS) if len(search.collection_ids) else []
+    run = exhibited.at(now) if exhibited else None
+    shown = search.exhibitions(question, KEYWORDS, allowed=run) if len(search.collection_ids) else []
     about = tuple(serving.published.exhibition(e.collection_id) for e in shown)
     result = _Asked(made, because, serving.published.search_version, words, about)
     if len(serving.searched) >= SEARCHES:
@@ -257,18 +268,24 @@ def _found(serving: Serving, request: Request, ready: Ready) -> _Asked:
     return result
 
 
-def _bars(p: Published, request: Request, session: Session) -> tuple[sp.csr_matrix | None, np.ndarray]:
-    """What this person may not be shown here: what they bought, and what stands beside the list; the seed's price."""
-    bars = dict.fromkeys(session.here.tolist(), 1 << EXCLUDED)
-    if p.barred is not None and session.row >= 0 and request.placement not in (*p.repeats, SEARCH):
-        bars |= {product: 1 << BOUGHT for product in p.barred[session.row].tolist() if product >= 0}
-    price = p.prices[session.here if len(session.here) else session.latest[:1]]
+def _bars(
+    serving: Serving, request: Request, session: Session, ready: Ready, now: datetime
+) -> tuple[sp.csr_matrix | None, np.ndarray]:
+    """What this person may not be shown here: what they bought, and what stands beside the list; the seed's price.
+
+    A search finds what was bought, too.
+    """
+    p, beside = serving.published, session.here
+    bought, second = p.bought_by(session.row if request.placement != SEARCH else -1)
+    if len(bought):
+        bought = bought[too_soon(second, ready.again[serving.category[bought]], now.timestamp())]
+    price = p.prices[beside if len(beside) else session.latest[:1]]
     known = price[~np.isnan(price)]
     dearest = np.array([known.max() if len(known) else np.nan])
-    if not bars:
+    if not len(bought) and not len(beside):
         return None, dearest
-    products = np.array(sorted(bars), np.int32)
-    bits = np.array([bars[i] for i in products.tolist()], np.uint8)
+    products, first = np.unique(np.concatenate([bought, beside]), return_index=True)
+    bits = np.where(first < len(bought), np.uint8(1 << BOUGHT), np.uint8(1 << EXCLUDED))
     return sp.csr_matrix((bits, products, np.array([0, len(bits)])), (1, len(p))), dearest
 
 

@@ -3,6 +3,8 @@
 Each list is kept with its basis, 64 bits of what it was made of: the person's entries and segments, what may not be
 shown to them, and what is the same for all: the model, the rules that hold, the code. Where the basis is the same, only
 what fades with time, is bought by others or came into stock could change the list; that waits for a week at most.
+Where that is all there is to a list, it is made anew each day (`batch.recommend` and `take_over` there): what is
+popular, what is used up by now, which collections run.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse as sp
 
 from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.rules import EVERYWHERE
@@ -70,14 +71,16 @@ class Artefacts:
     """What a version is made of; products are positions in `products`, which is sorted by product_id.
 
     products: product_id, and title, url, image_url (text), price (number), currency, category ("a > b"), brand (text)
-    and margin_rate (number) where known; other columns are left out
+    and margin_rate (number) where known; starts_at and ends_at (time): it is shown only between them; other columns are
+    left out
     sold, in_stock: masks of the products that may be shown at all, and that aren't out of stock
     popularity: by product, any scale, the higher the better
     items, personal: lists by placement; personal ones have a row for each of customers, then of visitors (ids)
-    barred: people x width, int32: products that each may not be shown for now, as they bought them; -1 behind the last;
-    None: nobody. It holds in all placements but those of `repeats`
+    bought: people x products: when each ordered a product last (epoch seconds, UTC); None: nobody did
+    repeats: the placements where it may come again at once, unless the rules say after how many days
     search: over the same product_ids; None: the placement `search` shows popular products
-    exhibitions: what is shown of the search's collections, by the names of EXHIBITION (text); None: their ids alone
+    exhibitions: what is shown of the search's collections, by the names of EXHIBITION (text), where known with
+    starts_at and ends_at; None: their ids alone
     listed: sold and in_stock of the sites that list products of their own; sites: of each person the site's name
     offers: the same of collections instead of products, with the one placement `offer`
     rules: as declared and checked (`rules.parse`), by placement and everywhere; those of other placements are left out
@@ -93,7 +96,7 @@ class Artefacts:
     customers: Sequence[str] = ()
     visitors: Sequence[str] = ()
     personal: Mapping[str, PersonalLists] = field(default_factory=dict)
-    barred: np.ndarray | None = None
+    bought: sp.csr_matrix | None = None
     repeats: Collection[str] = ()
     search: Search | None = None
     search_version: str = ""
@@ -123,8 +126,8 @@ def check(made: Artefacts) -> None:
             raise ValueError(f"the site {site} needs an entry for each of {products} products")
     if made.sites is not None and len(made.sites) != people:
         raise ValueError(f"sites needs an entry for each of {people} people")
-    if made.barred is not None and len(made.barred) != people:
-        raise ValueError(f"barred needs a row for each of {people} people")
+    if made.bought is not None and made.bought.shape != (people, products):
+        raise ValueError(f"bought must be {people} people x {products} products")
     for name in (*made.items, *made.personal, *made.repeats):
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or name in (POPULAR, SEARCH, EVERYWHERE):
             raise ValueError(f"{name!r} can't be the name of a placement's lists")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -84,9 +83,7 @@ def router(settings: Settings) -> APIRouter:
         except ControlTowerError as e:
             return _json({"error": "not_published", "remedy": e.remedy}, 503, RETRY)
         locale = request.query_params.get("locale") or live.locale
-        made = partial(live.answer, serving, asked, locale, told)
-        # a search takes milliseconds, any other list less than handing it to a thread is worth
-        return _json(made() if asked.query is None else await run_in_threadpool(made))
+        return _json(live.answer(serving, asked, locale, told))  # takes less than handing it to a thread is worth
 
     @routes.get("/v1/recommendations")
     async def recommendations(request: Request) -> Response:

@@ -18,6 +18,7 @@ class Als(Scorer):
     """Item factors are trained; a customer's factors are solved from the history of the day, so new clicks count."""
 
     name: ClassVar[str] = "als"
+    most_products: ClassVar[int | None] = 1_000_000  # 96 numbers each, twice while it learns: 0.8 GB
 
     class Config(ModelConfig):
         factors: int = 96

@@ -23,6 +23,7 @@ class Bpr(Scorer):
     """Item vectors are trained; what the customer took last counts most."""
 
     name: ClassVar[str] = "bpr"
+    most_products: ClassVar[int | None] = 1_000_000  # 65 numbers each, some times over while it learns
 
     class Config(ModelConfig):
         factors: int = 64

@@ -92,7 +92,16 @@ class Complements(Related):
         if (size > 1).any():
             expected = margins(np.bincount(product, several, count))
             indptr, indices, data = together(
-                product, start, customer, weight, expected, seen, least, c.power, c.shrinkage, c.keep
+                product,
+                start,
+                customer,
+                weight,
+                expected,
+                seen,
+                least,
+                c.power,
+                c.shrinkage,
+                self._keep(interactions),
             )
             self.similarity = sp.csr_matrix((data, indices, indptr), (count, count))
 

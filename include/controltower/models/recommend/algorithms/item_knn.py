@@ -6,13 +6,12 @@ without a meaningful order.
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
-from implicit.nearest_neighbours import BM25Recommender, TFIDFRecommender
-from implicit.utils import ParameterWarning
+from implicit.nearest_neighbours import all_pairs_knn, bm25_weight, normalize, tfidf_weight
 
 from controltower.models.recommend.interactions import Interactions, Weights
 from controltower.models.recommend.item_to_item import ItemToItem
@@ -31,7 +30,7 @@ class ItemKnn(ItemToItem):
 
     def _fit(self, interactions: Interactions) -> None:
         c = self.config
-        found = _neighbours(TFIDFRecommender(K=c.keep + 1, num_threads=1), interactions)
+        found = _neighbours(interactions, lambda taken: normalize(tfidf_weight(taken)), self._keep(interactions))
         # pairs seen once or twice stay below those seen often
         seen = np.asarray(interactions.matrix(Weights()).sum(axis=0)).ravel()
         trust = np.sqrt(seen / (seen + c.shrinkage)).astype(np.float32)
@@ -52,19 +51,27 @@ class Bm25(ItemToItem):
 
     def _fit(self, interactions: Interactions) -> None:
         c = self.config
-        self.similarity = _neighbours(BM25Recommender(K=c.keep + 1, K1=c.k1, B=c.b, num_threads=1), interactions)
+        self.similarity = _neighbours(
+            interactions, lambda taken: bm25_weight(taken, c.k1, c.b), self._keep(interactions)
+        )
 
 
-def _neighbours(model: TFIDFRecommender, interactions: Interactions) -> sp.csr_matrix:
-    matrix = interactions.matrix(Weights()).astype(np.float64)
-    count = matrix.shape[1]
-    if not matrix.nnz:
+def _neighbours(
+    interactions: Interactions, weigh: Callable[[sp.csc_matrix], sp.coo_matrix], keep: int
+) -> sp.csr_matrix:
+    """products x products: the `keep` nearest of each. weigh: of products x customers."""
+    count = interactions.shape[1]
+    if not len(interactions):
         return sp.csr_matrix((count, count), dtype=np.float32)
-    with warnings.catch_warnings():  # it warns of its own weighted matrix
-        warnings.simplefilter("ignore", ParameterWarning)
-        model.fit(matrix, show_progress=False)
-    found = model.similarity.tocsr().astype(np.float32)
+    weighted = weigh(interactions.matrix(Weights()).astype(np.float64).T).tocsr()
+    # the library makes room for `keep` products of each: not of those that nobody took
+    taken = np.flatnonzero(np.diff(weighted.indptr))
+    found = all_pairs_knn(weighted[taken].T.tocsr(), keep + 1, show_progress=False, num_threads=1).tocsr()
+    found = found.astype(np.float32)
     found.setdiag(0)
     found.eliminate_zeros()
-    top = found.max()
-    return found / top if top > 0 else found
+    sizes = np.zeros(count + 1, np.int64)
+    sizes[taken + 1] = np.diff(found.indptr)
+    highest = found.data.max(initial=0)
+    data = found.data / highest if highest > 0 else found.data
+    return sp.csr_matrix((data, taken[found.indices].astype(np.int32), sizes.cumsum()), (count, count))

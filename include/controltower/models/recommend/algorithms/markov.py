@@ -26,6 +26,6 @@ class Markov(ItemToItem):
     def _fit(self, interactions: Interactions) -> None:
         c = self.config
         self.similarity = similarity(
-            interactions, TIMELESS, decay=0.5, backward=0.0, window=1, shrinkage=c.shrinkage, power=0.3, keep=c.keep,
-            seed=c.seed,
+            interactions, TIMELESS, decay=0.5, backward=0.0, window=1, shrinkage=c.shrinkage, power=0.3,
+            keep=self._keep(interactions), seed=c.seed,
         )  # fmt: skip

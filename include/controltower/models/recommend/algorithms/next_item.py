@@ -32,5 +32,5 @@ class NextItem(ItemToItem):
         c = self.config
         self.similarity = similarity(
             interactions, TIMELESS, decay=c.decay, backward=c.backward, window=c.window, shrinkage=c.shrinkage,
-            power=c.power, keep=c.keep, seed=c.seed,
+            power=c.power, keep=self._keep(interactions), seed=c.seed,
         )  # fmt: skip

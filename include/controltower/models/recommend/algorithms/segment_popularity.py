@@ -35,26 +35,24 @@ class SegmentPopularity(Scorer):
     def _fit(self, interactions: Interactions) -> None:
         c, count = self.config, interactions.shape[1]
         orders = interactions.where(interactions.kind == ORDER)
+        sold, product = np.unique(orders.product, return_inverse=True)  # of the others there is nothing to hold
         weight = orders.weight(Weights(order_half_life=c.half_life))
-        total = np.bincount(orders.product, weights=weight, minlength=count)
+        total = np.bincount(product, weights=weight, minlength=len(sold))
         everyone = total / max(total.sum(), 1e-12)
-        wider: dict[str, np.ndarray] = {"": everyone}
-        shares = {"": everyone}
-        for level in range(2):
-            keys = _keys(orders, level)[orders.customer]
-            known, of = np.unique(keys, return_inverse=True)
-            sizes = np.bincount(of, weights=weight, minlength=len(known))
-            for i in np.argsort(-sizes, kind="stable")[: c.most].tolist():
-                if known[i] == "":
-                    continue
-                mine = of == i if len(known) < 50 else np.flatnonzero(of == i)
-                own = np.bincount(orders.product[mine], weights=weight[mine], minlength=count)
-                prior = wider.get(str(known[i]).partition("|")[0], everyone)
-                shares[str(known[i])] = (own + c.trust * prior) / (sizes[i] + c.trust)
-            if level == 0:
-                wider |= shares
-        self.keys = np.array(sorted(shares), dtype=np.str_)
-        self.shares = sp.vstack([_strongest(shares[key], c.keep) for key in self.keys.tolist()]).tocsr()
+        kept = {"": _strongest(everyone, sold, count, c.keep)}
+        closer = _largest(orders, 1, weight, c.most)
+        for site, (mine, size) in _largest(orders, 0, weight, c.most).items():
+            prior = _shrunk(product[mine], weight[mine], size, everyone, c.trust)
+            kept[site] = _strongest(prior, sold, count, c.keep)
+            for key in [key for key in closer if key.partition("|")[0] == site]:
+                mine, size = closer.pop(key)
+                shares = _shrunk(product[mine], weight[mine], size, prior, c.trust)
+                kept[key] = _strongest(shares, sold, count, c.keep)
+        for key, (mine, size) in closer.items():  # of no site, or none of the largest
+            shares = _shrunk(product[mine], weight[mine], size, everyone, c.trust)
+            kept[key] = _strongest(shares, sold, count, c.keep)
+        self.keys = np.array(sorted(kept), dtype=np.str_)
+        self.shares = sp.vstack([kept[key] for key in self.keys.tolist()]).tocsr()
 
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
         closest = np.zeros(len(rows), dtype=int)
@@ -79,9 +77,24 @@ def _keys(interactions: Interactions, level: int) -> np.ndarray:
     return np.full(interactions.shape[0], "") if segments is None else segments[:, level]
 
 
-def _strongest(shares: np.ndarray, keep: int) -> sp.csr_matrix:
+def _largest(orders: Interactions, level: int, weight: np.ndarray, most: int) -> dict[str, tuple[np.ndarray, float]]:
+    """The segments with the most orders of late: which entries are theirs, and the sum of their weights."""
+    known, of = np.unique(_keys(orders, level)[orders.customer], return_inverse=True)
+    sizes = np.bincount(of, weights=weight, minlength=len(known))
+    by_segment = np.split(np.argsort(of, kind="stable"), np.cumsum(np.bincount(of, minlength=len(known)))[:-1])
+    largest = np.argsort(-sizes, kind="stable")[:most]
+    return {str(known[i]): (by_segment[i], float(sizes[i])) for i in largest.tolist() if known[i] != ""}
+
+
+def _shrunk(product: np.ndarray, weight: np.ndarray, size: float, prior: np.ndarray, trust: float) -> np.ndarray:
+    own = np.bincount(product, weights=weight, minlength=len(prior))
+    return (own + trust * prior) / (size + trust)
+
+
+def _strongest(shares: np.ndarray, sold: np.ndarray, products: int, keep: int) -> sp.csr_matrix:
+    """A row of all products; shares: of the sold ones."""
     at = np.sort(np.argsort(-shares, kind="stable")[:keep])
     at = at[shares[at] > 0]
     return sp.csr_matrix(
-        (shares[at] / max(shares.max(initial=0), 1e-12), (np.zeros(len(at), int), at)), (1, len(shares))
+        (shares[at] / max(shares.max(initial=0), 1e-12), (np.zeros(len(at), int), sold[at])), (1, products)
     )

@@ -39,7 +39,7 @@ class Substitutes(Related):
         views = interactions.where(interactions.kind == VIEW)
         viewed = similarity(
             views, TIMELESS, decay=0.0, backward=1.0, together=2.0, window=c.window, shrinkage=c.shrinkage,
-            keep=c.keep, seed=c.seed,
+            keep=self._keep(views), seed=c.seed,
         )  # fmt: skip
         if catalogue is not None:
             viewed.data *= _same_shelf(catalogue, viewed, c.elsewhere)
@@ -61,8 +61,10 @@ class Substitutes(Related):
 
 def _same_shelf(catalogue: Catalogue, pairs: sp.csr_matrix, elsewhere: float) -> np.ndarray:
     """Of each stored pair: `elsewhere` if both categories are known and differ, else 1."""
-    names, category = np.unique([c.strip().casefold() for c in catalogue.category], return_inverse=True)
-    known = (names != "")[category]
+    numbers = {"": 0}
+    named = (numbers.setdefault(c.strip().casefold(), len(numbers)) for c in catalogue.category)
+    category = np.fromiter(named, np.int32, len(catalogue))
+    known = category > 0
     one, other = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr)), pairs.indices
     differ = known[one] & known[other] & (category[one] != category[other])
     return np.where(differ, elsewhere, 1.0).astype(np.float32)
