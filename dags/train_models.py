@@ -1,8 +1,8 @@
-"""Trains the models once a week, as of the newest features: recommendations, propensity, send hour, gender and age.
+"""Trains the models once a week, as of the newest features: recommendations, predictions, gender and age.
 
-It runs when build_profiles is done. Where the models are 6 days old or younger as of that moment, it trains nothing,
-says so, and hands the moment on to score_customers; a run by hand always trains. A model that doesn't beat its baseline
-isn't published: the baseline serves, the report says so, and that is no failure.
+It runs when build_profiles is done. Where the models are 6 days old or younger as of that moment, and of this version
+of the code, it trains nothing, says so, and hands the moment on to score_customers; a run by hand always trains. A
+model that doesn't beat its baseline isn't published: the baseline serves, the report says so, and that is no failure.
 
 **If it fails**, the models published before stay in use for whoever scores by hand (trigger score_customers). Clear the
 task when the cause is mended.

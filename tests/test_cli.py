@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +106,37 @@ def test_as_a_process_an_error_is_one_line_and_exit_1(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("controltower: There is no shop file")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("stage", "until"), [("train", "training recommenders"), ("score", "scores: ")])
+def test_ctrl_c_is_one_line_and_exit_130_and_leaves_nothing_half_made(
+    trained: Path, tmp_path: Path, stage: str, until: str
+) -> None:
+    home = shutil.copytree(trained, tmp_path / "home")
+    before = files_of(home)
+    with subprocess.Popen(
+        [sys.executable, "-m", "controltower.cli", "--home", str(home), stage],
+        env=os.environ | {"CONTROLTOWER_NOW": NOW}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_ctrl_c,
+    ) as process:  # fmt: skip
+        assert process.stderr and process.stdout
+        assert any(until in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.stdout.read() == ""
+    assert process.returncode == 130
+    assert rest.splitlines()[-1].startswith("controltower: Stopped.") and "Traceback" not in rest
+    assert files_of(home) == before
+
+
+def heed_ctrl_c() -> None:
+    """As in a terminal: what a shell starts in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def files_of(home: Path) -> set[str]:
+    """All but the locks, which hold nothing."""
+    return {str(p.relative_to(home)) for p in home.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 @pytest.mark.parametrize(

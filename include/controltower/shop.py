@@ -169,6 +169,9 @@ class Shop(BaseModel):
     sender: Sender
     url: str = Field(description="the shop's web site")
     global_holdout: float = Field(default=0.0, ge=0, le=0.5)
+    explore_hours: float = Field(
+        default=0.05, ge=0, le=1, description="share of messages sent at a random allowed hour, to learn from"
+    )
     approve_above: int | None = Field(
         default=None, ge=0, description="a run of more messages waits for a second person; none: no run does"
     )
@@ -187,6 +190,9 @@ class Shop(BaseModel):
         default=False, description="the orders are a recording of the past: no message of ours can have caused them"
     )
     frequency_caps: list[FrequencyCap] = []
+    message_costs: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={}, description="by channel: what one message costs, in the shop's currency; default: nothing"
+    )
     utm: Utm | Literal[False] = Field(
         default=Utm(), description="the UTM parameters of links to the shop; false: none are added"
     )

@@ -161,3 +161,22 @@ def test_chances_within_other_days() -> None:
     assert (np.diff([within(known, d)[0] for d in range(1, 60)]) > 0).all()
     with pytest.raises(ValueError, match="days above 0"):
         within(known, 0)
+
+
+def test_the_uplifts_error_is_everybodys_together() -> None:
+    """If a message does less than was learned it does so for all: the interval doesn't shrink with their number."""
+    made = target(INCREMENTAL, people(10_000, p=[0.1] * 10_000, uplift=[0.02] * 10_000, uplift_error=[0.01] * 10_000))
+    assert made.result.expected == pytest.approx(200)
+    assert (made.result.high - made.result.low) / 2 == pytest.approx(
+        1.96 * np.hypot(100, np.sqrt(10_000 * 0.1956)), rel=0.01
+    )
+
+
+def test_what_is_expected_until_each_rank() -> None:
+    made = target(CONVERSIONS, people(50, p=np.linspace(0.01, 0.5, 50)), size=20, calibration=0.1)
+    assert made.so_far.shape == (20, 3) and made.so_far[-1].tolist() == [
+        made.result.expected, made.result.low, made.result.high
+    ]  # fmt: skip
+    assert (
+        made.so_far[:, 0] == pytest.approx(np.cumsum(made.expected)) and (np.diff(made.so_far, axis=0)[:, 2] > 0).all()
+    )

@@ -45,7 +45,7 @@ def test_the_campaigns_that_we_ship_are_valid() -> None:
         ({"name": "summer"}, "Call it 'spring'"),
         ({"schedule": "sometimes"}, "neither `after_scores` nor a cron line"),
         ({"audience": {"rules": [{"column": "x"}]}}, "at_least, at_most or is_in"),
-        ({"audience": {"rules": []}}, "audience.rules"),
+        ({"audience": {"rules": []}}, "audience needs a rule, or a goal"),
         ({"variants": [GOOD["variants"][0]] * 2}, "same name"),  # type: ignore[index]
         ({"variants": [{"name": "a", "subject": {"en": "x"}}]}, "push_title"),
         ({"channels": ["in_app"]}, "in_app_title and in_app_body"),

@@ -125,7 +125,7 @@ def _of(report: dict[str, Any], figure: str) -> float:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("propensity", AS_OF, 28), "--task is recommend"),
+        (("chance", AS_OF, 28), "--task is recommend, propensity, clv, replenishment"),
         (("recommend", AS_OF, 0), "1 to 3650 with --days"),
         (("recommend", AS_OF, -3), "1 to 3650 with --days"),
         (("recommend", "soon", 28), "not a date"),

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 from controltower import settings
 from controltower.data.lake import Lake, interval_key
-from controltower.jobs import inference
+from controltower.jobs import exports, inference
 from controltower.jobs.customer import show_customer
+from controltower.jobs.predictions import Past
 from controltower.jobs.privacy import erase_person
 from controltower.jobs.training import store
 from controltower.ledger import consents
@@ -227,3 +228,41 @@ def test_who_withdrew_or_was_erased_is_neither_learned_from_nor_inferred(
     assert {r["customer_id"]: bool(inferred(r)) for r in rows} == {"parent": False, "newcomer": True}, "at once"
     assert trained(left.conf, left.lake)["gender"].rows["customers"] == made.models["gender"].rows["customers"] - 2
     assert not inference.agreed(left.conf, AS_OF) & {"parent", withdrew, erased}, "the past too, from now on"
+
+
+def test_scores_are_exported_with_gender_and_age_of_who_agreed(
+    made: Made, found: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTROLTOWER_HOME", str(made.conf.home))
+    ids = sorted(found)
+    publish_rows(made.lake, "scores", interval_key(AS_OF), pa.table({"customer_id": ids, "clv_30d": [1.0] * len(ids)}))
+    rows = {row["customer_id"]: row for row in exports.scores(AS_OF.isoformat()).to_pylist()}
+    assert sorted(rows) == ids
+    bands = [f"age_{band}" for band in ages.BANDS]
+    parent = rows["parent"]
+    assert parent["gender_female"] == found["parent"]["inferred_female_probability"] > 0.7
+    assert parent["gender_female"] + parent["gender_male"] == pytest.approx(1) == sum(parent[b] for b in bands)
+    assert parent["profile_model_version"].startswith("gender@")
+    agreed = inference.agreed(made.conf, AS_OF)
+    told = [c for c in ids if found[c]["told_gender"] in ("female", "male") and found[c]["told_age"] is not None]
+    those, others = ([c for c in told if (c in agreed) is wanted] for wanted in (True, False))
+    assert those and others
+    for c in those:
+        assert {rows[c]["gender_female"], rows[c]["gender_male"]} == {1.0, 0.0}
+        assert rows[c][f"gender_{found[c]['told_gender']}"] == 1.0
+        assert [b for b in bands if rows[c][b] == 1.0] == [f"age_{ages.BANDS[ages.band_of(found[c]['told_age'])]}"]
+    for c in (*others, "silent"):
+        assert {rows[c][name] for name in ("gender_female", "gender_male", *bands, "profile_model_version")} == {None}
+
+
+def test_evaluating_holds_customers_out(made: Made) -> None:
+    shop = settings.load_shop(made.conf)
+    with threadpool_limits(limits=1), Past.of(made.conf, shop, BEFORE) as past:
+        judged = inference.evaluate(past, AS_OF)
+    assert [(row["trait"], row["model"]) for row in judged.rows] == [
+        (trait, model) for trait in training.NAMES for model in ("items_logistic", "prior")
+    ]
+    for ours, theirs in (judged.rows[:2], judged.rows[2:]):
+        assert ours["log_loss"] < theirs["log_loss"] and ours["customers"] == theirs["customers"] > 100
+        assert ours["said"] > theirs["said"] == 0 and theirs["right_where_said"] is None
+    assert all(s.endswith("better beyond chance.") for s in judged.said)

@@ -12,6 +12,10 @@ from controltower import clock
 from controltower.data.lake import Lake
 from controltower.jobs.learning import publish_engagement
 from controltower.jobs.privacy import erase_person
+from controltower.jobs.profiles import build_profiles
+from controltower.models.channel.sends import read_recent, read_sends
+from controltower.models.send_time.evidence import active_hours
+from controltower.models.uplift.trials import prepared, read_trials
 from controltower.profiles.features import features
 from controltower.settings import Settings
 from support.sent_messages import answer, message_ids, plan, send
@@ -121,17 +125,62 @@ def test_what_a_shop_delivers_of_another_system_stays(shop: Settings) -> None:
         assert len(rows(shop, "messages_history")) == len(rows(shop, "message_events")) == 2
 
 
+def test_who_was_held_out_is_a_control_once_something_was_sent(shop: Settings) -> None:
+    """Under an id of its own, which doesn't change; and no run that sent nothing has controls."""
+    held = [("h1", "holdout"), ("h2", "global_holdout")]
+    plan(shop, MONDAY, ["a", "a"], held=held)
+    plan(shop, MONDAY + DAY, ["a"], campaign="unsent", held=held, hold="approval")
+    assert publish_engagement()["days"] == []
+    send(shop, MONDAY + HOUR)
+    assert publish_engagement()["messages"] == 4
+    before = files(shop)
+    assert publish_engagement()["days"] == [] and files(shop) == before
+    controls = [r for r in rows(shop, "messages_history") if r["treatment"] == "holdout"]
+    assert {r["customer_id"] for r in controls} == {"h1", "h2"} and len({r["message_id"] for r in controls}) == 2
+    for row in controls:
+        assert (row["campaign"], row["channel"], row["sent_at"]) == ("spring", "email", MONDAY)
+        assert row["propensity"] == pytest.approx(0.05 + 0.95 * 0.1), "of nothing being sent, by either holdout"
+    plan(shop, MONDAY + DAY, ["a"], held=held)
+    send(shop, MONDAY + DAY + HOUR)
+    assert publish_engagement()["days"] == ["2026-06-16"]
+    assert len(rows(shop, "messages_history")) == 4 + 3
+
+
+def test_who_was_held_out_was_sent_nothing(shop: Settings) -> None:
+    """Neither features, nor send times, nor channels take controls for sends; uplift is learned from them."""
+    plan(shop, MONDAY, ["a"], held=[("h1", "holdout")])
+    send(shop, MONDAY)
+    known = [{"customer_id": c, "signed_up_at": MONDAY} for c in ("c0", "h1")]
+    lake = lake_with(shop.home, {"customers": known})
+    publish_engagement()
+    at = MONDAY + 15 * DAY
+    with lake.read(at) as reading:
+        counted = reading.arrow(features(reading.table, at, SHOP)).to_pylist()
+        assert {r["customer_id"]: r["messages_30d"] for r in counted} == {"c0": 1, "h1": 0}
+        assert reading.frame(read_sends(reading.table, at, SHOP))["customer_id"].tolist() == ["c0"]
+        assert reading.frame(read_recent(reading.table, at))["customer_id"].tolist() == ["c0"]
+        hours = reading.frame(active_hours(reading.table, at, SHOP))
+        assert set(hours["customer_id"]) == {"c0"}
+        trial = prepared(reading.frame(read_trials(reading.table, at, SHOP))).set_index("customer_id")
+    assert trial["treated"].to_dict() == {"c0": 1, "h1": 0}
+    built = build_profiles(at.isoformat())  # by the rolling way
+    with lake.read(at) as reading:
+        rolled = reading.frame(reading.derived("features")).set_index("customer_id")["messages_30d"]
+    assert built["customers"] == 2 and rolled.to_dict() == {"c0": 1, "h1": 0}
+
+
 @ON_ONE_DATABASE
 def test_who_was_erased_is_not_brought_back_under_the_pseudonym(shop: Settings) -> None:
-    run_id = plan(shop, MONDAY, ["a", "b"])
+    run_id = plan(shop, MONDAY, ["a", "b"], held=[("h1", "holdout"), ("h2", "holdout")])
     send(shop, MONDAY)
     for message_id in message_ids(shop, run_id).values():
         answer(shop, message_id, "clicked", MONDAY + HOUR)
     publish_engagement()
     erase_person("c0", "Ann")
+    erase_person("h1", "Ann")
     answer(shop, message_ids(shop, run_id)["c1"], "opened", MONDAY + HOUR)  # so the day is published anew
     assert publish_engagement()["days"] == ["2026-06-15"]
-    assert [r["customer_id"] for r in rows(shop, "messages_history")] == ["c1"]
+    assert {r["customer_id"] for r in rows(shop, "messages_history")} == {"c1", "h2"}
     assert [r["event"] for r in rows(shop, "message_events")] == ["clicked", "opened"]
 
 

@@ -18,6 +18,7 @@ from controltower.errors import BadSettings, NoData
 from controltower.jobs.profiles import build_profiles
 from controltower.jobs.recommending import recommend
 from controltower.jobs.scoring import score_customers
+from controltower.jobs.segments import segment_conversions
 from controltower.jobs.training import train_models
 from controltower.models.recommend import published
 from controltower.models.recommend.algorithms.popularity import Popularity
@@ -40,11 +41,15 @@ MODELS = {
     "recommend_together",
     "recommend_cart",
     "send_hour",
+    "send_delay",
     "propensity_1d",
     "propensity_7d",
     "propensity_28d",
     "clv",
     "next_order",
+    "acquisition",
+    "uplift",
+    "channel",
     "gender",
     "age_band",
 }
@@ -79,6 +84,7 @@ def shop(home: Path) -> Lake:
             ],
             **orders(*made),
         },
+        interval=f"../{AS_OF}",
     )
 
 
@@ -109,16 +115,26 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     scores, lists = derived(shop, "scores"), derived(shop, "recommendations")
     assert scores.column_names == [
         "customer_id", "as_of", "propensity_1d", "reasons_1d", "propensity_7d", "reasons_7d", "propensity_28d",
-        "reasons_28d", "send_hour", "send_hour_weight",
+        "reasons_28d", "send_hour", "send_hour_weight", "send_hours", "send_hours_email", "send_hours_push",
         *(f"clv_{until}{end}" for until in ("30d", "1y", "3y") for end in ("", "_low", "_high")),
-        "dormancy_28d", "next_order_at", "next_order_low", "next_order_high", "next_order_reason", "model_version",
+        "dormancy_28d", "next_order_at", "next_order_low", "next_order_high", "next_order_reason", "uplift",
+        "uplift_error", "channel_email", "channel_push", "channel", "segment_1d",
+        "segment_7d", "segment_28d", "model_version",
         "scored_at",
     ]  # fmt: skip
     profiles = derived(shop, "profiles")
+    first_of_65 = {"top_1": 1, "top_1_to_5": 2, "top_5_to_10": 4, "top_10_to_25": 9, "top_25_to_50": 17, "rest": 32}
+    for h in (1, 7, 28):
+        sizes = {row["values"]: row["counts"] for row in scores[f"segment_{h}d"].value_counts().to_pylist()}
+        assert sizes in (first_of_65, {None: 65}), "nobody is cut where all have the same chance"
     assert profiles["customer_id"].equals(scores["customer_id"]) and profiles["rfm_cell"].null_count < 65
     values = scores.to_pydict()
+    for name in ("uplift", "uplift_error", "channel_email", "channel_push", "channel"):
+        assert set(values[name]) == {None}, "nothing was sent, so nothing was learned"
     assert all(0 <= p <= 1 for name in ("propensity_1d", "propensity_7d", "propensity_28d") for p in values[name])
     assert all(hour in range(24) for hour in values["send_hour"])
+    for name in ("send_hours", "send_hours_email", "send_hours_push"):
+        assert {(len(week), max(week)) for week in values[name]} == {(168, 255)}
     assert {at.astimezone(UTC) for at in values["as_of"]} == {T}
     _check_lists(lists)
 
@@ -131,13 +147,18 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     assert (report["note"], report["models"]) == (f"skipped: the models as of {AS_OF} serve", {})
 
 
-@pytest.mark.parametrize(("days", "trains"), [(-1, True), (0, False), (6, False), (7, True)])
-def test_training_waits_for_the_week_to_end(home: Path, days: int, trains: bool) -> None:
+@pytest.mark.parametrize(
+    ("days", "version", "trains"),
+    [(-1, "", True), (0, "", False), (6, "", False), (7, "", True), (0, "of another version of the code", True)],
+)
+def test_training_waits_for_the_week_to_end(home: Path, days: int, version: str, trains: bool) -> None:
     """Before T none serves yet. Where it trains, it finds nobody in this home."""
     (home / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
     registry, one = Registry(home / "models"), Popularity().fit(planted())
     for name in MODELS:
         registry.store(one, card(name))
+    for about in (home / "models" / "send_hour").glob("*/card.json") if version else ():
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"code_version": version}))
     at = (T + timedelta(days=days)).isoformat()
     if trains:
         with pytest.raises(NoData, match="Nobody is known"):
@@ -303,6 +324,12 @@ def test_scoring_publishes_for_serving(shop: Lake, home: Path) -> None:
     train_models(earlier)
     assert "serving" not in score_customers(earlier)
     assert published.current(root) == version
+    (table,) = segment_conversions(1, AS_OF)["tables"]
+    with shop.read(T) as reading:
+        rows = reading.arrow(reading.table("orders")).to_pylist()
+    bought = {row["customer_id"] for row in rows if row["ordered_at"] > T - timedelta(days=1)}
+    assert (table["scored"], table["customers"], table["bought"]) == (earlier, 65, len(bought))
+    assert [sum(row[name] for row in table["rows"]) for name in ("converted", "recency_converted")] == [len(bought)] * 2
 
 
 @pytest.mark.slow

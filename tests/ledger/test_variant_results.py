@@ -1,4 +1,4 @@
-"""What each variant came to, and how many earlier occurrences were for: the same on SQLite and PostgreSQL."""
+"""What variants and random hours came to, how many earlier occurrences were for: alike on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -45,6 +45,21 @@ def test_only_this_campaign_and_this_window(ledger_settings: Settings) -> None:
     assert results(ledger_settings, AT + 28 * DAY - HOUR) == {"a": (2, 0)}
     assert results(ledger_settings, AT + 31 * DAY) == {"a": (1, 0)}
     assert results(ledger_settings, AT + 31 * DAY, "autumn") == {}
+
+
+def test_what_random_hours_came_to(ledger_settings: Settings) -> None:
+    drawn = [{"hour": 9, "explored": n % 2 == 0, "products": [{"product_id": "p"}]} for n in range(6)]
+    run_id = plan(ledger_settings, AT, ["a"] * 7, choices=drawn)  # nothing is said of c6's hour
+    send(ledger_settings, AT, ["sent", "sent", "rejected"])
+    ids = message_ids(ledger_settings, run_id)
+    for who, when in (("c0", 1), ("c0", 2), ("c1", 1), ("c3", 3), ("c6", 1)):
+        answer(ledger_settings, ids[who], "clicked", AT + when * HOUR)
+    answer(ledger_settings, ids["c4"], "clicked", AT + HOUR, machine=True)
+    another = plan(ledger_settings, AT + DAY, ["a"], choices=drawn)
+    with begin(ledger_settings) as ledger:
+        assert reports.hour_results(ledger, run_id, AT + 2 * HOUR) == {True: (2, 1), False: (3, 1)}
+        assert reports.hour_results(ledger, run_id, AT + DAY) == {True: (2, 1), False: (3, 2)}
+        assert reports.hour_results(ledger, another, AT + DAY) == {}
 
 
 def test_earlier_audiences(ledger_settings: Settings) -> None:

@@ -11,7 +11,7 @@ import pytest
 from controltower.ledger import cohorts, runs
 from controltower.ledger.database import reading
 from controltower.measurement import intervals, wording
-from controltower.measurement.readout import Group, Window, compare, readout, too_small, verdict
+from controltower.measurement.readout import Group, Window, compare, random_hours, readout, too_small, verdict
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -287,3 +287,13 @@ def test_money_is_summed_exactly(story: Story) -> None:
     assert (found["treated"]["revenue"], found["treated"]["revenue_per_customer"]) == ("1.0000", "0.2500")
     assert found["treated"]["variance"] == pytest.approx((0.54 - 0.25) / 3, rel=1e-15)
     assert found["holdout"]["variance"] == 4.5e18
+
+
+def test_random_hours_are_compared_with_the_best_ones() -> None:
+    assert random_hours({}) is None and random_hours({False: (90, 9)}) is None
+    few = random_hours({True: (40, 4), False: (900, 90)})
+    assert few == {"random": 40, "best": 900, "difference": None}
+    found = random_hours({True: (500, 40), False: (9500, 1140)})
+    assert found is not None and (found["random_share"], found["best_share"]) == (0.08, 0.12)
+    assert found["difference"] == pytest.approx(-0.04) and found["low"] < -0.04 < found["high"] < 0
+    assert (found["low"], found["high"]) == intervals.newcombe(40, 500, 1140, 9500)

@@ -47,9 +47,9 @@ def drawn(seed: int, customers: int = 600, each: int = 30, liking: float = 1.2, 
             channel, message = int(rng.integers(2)), str(rng.choice(["a", "b"]))
             week = int((seconds[:n] >= second - 7 * DAY).sum())
             odds = taste[who, channel] + 0.7 * (message == "b") - tires * week
-            rows.append((f"c{who:04}", ("email", "push")[channel], "news", message, "message", int(second),
+            rows.append((f"c{who:04}", ("email", "push")[channel], "news", message, int(second),
                          int(rng.random() < 1 / (1 + np.exp(-odds)))))  # fmt: skip
-    names = ["customer_id", "channel", "campaign", "variant", "treatment", "second", "clicked"]
+    names = ["customer_id", "channel", "campaign", "variant", "second", "clicked"]
     return pd.DataFrame(rows, columns=names).assign(ordered=0, closed=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from controltower.jobs.predictions.propensity import HORIZONS
 from controltower.models import propensity
 from controltower.models.propensity import (
     BaseRate,
@@ -15,9 +16,11 @@ from controltower.models.propensity import (
     Snapshot,
     TreesAndLogistic,
     has_facts,
+    judging,
     label,
     train,
 )
+from controltower.models.publication import half
 from controltower.profiles.features import NAMES
 from support.bought import people, snapshots
 from support.shop_tables import T
@@ -62,7 +65,7 @@ def test_only_closed_label_windows_are_learned_from() -> None:
     assert with_open.window is not None and with_open.window[1] <= T
 
 
-@pytest.mark.parametrize("horizon", propensity.HORIZONS)
+@pytest.mark.parametrize("horizon", HORIZONS)
 def test_snapshots_are_wanted_only_after_facts_and_before_the_window(horizon: int) -> None:
     times = propensity.snapshot_times(T, horizon, T - timedelta(days=90))
     assert times and max(times) == T - timedelta(days=horizon)
@@ -86,6 +89,34 @@ def test_a_shop_that_opened_yesterday() -> None:
     assert len(outcome.model.predict(today.iloc[:0])) == 0
     nobody = train(28, T, [], today.iloc[:0])
     assert nobody.model.predict(today.iloc[:0]).tolist() == []
+
+
+def test_where_no_feature_differs_everyone_gets_the_share() -> None:
+    same = [Snapshot(s.as_of, s.features.assign(**dict.fromkeys(NAMES, 1.0)), s.bought) for s in snapshots(7, True)]
+    outcome = train(7, T, same, same[0].features)
+    assert isinstance(outcome.model, BaseRate) and "no feature differs between them" in outcome.why
+    assert outcome.model.predict(same[0].features)[0] == pytest.approx(np.mean([s.bought.mean() for s in same]))
+    with pytest.raises(ValueError, match="no feature differs"):
+        TreesAndLogistic().fit(same[0].features, same[0].bought)
+    assert 0 < RfmLogistic().fit(same[0].features, same[0].bought).predict(same[0].features)[0] < 1
+
+
+def test_the_blend_is_judged_on_nobody_by_whom_it_was_chosen() -> None:
+    made = snapshots(7, informative=True)
+    splits = judging.backtest(made, propensity.judged_dates(T, 7), 7)
+    halves = [half(s.customers) for s in splits]
+    for chooses in (halves, [~h for h in halves]):
+        weight = judging.best_weight(splits, chooses)
+        for split, h, z in zip(splits, chooses, judging.blended(splits), strict=True):
+            assert (z[~h] == split.ours(weight)[~h]).all() and len(splits) == 3
+
+
+def test_a_customer_of_whom_the_baseline_is_certain_is_judged_too() -> None:
+    made = snapshots(7, informative=False)
+    for one in made:
+        one.features.iloc[0, one.features.columns.get_loc("revenue_total")] = 1e300
+    splits = judging.backtest(made, propensity.judged_dates(T, 7), 7)
+    assert splits and all(np.isfinite(s.baseline).all() for s in splits)
 
 
 def test_one_closed_snapshot_is_no_time_split() -> None:

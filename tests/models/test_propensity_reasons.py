@@ -84,15 +84,18 @@ def test_for_products_ranks_their_buyers_better_than_the_overall_propensity() ->
     model = train(7, newest, made[1:], frames[newest]).model
     assert isinstance(model, propensity.Classifier)
     known = lines[lines["second"] <= newest.timestamp()]
-    p = propensity.for_products(model, 7, newest, frames, known)
+    found = propensity.for_products(model, 7, newest, frames, known)
+    p = found.p
+    assert found.learned and found.buyers > 200
     overall = model.predict(frames[newest], newest)
     took = lines[(lines["second"] > newest.timestamp()) & lines["inside"]]["customer_id"]
     truth = p.index.isin(took)
     assert average_precision_score(truth, p.to_numpy()) > 1.2 * average_precision_score(truth, overall)
     assert abs(p.mean() - truth.mean()) < 0.04 and (p.to_numpy() <= overall + 1e-12).all()
-    few = propensity.for_products(model, 7, newest, {newest: frames[newest]}, known)
+    few, learned, _ = propensity.for_products(model, 7, newest, {newest: frames[newest]}, known)
+    assert not learned
     assert (few.to_numpy() <= overall).all() and average_precision_score(
         truth, few.to_numpy()
     ) > average_precision_score(truth, overall)
-    none = propensity.for_products(model, 7, newest, frames, known.assign(inside=False))
+    none = propensity.for_products(model, 7, newest, frames, known.assign(inside=False)).p
     assert (none == 0).all()

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from controltower.models.base import Outcome
+from controltower.models.publication import Serving
 from controltower.models.replenishment import hazard, purchases, training
 from controltower.models.replenishment.hazard import KINDS, ConstantWait, Hazard, NextOrder, OwnMedianGap, Past
 from controltower.models.replenishment.purchases import Series, series, states, waits
+from models.test_registry import card
 from support.shop_tables import SHOP, T, ago, lake_with, order, orders, product
 
 NOBODY = pd.DataFrame({"customer_id": [], "day": [], "amount": []}).astype({"day": int, "amount": float})
@@ -54,6 +56,33 @@ def test_planted_waits_are_found_and_beat_the_own_median_gap(outcome: Outcome) -
     came = p["customer_id"].isin(set(soon))
     assert p["order_28d"].sum() == pytest.approx(came.sum(), rel=0.15)
     assert (p["order_28d"] + p["dormancy_28d"]).to_numpy() == pytest.approx(1)
+
+
+def test_the_card_has_a_backtest_and_what_was_in_service(outcome: Outcome) -> None:
+    dates, table = outcome.details["backtest"], outcome.details["calibration"]["table"]
+    assert [row["as_of"][:10] for row in dates] == ["2026-05-18", "2026-04-20", "2026-03-23"]
+    assert np.mean([row["auc_28d"] for row in dates]) == pytest.approx(outcome.metrics["auc_28d"], abs=1e-5)
+    assert len(table) == 10 and table[0]["came"] < table[-1]["came"]
+    some = known(planted(900, 400))
+    usual = ConstantWait().fit(hazard.describe(some, None, 0), [])
+    made = training.train("next_order", some, None, T, lambda _: Serving(card("next_order", -99), usual))
+    said = made.details["in_service"]
+    assert made.published and (said["dates"], said["stays"]) == (3, False) and said["high"] < 0
+    better = training.train("next_order", some, None, T, lambda _: Serving(card("next_order", -99), _KnowsAll(some)))
+    assert isinstance(better.model, _KnowsAll) and "So it stays in service." in better.why
+
+
+class _KnowsAll(ConstantWait):
+    """Told of what came after past dates."""
+
+    def __init__(self, some: Series) -> None:
+        super().__init__()
+        self.some = some
+
+    def survival(self, rows: hazard.Rows) -> np.ndarray:
+        day = next(28 * k for k in (1, 2, 3) if len(states(self.some, 28 * k).rows) == len(rows.own.rows))
+        came = waits(self.some, day, rows.own.rows) <= 28
+        return np.repeat(np.where(came, 0.1, 0.9)[:, None], hazard.SOON + 1, axis=1)
 
 
 def test_the_interval_holds_what_it_promises(outcome: Outcome) -> None:

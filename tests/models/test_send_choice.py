@@ -14,7 +14,7 @@ from controltower.data.lake import Lake
 from controltower.models.base import Outcome
 from controltower.models.send_time import evidence, exploring, training
 from controltower.models.send_time.evidence import Hours
-from controltower.models.send_time.exploring import NONE, SHARE, choose, places, random_value, scores, value_of
+from controltower.models.send_time.exploring import NONE, choose, places, random_value, scores, value_of
 from controltower.models.send_time.model import EveryonesWeek
 from controltower.settings import Settings
 from controltower.simulation.parameters import Parameters
@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.shop_tables import SHOP
 
+SHARE = 0.05
 DAYTIME = np.isin(np.arange(24), range(8, 21))
 NOW = datetime.fromisoformat("2026-06-05T07:00:00+09:00")
 
@@ -103,12 +104,19 @@ def test_each_customer_may_have_hours_of_their_own() -> None:
         choose(peaks(3), allowed, 1.5, "a:1", people(3))
 
 
-def test_scores_are_those_of_a_weekday_or_of_all() -> None:
+def test_scores_are_those_of_hours_of_the_week_which_is_a_circle() -> None:
     week = np.zeros((2, 168), np.uint8)
-    week[:, 24 + 9], week[:, 5 * 24 + 15] = 100, 255
-    assert scores(week).argmax(axis=1).tolist() == [14, 14] and scores(week)[0, 15] == 255
-    assert scores(week, 1)[0, 9] == 100 and scores(week, np.array([1, 5]))[1, 15] == 255
-    assert scores(week, 0).max() == 0
+    week[:, 0], week[1, 24 + 9] = 100, 255
+    hours = np.array([167, 0, 1, 2, 24 + 8, 24 + 9])
+    assert scores(week, hours).tolist() == [[100, 100, 100, 0, 0, 0], [100, 100, 100, 0, 255, 255]]
+    full = np.full((1, 168), 255, np.uint8)
+    assert scores(full, hours).tolist() == [[765] * 6]
+
+
+def test_hours_may_follow_each_other_over_days() -> None:
+    chosen = choose(peaks(72)[:, np.r_[8:21, 8:21]], np.ones(26, bool), 0.5, "a:1", people(72))
+    assert (chosen.best < 13).all(), "of equal hours the first"
+    assert chosen.hour.max() > 13 and chosen.probability.min() == pytest.approx(0.5 / 26)
 
 
 def test_what_other_rules_would_have_brought_is_estimated_without_bias() -> None:

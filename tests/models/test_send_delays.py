@@ -68,7 +68,7 @@ def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
 def rows_of(tmp_path: Path, tables: dict[str, Any]) -> list[tuple[Any, ...]]:
     lake = lake_with(tmp_path, tables)
     with lake.read(T) as reading:
-        rows = reading.frame(delays.returns(reading.table, T, SHOP))
+        rows = reading.frame(delays.returns(reading.table, T, SHOP, np.array(list("abc"))))
     return sorted((r.customer_id, BEHAVIOURS[r.behaviour], r.delay) for r in rows.itertuples())
 
 
@@ -85,6 +85,7 @@ def test_a_return_is_the_next_visit(tmp_path: Path) -> None:
                 event("4", "a", at(5.5), "view_item"),  # back after five hours
                 event("5", "a", at(30), "view_item", click_id="m"),  # our message began this one
                 event("6", "a", at(400), "view_item"),  # after more than a week
+                event("9", "d", at(0), "view_item"), event("10", "d", at(3), "view_item"),  # isn't asked for
                 event("7", "b", at(0), "search"), event("8", "b", at(3), "search"),  # neither view, cart nor purchase
             ],
             **orders(order("1", "c", at(1), ("p", 1, 5)), order("2", "c", at(26.5), ("p", 1, 5))),
@@ -97,7 +98,7 @@ def test_returns_become_arrays_of_the_customers_asked_for(tmp_path: Path) -> Non
     events = [event(f"{c}{n}", c, ago(9, hours=-n * 10), "view_item") for c in "ab" for n in range(3)]
     lake = lake_with(tmp_path, {"events": events})
     with lake.read(T) as reading:
-        rows = reading.arrow(delays.returns(reading.table, T, SHOP))
+        rows = reading.arrow(delays.returns(reading.table, T, SHOP, np.array(["a", "b"])))
     some = Returns.of(rows.to_batches(), T, np.array(["b", "x"]))
     assert len(some) == 2 and set(some.customer) == {0} and some.delay.tolist() == [10, 10]
     assert some.counts(0).toarray()[0, 10] == pytest.approx(2)

@@ -12,7 +12,6 @@ from controltower.models.send_time import circadian, evidence, training
 from controltower.models.send_time.evidence import CLICKED, OPENED, ORDERED, OWN, SENT, VISITED, Hours
 from controltower.models.send_time.model import DAYTIME_HOUR, KINDS, EveryonesWeek, OwnWeek, best_hour
 from controltower.models.send_time.tables import quantised, shares_of
-from controltower.models.send_time.zones import zone_of, zones_or_inferred
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders
 
 CHANNELS = (OWN, "email", "push")
@@ -293,22 +292,3 @@ def test_rows_become_arrays_of_the_customers_asked_for(tmp_path: Path) -> None:
     some = Hours.of(rows.to_batches(), T, np.array(["c3", "other"]))
     assert some.customer.tolist() == [0] and some.day.tolist() == [3]
     assert len(Hours.of([], T)) == 0
-
-
-def test_a_country_with_one_time_tells_the_zone(tmp_path: Path) -> None:
-    assert zone_of("KR") == "Asia/Seoul" and zone_of("de") == "Europe/Berlin"
-    assert zone_of("US") is None and zone_of("XX") is None
-    told = [
-        ("a", "JP", None),
-        ("b", "US", None),
-        ("c", "JP", "Europe/Paris"),
-        ("d", "JP", "no/zone"),
-        ("e", None, None),
-    ]
-    people = [{"customer_id": c, "country": country, "timezone": zone} for c, country, zone in told]
-    lake = lake_with(tmp_path, {"customers": people})
-    with lake.read(T) as reading:
-        zones = zones_or_inferred(reading.table("customers"), SHOP)
-        found = reading.frame(zones.table).set_index("customer_id")["zone"].to_dict()
-    assert found == {"a": "Asia/Tokyo", "b": "UTC", "c": "Europe/Paris", "d": "Asia/Tokyo", "e": "UTC"}
-    assert set(found.values()) <= zones.used

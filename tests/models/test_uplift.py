@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from controltower.models.uplift import qini, training
 from controltower.models.uplift.learners import KINDS, DoublyRobust, TLearner, TreatAll, TreatNone, Uplift, XLearner
 from controltower.models.uplift.training import TARGET, TREAT_ALL, TREAT_NONE, train
-from controltower.models.uplift.trials import Experiment, experiment, nothing_sent, prepared, read_trials, starts
+from controltower.models.uplift.trials import Experiment, experiment, prepared, read_trials, starts
+from controltower.profiles.facts.messages import nothing_sent
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders
 
 
@@ -182,6 +185,7 @@ def test_trials_are_read_from_the_lake(tmp_path: Path) -> None:
 def members(arms: dict[str, tuple[int, float | None]]) -> pd.DataFrame:
     rows = [
         {"customer_id": f"{arm}{n}", "campaign": "one", "variant": arm, "treatment": None, "propensity": p,
+         "treated": int(arm not in ("control", "holdout", "none")),
          "second": 0, "clicked": 0, "visited": 0, "converted": 0, "spent": 0.0}
         for arm, (count, p) in arms.items() for n in range(count)
     ]  # fmt: skip
@@ -207,10 +211,16 @@ def test_what_a_propensity_says(arms: dict[str, tuple[int, float | None]], arm: 
         assert set(rows["treated"]) == {0, 1}
 
 
-def test_words_for_nothing_sent_and_people_who_are_in_both_groups() -> None:
-    words = ["Control", "global_holdout", "No E-Mail", "none", "message", None, "Womens E-Mail", "0"]
-    rows = pd.DataFrame({"treatment": words, "variant": ["b"] * 8})
-    assert nothing_sent(rows).tolist() == [True, True, True, True, False, False, False, True]
+def test_words_for_nothing_sent() -> None:
+    words = ["Control", "global_holdout", "No E-Mail", "none", "message", None, "Womens E-Mail", "0", None, None]
+    rows = pa.table({"treatment": pa.array(words), "variant": pa.array([*["b"] * 8, "hold-out", None])})
+    told = ibis.memtable(rows)
+    assert told.select(said=nothing_sent(told)).to_pyarrow()["said"].to_pylist() == [
+        True, True, True, True, False, False, False, True, True, False
+    ]  # fmt: skip
+
+
+def test_people_who_are_in_both_groups_are_left_out() -> None:
     both = members({"mail": (5, None), "control": (5, None)})
     both.loc[9, "customer_id"] = "mail0"
     assert "mail0" not in set(prepared(both)["customer_id"])

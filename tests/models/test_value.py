@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from controltower.models import publication
+from controltower.models.publication import Serving
 from controltower.models.value import purchasing, spending, summaries, training
 from controltower.models.value.model import COLUMNS, KINDS, Average, Lifetime, NaiveRate, Value
 from controltower.models.value.training import Snapshot
+from models.test_registry import card
 from scipy.optimize import check_grad
 from scipy.special import hyp2f1
 from support.shop_tables import SHOP, T, ago, lake_with, order, orders
@@ -133,7 +136,9 @@ def features(known: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"days_since_last_order": frame["last"], "revenue_total": frame["amount"]}).astype(float)
 
 
-def trained(rows: pd.DataFrame, day: int) -> training.Outcome:
+def trained(
+    rows: pd.DataFrame, day: int, in_service: publication.InService[Value] = publication.nothing
+) -> training.Outcome:
     first = T - timedelta(days=day)
 
     def snapshot(at: datetime, told: bool) -> Snapshot:
@@ -144,7 +149,7 @@ def trained(rows: pd.DataFrame, day: int) -> training.Outcome:
     snapshots = [snapshot(at, True) for at in training.snapshot_times(T, first)]
     seasons = [snapshot(at, False) for at in training.season_times(T, first)]
     with threadpool_limits(limits=1):
-        return training.train(T, summary(rows, day), snapshots, seasons)
+        return training.train(T, summary(rows, day), snapshots, seasons, in_service)
 
 
 def says(model: object, known: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +163,7 @@ def test_planted_value_is_found_and_beats_the_naive_rate() -> None:
     assert outcome.published and isinstance(outcome.model, Lifetime), outcome.why
     assert outcome.name == "clv" and outcome.why.startswith("It beat the naive rate: decile error 0.")
     assert outcome.metrics["decile_error"] < outcome.baseline_metrics["decile_error"]
-    assert len(outcome.details["judged"]) >= 3
+    assert len(outcome.details["backtest"]) >= 3
     known = summary(rows, 300)
     p, after = says(outcome.model, known), spent(rows, 300, known)
     naive = training.measures(says(NaiveRate().fit(known), known), after)
@@ -166,6 +171,18 @@ def test_planted_value_is_found_and_beats_the_naive_rate() -> None:
     assert found["decile_error"] < naive["decile_error"] and abs(found["bias"] - 1) < 0.15
     order = p["clv_30d"].rank().corr(pd.Series(after).rank())
     assert order > 0.3
+
+
+def test_what_was_in_service_is_judged_and_stays_only_if_it_was_better() -> None:
+    rows = bought(1500, 600)
+    naive = Serving[Value](card("clv", -99, "naive_rate"), NaiveRate())
+    said = trained(rows, 300, lambda _: naive).details["in_service"]
+    assert (said["dates"], said["stays"]) == (5, False) and said["high"] < 0, "the naive rate errs more"
+    assert said["decile_error"] == pytest.approx(trained(rows, 300).baseline_metrics["decile_error"], abs=1e-5)
+    gone = Lifetime().fit(summary(rows, 300))
+    gone.columns, gone.share = np.array(["visits_of_the_moon"]), 0.5
+    outcome = trained(rows, 300, lambda _: Serving(naive.card, gone))
+    assert outcome.published and outcome.details["in_service"]["why"].endswith("no longer there: visits_of_the_moon.")
 
 
 def test_intervals_hold_what_they_promise() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -41,7 +40,8 @@ def score(settings: Settings, as_of: datetime, customers: Sequence[str]) -> None
 def open_shop(settings: Settings, day: datetime, customers: Sequence[str]) -> None:
     """The simulated shop's file, its products, and these customers, who agreed to e-mail a month before `day`."""
     before = day - timedelta(days=30)
-    shutil.copy(INCLUDE / "shops" / "simulated.yaml", settings.home / "shop.yaml")
+    shop = (INCLUDE / "shops" / "simulated.yaml").read_text(encoding="utf-8")
+    (settings.home / "shop.yaml").write_text(f"{shop}\nexplore_hours: 0\n", encoding="utf-8")  # all are due at 10
     people = [{"customer_id": c, "updated_at": before, "email": f"{c}@customers.example"} for c in customers]
     lake = Lake(settings)
     publish_rows(lake, "customers", "i", table("customers", people))

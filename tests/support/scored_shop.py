@@ -42,9 +42,9 @@ def write_spec(conf: Settings, **changes: Any) -> None:
 
 
 def write_shop(conf: Settings, **changes: Any) -> None:
-    """The shop file: Asia/Seoul, no global holdout, approval above 5 messages."""
+    """The shop file: Asia/Seoul, no global holdout, no random hours, approval above 5 messages."""
     shop = yaml.safe_load((INCLUDE / "shops" / "simulated.yaml").read_text())
-    shop |= {"global_holdout": 0.0, "approve_above": 5, **changes}
+    shop |= {"global_holdout": 0.0, "approve_above": 5, "explore_hours": 0.0, **changes}
     (conf.home / "shop.yaml").write_text(yaml.safe_dump(shop))
 
 
@@ -74,7 +74,10 @@ def make(home: Path, monkeypatch: pytest.MonkeyPatch, customers: int = 8) -> Set
     )
     featured = [*audience, "asleep"]
     derived = {
-        "features": [{"customer_id": c, "as_of": SCORED, "orders_total": int(c != "asleep")} for c in featured],
+        "features": [
+            {"customer_id": c, "as_of": SCORED, "orders_total": int(c != "asleep"), "lifecycle": "active"}
+            for c in featured
+        ],
         "scores": [
             {"customer_id": c, "as_of": SCORED, "propensity_28d": 0.5, "send_hour": 10, "model_version": "m"}
             for c in featured

@@ -45,6 +45,13 @@ def names(edges: Sequence[float] = EDGES) -> list[str]:
     return [f"top_{said[0]}", *(f"top_{a}_to_{b}" for a, b in pairwise(said)), REST]
 
 
+def tells_apart(scores: np.ndarray) -> bool:
+    """Whether there are scores (NaN: none) that rank anybody: not the same one for everybody."""
+    known = np.asarray(scores, dtype=float)
+    known = known[~np.isnan(known)]
+    return bool(len(known)) and bool(known.min() < known.max())
+
+
 def cut(customer_ids: np.ndarray, scores: np.ndarray, edges: Sequence[float] = EDGES) -> np.ndarray:
     """By customer (n,), the position of their segment in `names(edges)`.
 

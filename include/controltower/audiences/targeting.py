@@ -7,11 +7,12 @@ expected to bring most comes first. The goals:
 * `revenue`: p x expected basket (RO). `margin`: p x basket x margin rate (VO).
 * `retention`: chance of no purchase x what the customer would be worth: the value at stake, not what a message saves.
 * `incremental`: what a message changes (uplift) x value; who isn't changed for the better isn't written to.
-* `acquire`: the chance that a visitor or prospect becomes one of the best customers, by likeness.
+* `acquire`: the chance that a visitor or prospect, who never bought, becomes a customer.
 
 The interval says where the audience's total will lie in 95 of 100 cases, and holds two errors: chance, as customers
 decide independently of each other (sum of the variances of p x value), and the model's calibration, by which all are
-off together (a share of the total, learned from past dates: `calibration_error`).
+off together (a share of the total, learned from past dates: `calibration_error`; of `incremental` the uplift's own
+standard error).
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class Customers:
     """What is expected of customers, each (n,); NaN is unknown.
 
     p: the chance of the goal's event within the days (a click, an order, of `retention` no order, of `acquire` the
-    likeness, of `incremental` the event without a message), see `within`. basket: the amount of an order, basket_sd:
+    first order, of `incremental` the event without a message), see `within`. basket: the amount of an order, basket_sd:
     its spread. margin_rate: a share. uplift: the change of p by a message. value: of the event, for `retention` and
-    `incremental` (1 where it isn't given). uplift_error: the standard error of uplift, as far as it is each customer's
-    own. A spread, an error or a p without a message that isn't known is taken for a large one: it leaves nobody out.
+    `incremental` (1 where it isn't given). uplift_error: the standard error of uplift, by which all are off together. A
+    spread, an error or a p without a message that isn't known is taken for a large one: it leaves nobody out.
     """
 
     customer_ids: np.ndarray
@@ -80,14 +81,16 @@ class Result:
 class Audience:
     """Ranked customers, the best first, what is expected of each, and of all.
 
-    `positions` are into the input. `curve` has a Result for each of POINTS of all who could be chosen. `left_out`:
-    how many weren't ranked, by reason: `unknown` (a number that the goal needs isn't known) and `no_gain`.
+    `positions` are into the input. `so_far` has a row for each: what is expected of all until then, with the interval's
+    two ends. `curve` has a Result for each of POINTS of all who could be chosen. `left_out`: how many weren't ranked,
+    by reason: `unknown` (a number that the goal needs isn't known) and `no_gain`.
     """
 
     goal: str
     customer_ids: np.ndarray
     positions: np.ndarray
     expected: np.ndarray
+    so_far: np.ndarray
     result: Result
     curve: Sequence[Result]
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -107,7 +110,7 @@ def target(
     whoever brings most. Equal ones are ranked by customer id. calibration: the model's relative error of totals. Raises
     BadSpec for an unknown goal, a number that the goal needs and wasn't given, and a size, budget or cost below 0.
     """
-    each, variance = expected(goal, customers)
+    each, variance, together = expected(goal, customers)
     n = len(each)
     costs = np.broadcast_to(np.asarray(cost, dtype=float), n)
     if (size is not None and size < 0) or (budget is not None and budget < 0) or (costs < 0).any():
@@ -124,27 +127,30 @@ def target(
     spent = np.cumsum(costs[order])
     reach = len(order) if budget is None else int((spent <= budget * (1 + 1e-12)).sum())
     reach = reach if size is None else min(reach, size)
-    totals, variances = np.cumsum(each[order]), np.cumsum(variance[order])
+    totals = np.cumsum(each[order])
+    off = np.hypot(calibration * totals, np.cumsum(together[order]))
+    spread = _quantile() * np.hypot(np.sqrt(np.cumsum(variance[order])), off)
     at_least = -np.inf if goal == INCREMENTAL else 0.0
+    so_far = np.stack([totals, np.maximum(at_least, totals - spread), totals + spread], axis=1)
 
     def result(number: int) -> Result:
         if not number:
             return Result(0, 0.0, 0.0, 0.0, 0.0)
-        total, last = float(totals[number - 1]), number - 1
-        spread = _quantile() * float(np.sqrt(variances[last] + (calibration * total) ** 2))
-        return Result(number, total, max(at_least, total - spread), total + spread, float(spent[last]))
+        total, low, high = so_far[number - 1].tolist()
+        return Result(number, total, low, high, float(spent[number - 1]))
 
     sizes = sorted({int(share * len(order) + 0.5) for share in POINTS} - {0})
     chosen = order[:reach]
     left_out = {UNKNOWN: int((~known).sum()), NO_GAIN: int((known & ~gains).sum())}
     return Audience(
-        goal, customers.customer_ids[chosen], chosen, each[chosen], result(reach), [result(s) for s in sizes],
-        {reason: number for reason, number in left_out.items() if number},
+        goal, customers.customer_ids[chosen], chosen, each[chosen], so_far[:reach], result(reach),
+        [result(s) for s in sizes], {reason: number for reason, number in left_out.items() if number},
     )  # fmt: skip
 
 
-def expected(goal: str, customers: Customers) -> tuple[np.ndarray, np.ndarray]:
-    """By customer (n,), what is expected in the goal's unit, and the variance of what will come. NaN: unknown."""
+def expected(goal: str, customers: Customers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By customer (n,), what is expected in the goal's unit, the variance of what will come, and the standard error by
+    which all are off together. NaN: unknown."""
     if goal not in GOALS:
         raise BadSpec(f"There is no goal {goal!r}.", f"Choose one of: {', '.join(GOALS)}.")
     lacking = [name for name in NEEDS[goal] if getattr(customers, name) is None]
@@ -163,7 +169,7 @@ def expected(goal: str, customers: Customers) -> tuple[np.ndarray, np.ndarray]:
         value, spread = value * rate, spread * rate
     if goal == RETENTION:
         value = _given(customers.value, ones)
-    return p * value, p * (1 - p) * value**2 + p * spread**2
+    return p * value, p * (1 - p) * value**2 + p * spread**2, 0 * ones
 
 
 def calibration_error(predicted: Sequence[float], happened: Sequence[float], variances: Sequence[float]) -> float:
@@ -198,7 +204,7 @@ def within(chances: Mapping[float, np.ndarray], days: float) -> np.ndarray:
     return np.asarray(-np.expm1(-(hazards[before] + part * (hazards[after] - hazards[before]))))
 
 
-def _changed(customers: Customers, ones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _changed(customers: Customers, ones: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of a message's effect. A customer's outcomes with and without it are taken as independent: they can't be seen
     both, and the variance of their difference is no greater as long as they don't go against each other."""
     uplift, value = _given(customers.uplift, ones), _given(customers.value, ones)
@@ -207,7 +213,7 @@ def _changed(customers: Customers, ones: np.ndarray) -> tuple[np.ndarray, np.nda
     p = np.nan_to_num(_given(customers.p, ones), nan=0.5)
     risen = np.clip(p + uplift, 0, 1)
     chance = p * (1 - p) + risen * (1 - risen)
-    return uplift * value, (chance + error**2) * value**2
+    return uplift * value, chance * value**2, error * np.abs(value)
 
 
 def _given(column: np.ndarray | None, otherwise: np.ndarray) -> np.ndarray:

@@ -22,9 +22,11 @@ from controltower.campaigns.allocation import Learned
 from controltower.campaigns.arms import GLOBAL_HOLDOUT, HOLDOUT, assign
 from controltower.campaigns.specs import Spec
 from controltower.ledger import decisions
+from controltower.models.send_time import exploring
+from controltower.models.send_time.evidence import HOURS
 from controltower.shop import Shop
 
-POLICY_VERSION = "3"  # raise it when the meaning of a decision changes
+POLICY_VERSION = "4"  # raise it when the meaning of a decision changes
 
 _CODES = pa.dictionary(pa.int32(), pa.string())
 MEMBERS = pa.schema(
@@ -33,11 +35,12 @@ MEMBERS = pa.schema(
         ("subject_id", pa.int64()),
         ("zone", _CODES),
         ("country", _CODES),
-        ("send_hour", pa.int64()),
+        ("hours", pa.large_list(pa.uint8())),  # a table of the week's hours for each of the spec's channels, in order
         ("address", pa.bool_()),  # true: one to write to; false: it is suppressed; null: there is none
         ("device", pa.bool_()),  # the same of their devices: true, if one is open
         ("products", pa.list_(_CODES)),  # as JSON: product_id, algorithm, reason, value
         ("algorithm", _CODES),  # of the first
+        ("expected", pa.list_(pa.float64())),  # of each of the spec's channels: worth of a message; null: not weighed
         ("inferred", pa.bool_()),  # without what is inferred of them they wouldn't be here
     ]
 )
@@ -47,6 +50,7 @@ REFUSALS = ("no_consent", "suppressed", "no_address", "no_device", "frequency_ca
 REASONS = (*REFUSALS, "same_person", "in_earlier_version", "too_few_products", "no_hour_in_window")
 _REASONS = (*REASONS, HOLDOUT, GLOBAL_HOLDOUT)
 _NO_CONSENT, _OPEN = 0, len(REFUSALS)
+_BLOCK = 50_000  # members whose hours are compared at a time
 _MEANS = {"email": ("address", "no_address"), "push": ("device", "no_device")}
 
 Mask = NDArray[np.bool_]
@@ -54,11 +58,10 @@ Codes = NDArray[np.int64]
 
 
 class Slot(NamedTuple):
-    """When a message can be due, for a best hour: nowhere, if there is no hour to choose from."""
+    """When a message is due: nowhere, if there is no hour to choose from."""
 
-    best_hour: int
     due_at: datetime | None = None
-    hours: Sequence[int] = ()
+    about: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,19 @@ class Permissions:
 
 
 def decide(
-    members: pa.Table, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, learned: Learned | None = None
+    members: pa.Table,
+    spec: Spec,
+    shop: Shop,
+    permissions: Permissions,
+    now: datetime,
+    occurrence: str,
+    learned: Learned | None = None,
 ) -> pa.Table:
     """One decision a member (see MEMBERS), in their order, the highest score first; see ledger/decisions.py.
 
-    `learned`: shares of the variants instead of the spec's weights. Whoever can't be written to leaves before arms are
-    assigned, so that held-out and treated customers are alike.
+    Of the hours allowed a message takes the one that is best by the member's table for its channel, or, for the share
+    `shop.explore_hours`, any of them. `learned`: shares of the variants instead of the spec's weights. Whoever can't be
+    written to leaves before arms are assigned, so that held-out and treated customers are alike.
     """
     subjects = members["subject_id"].to_numpy()
     reason = np.full(len(subjects), -1)  # the first in this order
@@ -96,7 +106,7 @@ def decide(
     refuse(channels.first < 0, channels.reason)
     few = pc.less(pc.list_value_length(members["products"]), spec.recommend.minimum)
     refuse(few.to_numpy(), _REASONS.index("too_few_products"))
-    slots, slot = _slots(members, spec, shop, permissions, now, channels.first, reason < 0)
+    slots, slot = _slots(members, spec, shop, permissions, now, occurrence, channels.first, reason < 0)
     refuse(np.array([s.due_at is None for s in slots])[slot], _REASONS.index("no_hour_in_window"))
 
     left = np.flatnonzero(reason < 0)
@@ -115,7 +125,7 @@ def decide(
     for name in (HOLDOUT, GLOBAL_HOLDOUT):
         refuse(arm == given.names.index(name), _REASONS.index(name))
     sent = reason < 0
-    slot = np.where(sent, slot, -1)
+    slot = np.where(sent, slot, 0)
     due = pa.array([s.due_at for s in slots], pa.timestamp("us", "UTC"))
     columns = {
         "customer_id": members["customer_id"],
@@ -126,7 +136,7 @@ def decide(
         "probability": probability,
         "share": pa.array(share, mask=np.isnan(share)),
         "channel": _named(spec.channels, np.where(sent, channels.first, -1)),
-        "due_at": due.take(pa.array(slot, mask=slot < 0)),
+        "due_at": due.take(pa.array(slot)),
         "algorithm": members["algorithm"].take(pa.array(np.arange(len(sent)), mask=~sent)),
         "about": _about(channels, slots, slot, members["inferred"]),
         "products": members["products"],
@@ -136,11 +146,11 @@ def decide(
 
 @dataclass(frozen=True)
 class _Channels:
-    """Which channels are open to each member: many have the same ones."""
+    """Which channels are open to each member, the one that is taken first: many have the same ones."""
 
-    distinct: Sequence[Mapping[str, Any]]  # channels, and refused with the reason
+    distinct: Sequence[Mapping[str, Any]]  # channels, refused with the reason, what is expected of each if weighed
     which: Codes  # of these
-    first: Codes  # the first open channel's number; none: -1
+    first: Codes  # the number of the channel that is taken; none: -1
     reason: Codes  # where none is: why
 
     @classmethod
@@ -149,15 +159,39 @@ class _Channels:
         whole = np.zeros(members.num_rows, np.int64)
         for channel in channels:
             whole = whole * base + _refusals(members, channel, permissions)
-        found, which = np.unique(whole, return_inverse=True)
+        worths, worth = _worths(members["expected"], len(channels))
+        found, which = np.unique(whole * len(worths) + worth, return_inverse=True)
         distinct, first, reasons = [], [], []
-        for code in found.tolist():
+        for coded in found.tolist():
+            code, expected = coded // len(worths), worths[coded % len(worths)]
             each = [code // base**n % base for n in reversed(range(len(channels)))]
             refused = {c: REFUSALS[why] for c, why in zip(channels, each, strict=True) if why != _OPEN}
-            distinct.append({"channels": [c for c in channels if c not in refused], "refused": refused})
-            first.append(each.index(_OPEN) if _OPEN in each else -1)
+            opened = [n for n, why in enumerate(each) if why == _OPEN]
+            opened.sort(key=lambda n: -expected[n] if expected else 0)  # of equal ones the first as the spec has them
+            weighed = {"expected": dict(zip(channels, expected, strict=True))} if expected else {}
+            distinct.append({"channels": [channels[n] for n in opened], "refused": refused, **weighed})
+            first.append(opened[0] if opened else -1)
             reasons.append(next((why for why in reversed(each) if why != _NO_CONSENT), _NO_CONSENT))
         return cls(distinct, which, np.array(first, int)[which], np.array(reasons, int)[which])
+
+
+def open_channels(members: pa.Table, channels: Sequence[str], permissions: Permissions) -> Mask:
+    """By member (see MEMBERS) and channel, whether they may be written to there."""
+    return np.stack([_refusals(members, channel, permissions) == _OPEN for channel in channels], axis=1)
+
+
+def _worths(expected: pa.ChunkedArray, channels: int) -> tuple[list[list[float]], Codes]:
+    """The rows of what is expected of channels that there are, to two digits so that many share them, and which each
+    member's is. The first is empty: nothing is weighed."""
+    which = np.zeros(len(expected), np.int64)
+    there = expected.is_valid().to_numpy()
+    if not there.any():
+        return [[]], which
+    values = pc.list_flatten(expected).to_numpy().reshape(-1, channels)
+    scale = 10.0 ** (np.floor(np.log10(np.maximum(np.abs(values), 1e-12))) - 1)
+    found, which[there] = np.unique(np.rint(values / scale) * scale, axis=0, return_inverse=True)
+    which[there] += 1
+    return [[], *([float(f"{value:.2g}") for value in row] for row in found)], which
 
 
 def _refusals(members: pa.Table, channel: str, permissions: Permissions) -> Codes:
@@ -176,15 +210,16 @@ def _refusals(members: pa.Table, channel: str, permissions: Permissions) -> Code
 
 
 def _slots(
-    members: pa.Table, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, channel: Codes, asked: Mask
-) -> tuple[list[Slot], Codes]:
-    """The slots for each best hour, zone and rule that there is, and whose is which.
+    members: pa.Table, spec: Spec, shop: Shop, permissions: Permissions, now: datetime, occurrence: str,
+    channel: Codes, asked: Mask,
+) -> tuple[list[Slot], Codes]:  # fmt: skip
+    """The slots that there are, and whose is which.
 
-    Only of the members asked about: the others have the last one, which is nowhere.
+    Only of the members asked about: the others have the first one, which is nowhere. Who has the same zone and rule has
+    the same hours to choose from.
     """
     zones, zone = _coded(members["zone"])
     countries, country = _coded(members["country"])
-    hours, hour = _coded(members["send_hour"])
     clocks = [ZoneInfo(name) for name in zones]
     night = np.zeros(len(channel), bool)
     for n, name in enumerate(spec.channels):
@@ -192,28 +227,57 @@ def _slots(
         if rule.any():
             bound = asked & (channel == n) & rule[country, zone]
             night |= bound & ~_among(members["customer_id"], permissions.night[name])
-    codes, which = np.unique(((zone * 2 + night) * len(hours) + hour)[asked], return_inverse=True)
-    slots = []
-    for code in codes.tolist():
-        (place, avoid), best = divmod(code // len(hours), 2), hours[code % len(hours)]
-        allowed = timing.Hours(spec.window, clocks[place], bool(avoid), shop.quiet_hours)
-        slots.append(Slot(best, *(timing.due_at(now, best, allowed) or ())))
-    slot = np.full(len(channel), len(slots))
-    slot[asked] = which
-    return [*slots, Slot(0)], slot
+    slots, slot = [Slot()], np.zeros(len(channel), np.int64)
+    same = np.where(asked, zone * 2 + night, -1)
+    for code in np.unique(same[asked]).tolist():
+        clock = clocks[code // 2]
+        hours = timing.Hours(spec.window, clock, bool(code % 2), shop.quiet_hours)
+        if not (allowed := list(hours.following(now, spec.window.hours))):
+            continue
+        rows = np.flatnonzero(same == code)
+        local = [moment.astimezone(clock) for moment in allowed]
+        chosen = _chosen(members, rows, channel, local, shop.explore_hours, f"{spec.name}:{occurrence}")
+        _, first, which = np.unique(
+            (chosen.hour * len(allowed) + chosen.best) * 2 + chosen.explored, return_index=True, return_inverse=True
+        )
+        slot[rows] = which + len(slots)
+        candidates = sorted({moment.hour for moment in local})
+        for n in first.tolist():
+            about = {
+                "hours": candidates,
+                "best_hour": local[chosen.best[n]].hour,
+                "hour": local[chosen.hour[n]].hour,
+                "hour_probability": round(float(chosen.probability[n]), 6),
+                "explored": bool(chosen.explored[n]),
+            }
+            slots.append(Slot(allowed[chosen.hour[n]], about))
+    return slots, slot
+
+
+def _chosen(
+    members: pa.Table, rows: Codes, channel: Codes, local: Sequence[datetime], share: float, key: str
+) -> exploring.Chosen:
+    """Which of some moments each of these members' messages goes at, by the tables of their channels."""
+    hours = np.array([moment.weekday() * 24 + moment.hour for moment in local])
+    tables = members["hours"].combine_chunks().flatten().to_numpy().reshape(members.num_rows, -1, HOURS)
+    customers = members["customer_id"].take(pa.array(rows)).to_pylist()
+    parts = []
+    for n in range(0, len(rows), _BLOCK):
+        some = rows[n : n + _BLOCK]
+        scores = exploring.scores(tables[some, channel[some]], hours)
+        parts.append(exploring.choose(scores, np.ones(len(hours), bool), share, key, customers[n : n + _BLOCK]))
+    return exploring.Chosen(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
 def _about(channels: _Channels, slots: Sequence[Slot], slot: Codes, inferred: pa.ChunkedArray) -> pa.Array:
     """What was chosen but for the products: channels, of messages (those with a slot) the hours, and whether a member
     was by what is inferred of them."""
-    hour = channels.which * (len(slots) + 1) + slot + 1
-    codes, which = np.unique(hour * 2 + inferred.to_numpy(), return_inverse=True)
+    codes, which = np.unique((channels.which * len(slots) + slot) * 2 + inferred.to_numpy(), return_inverse=True)
     texts = []
     for code in codes.tolist():
-        chosen, n = divmod(code // 2, len(slots) + 1)
-        hours = {"hours": slots[n - 1].hours, "best_hour": slots[n - 1].best_hour} if n else {}
+        chosen, n = divmod(code // 2, len(slots))
         guessed = {"inferred": True} if code % 2 else {}
-        texts.append(decisions.about({**channels.distinct[chosen], **hours, **guessed}))
+        texts.append(decisions.about({**channels.distinct[chosen], **slots[n].about, **guessed}))
     return _named(texts, which)
 
 

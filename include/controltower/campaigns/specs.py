@@ -20,6 +20,7 @@ from controltower.audiences.rules import INFERRED, Rule
 from controltower.errors import BadSpec, first_mistake, yaml_mistake
 
 Channel = Literal["email", "push", "in_app"]
+Goal = Literal["clicks", "conversions", "revenue", "margin", "retention", "incremental", "acquire"]
 
 
 class _Part(BaseModel):
@@ -27,18 +28,33 @@ class _Part(BaseModel):
 
 
 class Audience(_Part):
-    """Who the campaign is for: every rule must fit; the highest `order_by` comes first."""
+    """Who it is for: every rule must fit; the highest `order_by`, or who brings most of `goal`, comes first."""
 
-    rules: list[Rule] = Field(min_length=1)
+    rules: list[Rule] = []
     order_by: str = "propensity_28d"
+    goal: Goal | None = Field(default=None, description="of whom nothing is expected isn't written to")
+    within: float = Field(default=7, gt=0, le=365, description="days in which what the goal wants is to come")
     at_most: int | None = Field(
         default=None, ge=1, le=1_000_000_000, description="most customers, the highest score first"
     )
 
+    @model_validator(mode="after")
+    def _says_who(self) -> Audience:
+        if not self.rules and self.goal is None:
+            raise ValueError("an audience needs a rule, or a goal")
+        if self.goal is not None and self.order_by != Audience.model_fields["order_by"].default:
+            raise ValueError("an audience has either order_by or a goal, not both")
+        return self
+
+    @property
+    def ranked_by(self) -> str:
+        """The column whose highest come first; of a goal it is computed when the audience is gathered."""
+        return "expected_of_goal" if self.goal else self.order_by
+
     @property
     def inferred(self) -> list[str]:
         """The columns it names that hold what is inferred of people."""
-        named = {self.order_by, *(rule.column for rule in self.rules)}
+        named = {self.ranked_by, *(rule.column for rule in self.rules)}
         return sorted(name for name in named if name.startswith(INFERRED))
 
 
@@ -92,6 +108,9 @@ class Spec(_Part):
     template: str = Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")
     channels: list[Channel] = Field(
         min_length=1, description="in order of preference; a message takes the first allowed"
+    )
+    channel_choice: Literal["order", "expected"] = Field(
+        default="order", description="of the allowed channels: the first, or the one expected to bring most"
     )
     audience: Audience
     holdout: float = Field(default=0.1, ge=0, le=0.9, description="share withheld to measure the campaign's worth")

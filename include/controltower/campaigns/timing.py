@@ -1,4 +1,4 @@
-"""When a message is due: the customer's best hour within the campaign's window, outside the law's night."""
+"""When a message may arrive: within the campaign's window, outside the law's night and the shop's quiet hours."""
 
 from __future__ import annotations
 
@@ -60,20 +60,3 @@ class Hours:
     def next_allowed(self, now: datetime) -> datetime | None:
         """The start of the first allowed hour from `now` on; None where there is none within two days."""
         return next(self.following(now, 48), None)
-
-
-def due_at(now: datetime, hour: int, hours: Hours) -> tuple[datetime, list[int]] | None:
-    """The start of the allowed hour nearest to the customer's best one, and the hours there were to choose from.
-
-    A slot that has begun is due at once. None where the window leaves no hour.
-    """
-    allowed = list(hours.following(now, hours.window.hours))
-    if not allowed:
-        return None
-    zone = hours.zone
-
-    def distance(slot: datetime) -> tuple[int, datetime]:
-        away = abs(slot.astimezone(zone).hour - hour)
-        return min(away, 24 - away), slot
-
-    return min(allowed, key=distance), sorted({s.astimezone(zone).hour for s in allowed})

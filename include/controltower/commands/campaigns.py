@@ -86,6 +86,22 @@ def plan(
 
 
 @app.command()
+def channels(
+    name: Name,
+    after: Annotated[str, typer.Option(help="the campaign that is done: its newest run's customers")],
+    as_of: AsOf = None,
+    out: Out = None,
+) -> None:
+    """By which channel and variant a campaign would best go to those whom another one wrote to; nothing is sent."""
+    from controltower.jobs.channels import following_channels
+
+    report, table = following_channels(after, name, as_of)
+    show(report)
+    if out:
+        write_table(table, out)
+
+
+@app.command()
 def pause(name: Name, occasion: Occasion = None, by: By = COMMAND_LINE) -> None:
     """Hold an occurrence back: no message of it leaves until it is resumed."""
     from controltower.jobs.control import pause_campaign

@@ -9,15 +9,19 @@ import typer
 
 from controltower.commands.options import AsOfDay, Out
 from controltower.commands.showing import columns, write_table
+from controltower.jobs.evaluating import TASKS
 
 _ACCURACY = ("ndcg@10", "recall@10", "mrr@10")
 _OF_LISTS = ("coverage", "novelty", "diversity", "popularity", "popularity_bias", "cold_share")
 
 
 def evaluate(
-    task: Annotated[str, typer.Option(help="what is evaluated: recommend")] = "recommend",
+    task: Annotated[str, typer.Option(help=f"what is evaluated: {', '.join(TASKS)}")] = "recommend",
     as_of: AsOfDay = None,
-    days: Annotated[int, typer.Option(help="train as of so many days before, judge by what was done since")] = 28,
+    days: Annotated[
+        int | None,
+        typer.Option(help="train as of so many days before, judge by what was done since; default: 28, of clv 30"),
+    ] = None,
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="the report for programs")] = False,
 ) -> None:
@@ -36,9 +40,9 @@ def evaluate(
         _show_recommend(report)
     else:
         print(*report["said"], sep="\n")
-        print(
-            *columns(table.column_names, [[_plain(v) for v in row.values()] for row in table.to_pylist()], 40), sep="\n"
-        )
+        if table.num_rows:
+            cells = [[_plain(v) for v in row.values()] for row in table.to_pylist()]
+            print(*columns(table.column_names, cells, 40), sep="\n")
     print(f"{report['cpu_seconds']:.0f} CPU-seconds")
     if out:
         write_table(table, out)

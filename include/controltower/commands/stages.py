@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,11 +30,13 @@ def features(
     rescan: Annotated[bool, typer.Option("--rescan", help="count everybody, don't go on from an earlier day")] = False,
 ) -> None:
     """Build the customers' features as of a moment."""
+    from controltower.jobs import exports
     from controltower.jobs.profiles import build_profiles
 
     report = build_profiles(as_of, rescan=rescan)
     show(report)
-    _write_derived("features", report["as_of"], out)
+    if out:
+        write_table(exports.derived("features", report["as_of"]), out)
 
 
 def train(as_of: AsOfDay = None) -> None:
@@ -51,11 +52,13 @@ def score(
     rescan: Annotated[bool, typer.Option("--rescan", help="make all lists, take over none of an earlier day")] = False,
 ) -> None:
     """Score every customer with the models trained as of then or earlier."""
+    from controltower.jobs import exports
     from controltower.jobs.scoring import score_customers
 
     report = score_customers(as_of, rescan=rescan)
     show(report)
-    _write_derived("scores", report["as_of"], out)
+    if out:
+        write_table(exports.scores(report["as_of"]), out)
 
 
 def profiles(as_of: AsOf = None, out: Out = None) -> None:
@@ -155,10 +158,3 @@ def reconcile() -> None:
     from controltower.jobs import reconcile as job
 
     show(job.reconcile())
-
-
-def _write_derived(table: str, as_of: str, out: Path | None) -> None:
-    from controltower.jobs.exports import derived
-
-    if out:
-        write_table(derived(table, as_of), out)

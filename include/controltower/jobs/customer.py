@@ -156,6 +156,7 @@ def _timeline(
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """The newest `most` of what happened, and how much more there was, by kind."""
     from controltower.ledger import customers
+    from controltower.profiles.facts.messages import sent_by
 
     entries: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
@@ -165,7 +166,8 @@ def _timeline(
         entries.extend({"kind": kind, **row} for row in rows)
 
     orders, events = _theirs(lake, "orders", ids), _theirs(lake, "events", ids)
-    sent, answers = _theirs(lake, "messages_history", ids), lake.table("message_events")
+    sent = sent_by(_theirs(lake, "messages_history", ids), as_of)  # not what was kept from them as controls
+    answers = lake.table("message_events")
     answered = answers.inner_join(sent.select("message_id", "channel", "campaign").distinct(), "message_id")
     ours = {row.message_id: row for row in decided if row.message_id}
     take("order", *_newest(lake, orders, "ordered_at", most, "order_id", "status", "channel", "coupon_code"))
@@ -220,7 +222,10 @@ def _derived(lake: Reading, ids: Sequence[str]) -> dict[str, Any]:
             if name not in ("customer_id", "as_of")
         ],
         "features_as_of": features[0]["as_of"] if features else None,
-        "scores": _of_newest(lake, "scores", ids, "customer_id"),
+        "scores": [
+            {name: value for name, value in row.items() if not isinstance(value, list)}  # tables of 168 hours
+            for row in _of_newest(lake, "scores", ids, "customer_id")
+        ],
         "recommendations": [{**row, "title": titles.get(row["product_id"])} for row in recommended],
     }
 

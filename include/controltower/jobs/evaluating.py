@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import settings
-from controltower.jobs.predictions import Past
+from controltower.jobs import inference
+from controltower.jobs.predictions import Past, channel, next_order, propensity, send_time, uplift, value
 from controltower.jobs.predictions.evaluated import Evaluated
 from controltower.jobs.profiles import moment
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("controltower")
 
-_CODES = ("task", "group", "algorithm", "chosen", "model", "serves", "name")  # columns of text
 
-
-def evaluate(task: str = "recommend", as_of: str | None = None, days: int = 28) -> tuple[dict[str, Any], pa.Table]:
-    """Train as of `days` before as_of, on what was known then, and judge by what was done from then until as_of.
+def evaluate(
+    task: str = "recommend", as_of: str | None = None, days: int | None = None
+) -> tuple[dict[str, Any], pa.Table]:
+    """Train as of `days` before as_of (28; of clv 30), on what was known then, and judge by what was done from then on.
 
     Nothing is stored. Returns a report (`said`: the verdict, CPU-seconds, what the task tells besides) and all rows.
     """
@@ -32,6 +33,7 @@ def evaluate(task: str = "recommend", as_of: str | None = None, days: int = 28) 
 
     if task not in TASKS:
         raise BadSettings(f"There is nothing to evaluate named {task!r}.", f"--task is {', '.join(TASKS)}.")
+    days = DAYS.get(task, 28) if days is None else days
     if not 1 <= days <= 3650:
         raise BadSettings(f"{days} days can't be evaluated.", "Say 1 to 3650 with --days.")
     config = settings.load()
@@ -90,15 +92,28 @@ def _recommend(past: Past, until: datetime) -> Evaluated:
     return Evaluated(made.rows, [], about)
 
 
-TASKS: dict[str, Callable[[Past, datetime], Evaluated]] = {"recommend": _recommend}
+TASKS: dict[str, Callable[[Past, datetime], Evaluated]] = {
+    "recommend": _recommend,
+    "propensity": propensity.evaluate,
+    "clv": value.evaluate,
+    "replenishment": next_order.evaluate,
+    "send_time": send_time.evaluate,
+    "profile": inference.evaluate,
+    "uplift": uplift.evaluate,
+    "channel": channel.evaluate,
+}
+DAYS = {"clv": 30}  # what is judged by so many days, where not 28
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Where nothing could be judged: no rows, and one column."""
     import pyarrow as pa
 
     def kind(name: str) -> pa.DataType:
-        if name in _CODES:
+        there = [row[name] for row in rows if row[name] is not None]
+        if any(isinstance(value, str) for value in there):
             return pa.string()
-        return pa.int64() if name in ("cases", "horizon", "customers") else pa.float64()
+        return pa.int64() if there and all(isinstance(value, int) for value in there) else pa.float64()
 
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, kind(name)) for name in rows[0]]))
+    names = list(rows[0]) if rows else []
+    return pa.Table.from_pylist(rows, schema=pa.schema([(n, kind(n)) for n in names] or [("model", pa.string())]))

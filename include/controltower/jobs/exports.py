@@ -11,7 +11,11 @@ from controltower import clock, settings
 from controltower.errors import ControlTowerError
 
 if TYPE_CHECKING:
+    import ibis.expr.types as ir
     import pyarrow as pa
+
+
+_PIECE = 20_000  # rows that are written to a CSV file at once
 
 
 def derived(table: str, as_of: str) -> pa.Table:
@@ -21,6 +25,61 @@ def derived(table: str, as_of: str) -> pa.Table:
     conf = settings.load()
     with Lake(conf).read(clock.parse(as_of, settings.load_shop(conf))) as lake:
         return lake.arrow(lake.derived(table).order_by("customer_id"))
+
+
+def scores(as_of: str) -> pa.Table:
+    """`scores` as of a moment, and beside them, of customers who agree to profiling now, the probabilities of what they
+    told or what is inferred of them: `gender_female`, `gender_male`, `age_under_20` and so on (1 or 0 where they told),
+    and by which models (`profile_model_version`). Null of others, and where nothing is known."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from controltower.data.lake import Lake
+    from controltower.errors import NoData
+    from controltower.jobs.inference import agreed, usable
+
+    conf = settings.load()
+    at = clock.parse(as_of, settings.load_shop(conf))
+    with Lake(conf).read(at) as lake:
+        table = lake.arrow(lake.derived("scores").order_by("customer_id"))
+        try:
+            profiles = usable(conf, lake, at)
+        except NoData:  # none were made
+            return table
+        columns = {"customer_id": profiles.customer_id} | _probabilities(profiles)
+        found = lake.arrow(profiles.select(**columns))
+    return _beside(table, found.filter(pc.is_in(found["customer_id"], pa.array(agreed(conf, at), pa.string()))))
+
+
+def _probabilities(profiles: ir.Table) -> dict[str, ir.Value]:
+    """The columns that `scores` adds, from profiles."""
+    import ibis
+
+    from controltower.models.traits import ages
+    from controltower.profiles.portable import one_if
+    from controltower.profiles.told import GENDERS
+
+    edges = [0, *ages.EDGES.tolist(), 1000]
+    bands = {
+        f"age_{band}": ibis.ifelse(
+            profiles.told_age.notnull(),
+            one_if(profiles.told_age.between(low, high - 1)).cast("float64"),
+            profiles[f"inferred_age_{band}_probability"],
+        )
+        for band, low, high in zip(ages.BANDS, edges[:-1], edges[1:], strict=True)
+    }
+    genders = {f"gender_{name}": profiles[f"told_or_inferred_{name}_probability"] for name in GENDERS}
+    return genders | bands | {"profile_model_version": profiles.inferred_by}
+
+
+def _beside(table: pa.Table, found: pa.Table) -> pa.Table:
+    """The table with the columns of `found`, null where it has no row of a customer."""
+    import pyarrow.compute as pc
+
+    at = pc.index_in(table["customer_id"], found["customer_id"])
+    for name in found.column_names[1:]:
+        table = table.append_column(name, found[name].take(at))
+    return table
 
 
 def decisions(run_id: int) -> pa.Table:
@@ -70,8 +129,9 @@ def check(out: Path) -> None:
 def write(table: pa.Table, out: Path) -> None:
     """Write a table as .csv, .parquet or .json (a list of objects); whole or not at all.
 
-    In a CSV file no text is a formula to a spreadsheet; the others keep every text as it is.
+    In a CSV file no text is a formula to a spreadsheet, and a list is JSON; the others keep every value as it is.
     """
+    import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
@@ -81,7 +141,10 @@ def write(table: pa.Table, out: Path) -> None:
     fresh = out.with_name(f".{out.name}-{os.getpid()}")
     try:
         if out.suffix == ".csv":
-            pyarrow.csv.write_csv(plain_texts(table), fresh)
+            table = plain_texts(table)
+            with pyarrow.csv.CSVWriter(fresh, _lists_as_text(table.slice(0, 0)).schema) as out_file:
+                for some in table.to_batches(max_chunksize=_PIECE):
+                    out_file.write_table(_lists_as_text(pa.Table.from_batches([some])))
         elif out.suffix == ".parquet":
             pyarrow.parquet.write_table(table, fresh)
         else:
@@ -89,3 +152,15 @@ def write(table: pa.Table, out: Path) -> None:
         fresh.replace(out)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _lists_as_text(table: pa.Table) -> pa.Table:
+    """The table with its lists of numbers as JSON."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for i, field in enumerate(table.schema):
+        if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type):
+            numbers = pc.binary_join(table.column(i).cast(pa.list_(pa.string())), ",")
+            table = table.set_column(i, field.name, pc.binary_join_element_wise("[", numbers, "]", ""))
+    return table

@@ -29,7 +29,7 @@ _PICK = {
 class Gathered(NamedTuple):
     """The audience by column, the highest score first. Personal data: never logged, never stored."""
 
-    members: pa.Table  # customer_id, send_hour, zone, country, email, products, algorithm, inferred
+    members: pa.Table  # customer_id, hours, zone, country, email, products, algorithm, expected, inferred
     devices: pa.Table  # device_id, push_token, place of its owner among the members
     policy: Mapping[str, Any]  # the part that all members share
 
@@ -63,19 +63,24 @@ def gather(conf: Settings, shop: Shop, spec: Spec, as_of: datetime) -> Gathered:
         features, scores = lake.derived("features"), lake.derived("scores")
         made = {"features": _made(lake, features), "scores": _made(lake, scores)}
         known = features.drop("as_of").join(scores.drop("as_of"), "customer_id", how="left")
-        asked = {spec.audience.order_by, *(rule.column for rule in spec.audience.rules)}
+        by = spec.audience.ranked_by
+        if spec.audience.goal:
+            known = _with_expected(conf, shop, known, spec.audience, as_of)
+        asked = {by, *(rule.column for rule in spec.audience.rules)}
         known = _with_profiles(conf, lake, known, asked, as_of)
         audience = select(known, spec.audience.rules)
-        if spec.audience.order_by not in audience.columns:
-            raise BadSettings(f"{spec.name}: order_by names no feature, score or profile: {spec.audience.order_by!r}.")
-        first = ranked(audience, spec.audience.order_by, spec.audience.at_most)
-        chosen = lake.arrow(first.select("customer_id", "send_hour", "model_version"))
+        if by not in audience.columns:
+            raise BadSettings(f"{spec.name}: order_by names no feature, score or profile: {by!r}.")
+        first = ranked(audience, by, spec.audience.at_most)
+        told = [name for name in dict.fromkeys(map(_table, spec.channels)) if name in first.columns]
+        chosen = lake.arrow(first.select("customer_id", "send_hour", "model_version", *told))
         customers = chosen["customer_id"]
         columns = {
             "customer_id": customers,
-            "send_hour": _hours(chosen["send_hour"]),
+            "hours": _hours(chosen, spec.channels),
             **contacts.places(lake, shop, customers),
             **_picks(lake, spec, customers),
+            "expected": _expected(conf, shop, lake, spec, customers, as_of),
             "inferred": _by_inference(lake, first, spec.audience, customers),
         }
         devices = contacts.devices(lake, customers if "push" in spec.channels else customers[:0])
@@ -110,6 +115,18 @@ def _with_profiles(conf: Settings, lake: Reading, known: ir.Table, asked: set[st
     return known
 
 
+def _with_expected(conf: Settings, shop: Shop, known: ir.Table, audience: Audience, as_of: datetime) -> ir.Table:
+    """Those of whom something of the goal is expected, with that."""
+    import ibis
+
+    from controltower.jobs.targeting import expected_of
+
+    assert audience.goal is not None
+    rows = expected_of(conf, shop, as_of, audience.goal, audience.within).rename_columns(["whose", audience.ranked_by])
+    theirs = ibis.memtable(rows)
+    return known.inner_join(theirs, known.customer_id == theirs.whose).drop("whose")
+
+
 def _by_inference(lake: Reading, chosen: ir.Table, audience: Audience, customers: pa.ChunkedArray) -> pa.Array:
     """Which of the customers chosen wouldn't be if nothing was inferred of them."""
     import pyarrow as pa
@@ -120,12 +137,33 @@ def _by_inference(lake: Reading, chosen: ir.Table, audience: Audience, customers
 
     if not audience.inferred:
         return pa.repeat(False, len(customers))
-    ranked_by = chosen[audience.order_by]
+    ranked_by = chosen[audience.ranked_by]
     without = {name: without_inference(chosen, name) for name in audience.inferred}
     still = select(chosen.mutate(**without, ranked_by=ranked_by), audience.rules)
-    if audience.at_most and audience.order_by in without:
-        still = still.filter(still[audience.order_by].identical_to(still.ranked_by))
+    if audience.at_most and audience.ranked_by in without:
+        still = still.filter(still[audience.ranked_by].identical_to(still.ranked_by))
     return pc.invert(pc.is_in(customers, lake.arrow(still.select("customer_id"))["customer_id"].combine_chunks()))
+
+
+def _expected(
+    conf: Settings, shop: Shop, lake: Reading, spec: Spec, customers: pa.ChunkedArray, as_of: datetime
+) -> pa.Array:
+    """What a message on each of the spec's channels is expected to be worth to each customer (MEMBERS); all null where
+    the spec doesn't weigh channels, or nothing was learned of them."""
+    import numpy as np
+    import pyarrow as pa
+
+    from controltower.jobs.channels import Weighing
+
+    nothing = pa.nulls(len(customers), pa.list_(pa.float64()))
+    if spec.channel_choice != "expected":
+        return nothing
+    weighing = Weighing.of(conf, shop, lake, np.asarray(customers.to_pylist(), dtype=np.str_), as_of)
+    if weighing is None:
+        return nothing
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(weighing.by_channel(spec).ravel()), len(spec.channels)
+    ).cast(pa.list_(pa.float64()))  # fmt: skip
 
 
 def _made(lake: Reading, derived: ir.Table) -> datetime | None:
@@ -134,12 +172,34 @@ def _made(lake: Reading, derived: ir.Table) -> datetime | None:
     return at
 
 
-def _hours(found: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Best hours as whole numbers; none and no number count as the usual one."""
+def _table(channel: str) -> str:
+    """The column of scores with the tables of a channel's hours."""
+    return "send_hours" if channel == "in_app" else f"send_hours_{channel}"
+
+
+def _hours(scores: pa.Table, channels: Sequence[str]) -> pa.Array:
+    """Each customer's tables for these channels (MEMBERS). Who has none gets one around their send hour; where that is
+    none, or no number, around the usual one."""
+    import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    hours = found.cast("float64")
-    return pc.if_else(pc.is_finite(hours), hours, None).cast("int64", safe=False).fill_null(_USUAL_HOUR)
+    from controltower.models.send_time.evidence import HOURS
+    from controltower.models.send_time.tables import around
+
+    hour = scores["send_hour"].cast("float64")
+    hour = pc.if_else(pc.is_finite(hour), hour, None).cast("int64", safe=False).fill_null(_USUAL_HOUR).to_numpy()
+    size = HOURS * len(channels)
+    tables = np.empty((scores.num_rows, len(channels), HOURS), np.uint8)
+    for n, name in enumerate(map(_table, channels)):
+        if name not in scores.column_names:
+            tables[:, n] = around(hour)
+            continue
+        there = scores[name].is_valid().to_numpy()
+        tables[there, n] = pc.list_flatten(scores[name]).to_numpy().reshape(-1, HOURS)
+        tables[~there, n] = around(hour[~there])
+    offsets = np.arange(scores.num_rows + 1) * size
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(tables.ravel()))
 
 
 def _picks(lake: Reading, spec: Spec, customers: pa.ChunkedArray) -> dict[str, pa.Array]:

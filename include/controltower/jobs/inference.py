@@ -14,11 +14,15 @@ from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    import numpy as np
     import pyarrow as pa
 
     from controltower.data.lake import Lake, Reading
+    from controltower.jobs.predictions import Past
+    from controltower.jobs.predictions.evaluated import Evaluated
     from controltower.models.base import Outcome
     from controltower.models.registry import Registry
+    from controltower.models.traits.items import Histories
     from controltower.models.traits.model import Trait
 
 log = logging.getLogger("controltower")
@@ -38,6 +42,14 @@ def agreed(conf: Settings, as_of: datetime, customers: Collection[str] | None = 
 
 def train_traits(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> Iterator[Outcome]:
     """The models of gender and age, from those who told theirs and agree to profiling."""
+    from controltower.models.traits import training
+
+    for name, histories, values in _who_told(conf, lake, as_of, shop):
+        yield training.train(name, histories, values, as_of)
+
+
+def _who_told(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> Iterator[tuple[str, Histories, np.ndarray]]:
+    """By trait, those who told it and agree to profiling (of many a sample): their items, and what they told."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -56,7 +68,26 @@ def train_traits(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> Ite
         histories = items.read(reading.table, as_of, shop, customers)
     for name, values in classes.items():
         theirs = histories.of_customers(rows["customer_id"].take(drawn[name]))
-        yield training.train(name, theirs, values.take(drawn[name]).to_numpy().astype(np.int64), as_of)
+        yield name, theirs, values.take(drawn[name]).to_numpy().astype(np.int64)
+
+
+def evaluate(past: Past, until: datetime) -> Evaluated:
+    """What would be inferred of customers who told and are held out, beside everybody's shares. Traits have no dates:
+    all is as of `until`."""
+    from controltower.jobs.predictions.evaluated import Evaluated, compared
+    from controltower.models.traits.evaluation import held_out
+
+    rows, verdicts = [], []
+    for name, histories, told in _who_told(past.config, past.lake, until, past.shop):
+        found = held_out(name, histories, told, until)
+        rows += found.rows
+        verdict = f"{name}: {found.outcome.model.name} would serve. {found.outcome.why}"
+        if len(found.loss) > 1:
+            ours, theirs = found.loss.values()
+            beside = compared(found.customers, lambda loss, some: loss[some].mean(), ours, theirs, lower_is_better=True)
+            verdict += f" Log loss on {len(ours)} others who told, beside everybody's shares: {beside}."
+        verdicts.append(verdict)
+    return Evaluated(rows, verdicts)
 
 
 class Profiles(NamedTuple):
@@ -86,7 +117,7 @@ def profile_rows(conf: Settings, lake: Reading, registry: Registry, as_of: datet
             log.warning("nothing is inferred by %s: %s", name, e.what)
     by = " ".join(f"{name}@{card.version}" for name, card in cards.items())
     who = ibis.memtable(pa.table({"agreed_id": pa.array(agreed(conf, as_of), pa.string())}))
-    seen = _seen(lake, as_of, shop)
+    seen = _seen(conf, lake, as_of, shop)
     seen = seen.left_join(who, seen.customer_id == who.agreed_id)
     seen = lake.computed(
         "_seen", seen.mutate(agrees=seen.agreed_id.notnull()).drop("agreed_id").order_by("customer_id")
@@ -208,14 +239,21 @@ def _told(reading: Reading, as_of: datetime, shop: Shop) -> ir.Table:
     return told(reading.table("customers"), as_of.astimezone(shop.zone).date())
 
 
-def _seen(reading: Reading, as_of: datetime, shop: Shop) -> ir.Table:
+def _seen(conf: Settings, reading: Reading, as_of: datetime, shop: Shop) -> ir.Table:
     """customer_id, as_of, and what isn't inferred, of all customers with features."""
+    from controltower.data.lake import Lake
+    from controltower.jobs.lifecycle import a_week_ago
     from controltower.profiles.preferences import preferences
     from controltower.profiles.rfm import cells
 
     features = reading.derived("features")
     rows = features.select("customer_id", "as_of")
-    for part in (_told(reading, as_of, shop), preferences(reading.table, as_of, shop), cells(features)):
+    for part in (
+        _told(reading, as_of, shop),
+        preferences(reading.table, as_of, shop),
+        cells(features),
+        a_week_ago(Lake(conf), as_of, shop),
+    ):
         rows = rows.left_join(part, "customer_id").drop("customer_id_right")
     return rows
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
 from controltower.jobs.ingest import erased_people, publish
+from controltower.ledger.message_ids import WITHHELD, message_ids
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from controltower.data.lake import Lake
-    from controltower.ledger.engagement import Answer
+    from controltower.ledger.engagement import Answer, Withheld
     from controltower.ledger.sends import Sent
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,9 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
 
     One interval a UTC day on which it was known, replaced as a whole when the ledger has more of that day than the
     lake; what was known when is the rows' own business (`sent_at`, `received_at`), so a past day reads as it did.
-    Holds ids, never addresses, and nothing of people who were erased. Returns {as_of, days, messages, events}: the days
-    and rows written, none where nothing is new.
+    Who was held out of a run that sent something has a row of `messages_history`, too, with the treatment `holdout`:
+    they and those who were written to are an experiment. Holds ids, never addresses, and nothing of people who were
+    erased. Returns {as_of, days, messages, events}: the days and rows written, none where nothing is new.
     """
     from controltower.data.lake import Lake
     from controltower.ledger.database import reading
@@ -44,7 +46,7 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
     at = clock.parse(as_of, settings.load_shop(conf)) if as_of else clock.now(conf)
     lake = Lake(conf)
     with reading(conf) as ledger:
-        sent = list(_sent(ledger, _since(lake, MESSAGES, at)))
+        sent = list(_sent(ledger, _since(lake, MESSAGES, at), conf.signing_key))
         answered = list(_answered(ledger, _since(lake, EVENTS, at)))
     gone = erased_people(conf)  # as of now: who has a pseudonym by then is in the list
     erased = gone.pseudonyms | set(gone.among({customer for _, customer, _ in (*sent, *answered)}))
@@ -95,14 +97,21 @@ def _interval(day: date) -> str:
     return f"{SOURCE}{day.isoformat()}"
 
 
-def _sent(ledger: sa.Connection, since: datetime | None) -> Iterable[Fact]:
+def _sent(ledger: sa.Connection, since: datetime | None, key: Callable[[], bytes]) -> Iterator[Fact]:
     from controltower.ledger import engagement
     from controltower.ledger.sends import sends
 
     after = since - timedelta(microseconds=1) if since else None  # `sends` leaves its lower bound out
     left = sorted(sends(ledger, since=after), key=lambda sent: sent.seq)
-    probabilities = engagement.probabilities(ledger, {sent.run_id for sent in left})
-    return ((s.sent_at, s.customer_id, _message(s, probabilities.get((s.run_id, s.customer_id)))) for s in left)
+    runs = {sent.run_id for sent in left}
+    probabilities = engagement.probabilities(ledger, runs)
+    for s in left:
+        yield s.sent_at, s.customer_id, _message(s, probabilities.get((s.run_id, s.customer_id)))
+    rows: dict[str, Fact] = {}  # a later version of an occurrence holds the same people out again
+    for w in engagement.withheld(ledger, runs):
+        row = _withheld(w, message_ids(key(), w.campaign, w.occurrence, WITHHELD)(w.subject_id))
+        rows.setdefault(row["message_id"], (w.due_at, w.customer_id, row))
+    yield from (fact for fact in rows.values() if since is None or fact[0] >= since)
 
 
 def _answered(ledger: sa.Connection, since: datetime | None) -> Iterable[Fact]:
@@ -122,6 +131,20 @@ def _message(sent: Sent, probability: float | None) -> dict[str, Any]:
         "propensity": probability,
         "sent_at": sent.sent_at,
         "attributes": json.dumps({"run_id": sent.run_id, "occurrence": sent.occurrence}),
+    }
+
+
+def _withheld(withheld: Withheld, row_id: str) -> dict[str, Any]:
+    """As if it had been sent when the run's first message was due."""
+    return {
+        "message_id": row_id,
+        "customer_id": withheld.customer_id,
+        "channel": withheld.channel,
+        "campaign": withheld.campaign,
+        "treatment": "holdout",
+        "propensity": withheld.probability,
+        "sent_at": withheld.due_at,
+        "attributes": json.dumps({"run_id": withheld.run_id, "occurrence": withheld.occurrence}),
     }
 
 

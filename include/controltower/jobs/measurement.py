@@ -73,9 +73,10 @@ def report_campaign(
     """What a run was worth, as plain values (see `measurement.report.build`): the newest version of an occasion, by
     default of the newest one; or the run named. Raises NoData where there is none.
     """
-    from controltower.ledger import cohorts, funnels, runs
+    from controltower.ledger import cohorts, funnels, reports, runs
     from controltower.ledger.database import reading
     from controltower.measurement import report
+    from controltower.measurement.readout import random_hours
 
     conf, shop, moment = _moment(as_of)
     with reading(conf) as ledger:
@@ -92,6 +93,7 @@ def report_campaign(
                 for v in versions
             ],
             kept=cohorts.kept_readout(ledger, run.run_id, moment),
+            hours=random_hours(reports.hour_results(ledger, run.run_id, moment)),
         )  # fmt: skip
 
 

@@ -105,10 +105,11 @@ def decide_only(conf: Settings, shop: Shop, spec: Spec, moment: datetime) -> pa.
     with reading(conf) as ledger:
         kept = plans.kept_subjects(ledger, gathered.customers)
         subjects = [kept[c] if c in kept else plans.new_subject(c) for c in gathered.customers]
-        learned = learn(ledger, spec, moment.astimezone(shop.zone).date().isoformat(), moment)
+        occurrence = moment.astimezone(shop.zone).date().isoformat()
+        learned = learn(ledger, spec, occurrence, moment)
         allowed = permissions(ledger, shop, spec, moment, None)
         members = members_of(ledger, conf.signing_key(), spec, gathered, subjects, moment)
-    return decide(members, spec, shop, allowed, moment, learned)
+    return decide(members, spec, shop, allowed, moment, occurrence, learned)
 
 
 def decide_and_freeze(
@@ -145,7 +146,7 @@ def decide_and_freeze(
     despite = bool(form.get("despite_anomaly"))
     odd = look_over(ledger, shop, spec, occurrence_id, members.num_rows, policy["made"], now, despite)
     learned = learn(ledger, spec, occurrence, now)
-    plan = decide(members, spec, shop, allowed, now, learned)
+    plan = decide(members, spec, shop, allowed, now, occurrence, learned)
     messages = pc.sum(pc.equal(plan["outcome"], "message")).as_py() or 0
     waits = approval.must_wait(shop, spec, messages, len(allowed.in_earlier_version)) or (messages and despite)
     return plans.freeze(

@@ -13,6 +13,7 @@ from controltower.jobs.ingest import erased_people, publish
 from controltower.jobs.predictions import PREDICTIONS, Now
 from controltower.jobs.profiles import moment, publish_features
 from controltower.jobs.recommending import known_today, tell_unmatched
+from controltower.jobs.segments import segment_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ def score_customers(as_of: str | None = None, *, rescan: bool = False) -> dict[s
     import pyarrow as pa
     from threadpoolctl import threadpool_limits
 
-    from controltower.data.lake import Lake, interval_key
+    from controltower.data.lake import BATCH, Lake, interval_key
     from controltower.models import propensity  # noqa: F401 - loaded before their threads are limited
     from controltower.models.recommend import batch
     from controltower.models.recommend.artefacts import artefacts
@@ -59,15 +60,19 @@ def score_customers(as_of: str | None = None, *, rescan: bool = False) -> dict[s
     failed: Exception | None = None
     with threadpool_limits(limits=1), lake.read(at) as reading:
         scores, served = _scores(config, reading, registry, at, shop)
-        log.info("scores: %d customers", scores.num_rows)
+        customers = scores.num_rows
+        log.info("scores: %d customers", customers)
+        pieces = pa.RecordBatchReader.from_batches(scores.schema, scores.to_batches(max_chunksize=BATCH))
+        tables = {"scores": lake.write("scores", pieces)}
+        del pieces, scores  # half a gigabyte a million customers
         today = known_today(config, reading, at, shop)
         lists = _recommendations(lake, registry, today, served, rescan)
         rows = pa.RecordBatchReader.from_batches(batch.SCHEMA, chain.from_iterable(x.batches() for x in lists.values()))
-        tables = {"scores": lake.write("scores", scores), "recommendations": lake.write("recommendations", rows)}
+        tables["recommendations"] = lake.write("recommendations", rows)
         recommendations = sum(len(one) for one in lists.values())
         counts = {name: sum(getattr(one, name) for one in lists.values()) for name in ("made", "taken_over")}
         log.info("recommendations: %d rows; %d lists made, %d taken over", recommendations, *counts.values())
-        report |= {"customers": scores.num_rows, "recommendations": recommendations, "lists": counts, "served": served}
+        report |= {"customers": customers, "recommendations": recommendations, "lists": counts, "served": served}
         try:
             profiles = profile_rows(config, reading, registry, at, shop)
             tables["profiles"] = lake.write("profiles", profiles.rows)
@@ -109,6 +114,7 @@ def _scores(
     columns["as_of"] = pa.array([as_of] * len(customers), moment_type)
     for prediction in PREDICTIONS:
         columns |= prediction.score(now)
+    columns |= segment_columns(customers, columns)
     columns["model_version"] = pa.array([" ".join(now.versions)] * len(customers), pa.string())
     columns["scored_at"] = pa.array([clock.now(config)] * len(customers), moment_type)
     return pa.table(columns), now.served

@@ -23,8 +23,9 @@ log = logging.getLogger("controltower")
 def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) -> dict[str, Any]:
     """Train all models as of a date, and store which serve: the challenger, or the baseline that it didn't beat.
 
-    Where models as of at most `unless_newer_than_days` earlier serve already, nothing is trained and a `note` says so.
-    Returns per model: version, published (the challenger won), serves, metric, value, baseline, baseline_value.
+    Where models as of at most `unless_newer_than_days` earlier serve already, all of this version of the code, nothing
+    is trained and a `note` says so. Returns per model: version, published (the challenger won), serves, metric, value,
+    baseline, baseline_value.
     """
     from threadpoolctl import threadpool_limits
 
@@ -89,16 +90,19 @@ def store(registry: Registry, outcome: Outcome, as_of: datetime, now: datetime) 
 
 
 def _trained_as_of(registry: Registry, at: datetime) -> datetime | None:
-    """The date as of which the models that serve at a moment were trained: the oldest of them. None where one lacks."""
+    """The date as of which the models that serve at a moment were trained: the oldest of them. None where one lacks, or
+    is of an earlier version of the code, which this one may not read."""
     from controltower.errors import NoData
     from controltower.models.recommend import choose
+    from controltower.models.registry import code_version
     from controltower.models.traits import training
 
     names = [*(task.name for task in choose.TASKS), *chain(*(p.NAMES for p in PREDICTIONS)), *training.NAMES]
     try:
-        return min(registry.card(name, at).as_of for name in names)
+        cards = [registry.card(name, at) for name in names]
     except NoData:
         return None
+    return min(card.as_of for card in cards) if {card.code_version for card in cards} == {code_version()} else None
 
 
 def _recommenders(past: Past) -> Iterator[Outcome]:

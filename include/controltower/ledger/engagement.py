@@ -1,4 +1,5 @@
-"""What came back for our messages and with what probability they were sent: ids only, for those who learn from it."""
+"""What came back for our messages, with what probability they were sent, and whom they were kept from by lot: ids only,
+for those who learn from it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger.tables import decisions, delivery_events, messages
+from controltower.ledger.tables import campaign_runs, choices, decisions, delivery_events, messages, occurrences
 
 _RUNS_AT_ONCE = 500  # a query
 
@@ -27,6 +28,42 @@ class Answer:
     received_at: datetime
     detail: Any  # a small JSON object, or None
     machine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Who was held out of a run, and what they would have got."""
+
+    run_id: int
+    campaign: str
+    occurrence: str
+    customer_id: str
+    subject_id: int
+    channel: str
+    probability: float  # of being held out, by either holdout
+    due_at: datetime  # when the run's first message was
+
+
+def withheld(connection: sa.Connection, run_ids: Collection[int]) -> Iterator[Withheld]:
+    """Whom these runs held out, the older runs first. Who is held out of all campaigns is among them."""
+    for run_id in sorted(run_ids):
+        r, o, d = campaign_runs.c, occurrences.c, decisions.c
+        due = sa.select(sa.func.min(d.due_at)).where(d.run_id == run_id, d.outcome == "message")
+        first = connection.execute(due).scalar_one()  # a batch's own may be put off
+        about = sa.select(o.campaign, o.occurrence, r.policy).join(
+            occurrences, o.occurrence_id == r.occurrence_id
+        ).where(r.run_id == run_id)  # fmt: skip
+        campaign, occurrence, policy = connection.execute(about).one()
+        everywhere, own = policy.get("global_holdout", 0.0), policy.get("holdout", 0.0)
+        probability = everywhere + (1 - everywhere) * own
+        held = sa.select(d.customer_id, d.subject_id, d.choices).where(d.run_id == run_id, d.outcome == "holdout")
+        rows = connection.execute(held.order_by(d.customer_id)).all()
+        c = choices.c
+        wanted = sa.select(c.number, c.choice).where(c.run_id == run_id, c.number.in_({row.choices[0] for row in rows}))
+        chosen = dict(connection.execute(wanted).tuples().all())
+        for customer_id, subject_id, numbers in rows:
+            channel = chosen[numbers[0]]["channels"][0]
+            yield Withheld(run_id, campaign, occurrence, customer_id, subject_id, channel, probability, first)
 
 
 def answers(connection: sa.Connection, since: datetime | None) -> Iterator[Answer]:

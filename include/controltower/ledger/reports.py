@@ -17,6 +17,7 @@ from controltower.ledger.states import last_outcome
 from controltower.ledger.tables import (
     batches,
     campaign_runs,
+    choices,
     decisions,
     delivery_events,
     messages,
@@ -153,6 +154,25 @@ def variant_results(
         .group_by(b.variant)
     )
     return {variant: (accepted, people) for variant, accepted, people in rows}
+
+
+def hour_results(connection: sa.Connection, run_id: int, until: datetime) -> dict[bool, tuple[int, int]]:
+    """Of a run's messages at a random hour (True) and at the best one (False): how many a provider accepted, and how
+    many of those a person (no program) clicked, as was known by `until`."""
+    d, c, m, b, e = decisions.c, choices.c, messages.c, batches.c, delivery_events.c
+    explored = c.choice["explored"].as_boolean()
+    clicked = sa.exists().where(e.message_id == m.message_id, e.event == "clicked", ~e.machine, e.received_at <= until)
+    rows = connection.execute(
+        sa.select(explored, sa.func.count(), sa.func.sum(sa.case((clicked, 1), else_=0)))
+        .select_from(decisions)
+        .join(choices, (c.run_id == d.run_id) & (c.number == d.choices[0].as_integer()))
+        .join(messages, m.seq == d.seq)
+        .join(batches, b.batch_id == m.batch_id)
+        .where(d.run_id == run_id, explored.is_not(None), b.state == "done", b.done_at <= until)
+        .where(sa.func.coalesce(last_outcome(until), "accepted") == "accepted")
+        .group_by(explored)
+    )
+    return {bool(at_random): (accepted, int(people)) for at_random, accepted, people in rows}
 
 
 def earlier_audiences(connection: sa.Connection, campaign: str, but_occurrence: int, last: int) -> list[dict[str, Any]]:

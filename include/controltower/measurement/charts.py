@@ -1,4 +1,4 @@
-"""The geometry of a report's two charts; the templates draw them as SVG. All lengths are units of the drawing."""
+"""The geometry of charts on reports and pages; the templates draw them as SVG. All lengths are units of the drawing."""
 
 from __future__ import annotations
 
@@ -60,3 +60,62 @@ def interval(readout: Mapping[str, Any]) -> Interval | None:
     digits = 1 if step >= 0.01 else 2
     ticks = tuple((place(t), f"{100 * t:+.{digits}f}" if t else "0") for t in (-step, -step / 2, 0.0, step / 2, step))
     return Interval(place(readout["low"]), place(readout["high"]), place(readout["difference"]), place(0.0), ticks)
+
+
+Share = tuple[float, float, float]  # with its interval
+
+
+@dataclass(frozen=True)
+class Rate:
+    width: float
+    low: float
+    high: float
+    y: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Groups with a bar for each of the shares compared (None: there is none), all on one axis from 0."""
+
+    groups: tuple[tuple[str, int, tuple[Rate | None, ...]], ...]  # label, middle, bars
+    height: int
+
+
+def rates(groups: Sequence[tuple[str, Sequence[Share | None]]]) -> Rates:
+    """Bars begin at LABELS; what stands beside a bar has NUMBERS."""
+    known = [share for _, shares in groups for share in shares if share]
+    most = max((high for _, _, high in known), default=0.0) or 1.0
+    thick, y, placed = BAR // 2 + 1, 0, []
+
+    def length(value: float) -> float:
+        return round((WIDTH - LABELS - NUMBERS) * value / most, 1)
+
+    for label, shares in groups:
+        bars = tuple(
+            Rate(length(share[0]), length(share[1]), length(share[2]), y + n * thick) if share else None
+            for n, share in enumerate(shares)
+        )
+        placed.append((label, y + len(shares) * thick // 2, bars))
+        y += len(shares) * thick + GAP
+    return Rates(tuple(placed), y)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Points of what was said (x, to the right) and what came (y, downwards from the top), both from 0 to `most` over
+    `side`. Where both are the same the points lie on the diagonal."""
+
+    points: tuple[tuple[float, float], ...]
+    most: float
+    side: int = 240
+
+
+def calibration(table: Sequence[Mapping[str, float]]) -> Calibration:
+    """Of rows with `said` and `came`; what is below 0 lies at 0."""
+    most = max((max(row["said"], row["came"]) for row in table), default=0.0) or 1.0
+
+    def place(value: float) -> float:
+        return Calibration.side * max(value, 0) / most
+
+    points = ((round(place(row["said"]), 1), round(Calibration.side - place(row["came"]), 1)) for row in table)
+    return Calibration(tuple(points), most)

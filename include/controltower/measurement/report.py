@@ -37,10 +37,12 @@ def build(
     versions: Sequence[Mapping[str, Any]],
     decided: Sequence[Mapping[str, Any]],
     kept: tuple[Mapping[str, Any], datetime] | None = None,
+    hours: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report. `kept` is the final readout with its moment: it stands, whatever has come to light since.
 
-    `versions` are those of the occurrence (run_id, version, state, accepted), `decided` what people decided about it.
+    `hours` is as `readout.random_hours` says it, `versions` are those of the occurrence (run_id, version, state,
+    accepted), `decided` what people decided about it.
     """
     run, counts = worth.run, worth.funnel.run
     compared, measured_at = kept or (readout_of(worth, shop), as_of)
@@ -67,7 +69,8 @@ def build(
         "locale": shop.locale,
         "simulated": {language: shop.made_up(language) for language in words.load().languages},
         "recorded_orders": shop.recorded_orders,
-        "notes": _notes(worth, shop, versions, as_of),
+        "hours": hours,
+        "notes": _notes(worth, shop, versions, as_of, hours),
         "accounted": worth.funnel.accounted,
         "kpis": [{"name": k.name, "unit": k.unit} for k in KPIS],
         "levels": levels(worth),
@@ -126,7 +129,9 @@ def outcome(worth: Worth) -> str:
     return "sent" if n["accepted"] else "all_stopped"
 
 
-def _notes(worth: Worth, shop: Shop, versions: Sequence[Mapping[str, Any]], as_of: datetime) -> list[dict[str, Any]]:
+def _notes(
+    worth: Worth, shop: Shop, versions: Sequence[Mapping[str, Any]], as_of: datetime, hours: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
     """What a reader should know beside the figures: codes with their values."""
     run, n, left_out = worth.run, worth.funnel.run, worth.left_out
     notes: list[dict[str, Any]] = [{"code": "recorded_orders"}] if shop.recorded_orders else []
@@ -154,6 +159,10 @@ def _notes(worth: Worth, shop: Shop, versions: Sequence[Mapping[str, Any]], as_o
         notes.append({"code": "twice", "messages": int(n["twice"])})
     if worth.written_to:
         notes.append({"code": "held_out_and_written_to", "customers": worth.written_to})
+    if hours and hours["difference"] is None:
+        notes.append({"code": "random_hours_few", "random": hours["random"]})
+    elif hours:
+        notes.append({"code": "random_hours", **hours})
     if not worth.funnel.accounted:
         notes.append({"code": "not_accounted"})
     return notes

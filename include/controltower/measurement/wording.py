@@ -93,6 +93,7 @@ def _notes(report: Mapping[str, Any], language: str, t: Translate) -> list[str]:
     told = [t("note.simulated", what=what) for what in report["simulated"].get(language) or report["simulated"]["en"]]
     for note in report["notes"]:
         values = {name: f"{value:,}" if isinstance(value, int) else value for name, value in note.items()}
+        values |= {name: f"{100 * value:.2f}" for name, value in note.items() if isinstance(value, float)}
         if "until" in values:
             values["until"] = local(values["until"], report["zone"])
         told.append(t(f"note.{values.pop('code')}", **values))

@@ -26,7 +26,7 @@ class ModelConfig(BaseModel):
 class Model(ABC):
     """A model by name; subclasses declare `Config` and turn what they learned into arrays and back.
 
-    Kinds of models (recommend.base.Recommender, propensity.Classifier, timing.SendHour) add the public `fit` and
+    Kinds of models (recommend.base.Recommender, propensity.Classifier, send_time.SendTime) add the public `fit` and
     `recommend` or `predict`, which validate and order what comes in; their subclasses write `_fit` and `_score`.
     """
 
@@ -76,3 +76,17 @@ class Outcome:
     window: tuple[datetime, datetime] | None
     rows: dict[str, int]
     details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def untried(
+        cls,
+        name: str,
+        model: Model,
+        challenger: type[Model],
+        why: str,
+        metric: str,
+        rows: dict[str, int],
+        window: tuple[datetime, datetime] | None = None,
+    ) -> Outcome:
+        """Of too few data: the model is what serves then, nothing was compared, and `why` says so in a sentence."""
+        return cls(name, model, challenger.name, False, why, metric, {}, model.name, {}, window, rows)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from controltower.data.lake import Reading
+from controltower.profiles.local_time import zone_of
 from controltower.shop import Shop
 
 _DEVICES = 20  # of a customer, the newest: who has more isn't one person
@@ -61,15 +62,15 @@ def contacts(
         if token and not token.isspace() and len(theirs) < _DEVICES:
             theirs.append(Device(device_id, token, platform))
     columns = ("customer_id", "email", "locale", "country", "timezone", *attributes)
-    zones: dict[str | None, ZoneInfo] = {}
+    zones: dict[tuple[str | None, str | None], ZoneInfo] = {}
     found = {}
     for customer, email, locale, country, zone, *about in _rows(
         reading.of("customers", "customer_id", customers, columns)
     ):
-        if zone not in zones:
-            zones[zone] = _zone(zone, shop)
+        if (zone, country) not in zones:
+            zones[zone, country] = zone_of(zone, country, shop)
         found[customer] = Contact(
-            customer, email, locale or "", country or shop.country, zones[zone],
+            customer, email, locale or "", country or shop.country, zones[zone, country],
             dict(zip(attributes, about, strict=True)), tuple(devices_of.get(customer, ())),
         )  # fmt: skip
     return found
@@ -80,10 +81,21 @@ def places(reading: Reading, shop: Shop, customers: pa.ChunkedArray) -> dict[str
     columns = ("customer_id", "email", "country", "timezone")
     known = reading.of("customers", "customer_id", customers.to_pylist(), columns)
     theirs = known.take(pc.index_in(customers, known["customer_id"])).combine_chunks()
-    zone = theirs["timezone"].fill_null("").dictionary_encode().unify_dictionaries().combine_chunks()
-    named = pa.array([_zone(name, shop).key for name in zone.dictionary.to_pylist()], pa.string())
-    country = pc.if_else(pc.equal(theirs["country"], ""), None, theirs["country"]).fill_null(shop.country)
-    return {"email": theirs["email"], "zone": pa.DictionaryArray.from_arrays(zone.indices, named), "country": country}
+    zone, country = (
+        theirs[name].fill_null("").dictionary_encode().unify_dictionaries().combine_chunks()
+        for name in ("timezone", "country")
+    )
+    many = max(len(country.dictionary), 1)
+    both, which = np.unique(zone.indices.to_numpy() * many + country.indices.to_numpy(), return_inverse=True)
+    named = [
+        zone_of(zone.dictionary[z].as_py(), country.dictionary[c].as_py(), shop).key
+        for z, c in (divmod(code, many) for code in both.tolist())
+    ]
+    return {
+        "email": theirs["email"],
+        "zone": pa.DictionaryArray.from_arrays(pa.array(which, pa.int32()), pa.array(named, pa.string())),
+        "country": pc.if_else(pc.equal(theirs["country"], ""), None, theirs["country"]).fill_null(shop.country),
+    }
 
 
 def devices(reading: Reading, customers: pa.ChunkedArray) -> pa.Table:
@@ -102,11 +114,3 @@ def devices(reading: Reading, customers: pa.ChunkedArray) -> pa.Table:
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """Row by row, column-wise made: half of what a dictionary for each costs."""
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
-
-
-def _zone(name: str | None, shop: Shop) -> ZoneInfo:
-    """A customer's zone; none, or one that this machine doesn't know, counts as the shop's."""
-    try:
-        return ZoneInfo(name) if name else shop.zone
-    except (KeyError, ValueError, OSError):
-        return shop.zone

@@ -1,4 +1,7 @@
-"""Local hours, weekdays and dates of facts, in the customer's time zone, else the shop's.
+"""Local hours, weekdays and dates of facts, by the customer's clock.
+
+A customer's zone is the one told; else that of their country, where all of it has one time; else the shop's, which is
+also taken for who lives in the shop's country. Whoever plans a message reads the same clock (contacts.py).
 
 All in whole seconds since 1970: integer arithmetic means the same on every engine, and needs no time-zone functions.
 """
@@ -7,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import ibis
@@ -25,18 +30,39 @@ def epoch(moment: datetime) -> int:
 
 @dataclass(frozen=True)
 class Zones:
-    """customer_id, zone (IANA): the customer's own where it is a real one, else the shop's; `used` are all of them."""
+    """customer_id, zone (IANA); `used` are all of them."""
 
     table: ir.Table
     used: frozenset[str]
 
 
 def customer_zones(customers: ir.Table, shop: Shop) -> Zones:
+    """Everybody's zone, as `zone_of` says it of one customer."""
     named = customers.filter(customers.timezone.notnull()).select("timezone").distinct().to_pyarrow()
-    known = sorted(zone for zone in named["timezone"].to_pylist() if _zone(zone))
-    own = customers.timezone.isin(known) if known else ibis.literal(False)
-    table = customers.select("customer_id", zone=ibis.ifelse(own, customers.timezone, shop.timezone))
-    return Zones(table, frozenset({*known, shop.timezone}))
+    told = sorted(zone for zone in named["timezone"].to_pylist() if _zone(zone))
+    places = customers.filter(customers.country.notnull()).select("country").distinct().to_pyarrow()
+    by_country = {c: z for c in sorted(places["country"].to_pylist()) if (z := _foreign(c, shop))}
+    zone = ibis.literal(shop.timezone)
+    if by_country:
+        zone = customers.country.cases(*by_country.items(), else_=zone)
+    if told:
+        zone = ibis.ifelse(customers.timezone.isin(told), customers.timezone, zone)
+    return Zones(customers.select("customer_id", zone=zone), frozenset({*told, *by_country.values(), shop.timezone}))
+
+
+def zone_of(timezone: str | None, country: str | None, shop: Shop) -> ZoneInfo:
+    """The zone of a customer who told these; one that this machine doesn't know counts as none."""
+    told = _zone(timezone) if timezone else None
+    return told or ZoneInfo((_foreign(country, shop) if country else None) or shop.timezone)
+
+
+def zone_of_country(country: str) -> str | None:
+    """The IANA zone of a country (ISO 3166, two letters); None where its clocks differ, or it isn't known."""
+    return _single().get(country.upper())
+
+
+def _foreign(country: str, shop: Shop) -> str | None:
+    return None if country.upper() == shop.country else zone_of_country(country)
 
 
 def with_local_seconds(facts: ir.Table, zones: Zones, as_of: datetime, shop: Shop) -> ir.Table:
@@ -106,6 +132,22 @@ def _zone(name: str) -> ZoneInfo | None:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         return None
+
+
+@cache
+def _single() -> dict[str, str]:
+    """Of the tz database's zone.tab (tabs between country, place, zone, comment)."""
+    found: dict[str, list[str]] = {}
+    for line in files("tzdata").joinpath("zoneinfo", "zone.tab").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            country, _, zone, *_ = line.split("\t")
+            found.setdefault(country, []).append(zone)
+    return {country: zones[0] for country, zones in found.items() if len({_clock(zone) for zone in zones}) == 1}
+
+
+def _clock(zone: str) -> tuple[timedelta | None, ...]:
+    """How far from UTC, in winter and in summer: zones that differ only in their history are one."""
+    return tuple(datetime(2026, month, 1, tzinfo=ZoneInfo(zone)).utcoffset() for month in (1, 7))
 
 
 def _offset(zone: ZoneInfo, second: int) -> int:

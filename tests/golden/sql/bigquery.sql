@@ -1,4 +1,4 @@
-WITH `t34` AS (
+WITH `t32` AS (
   SELECT
     `t10`.`region`,
     MAX(IF(`t10`.`name` = 'weather', `t10`.`value`, NULL)) AS `weather`,
@@ -7,12 +7,12 @@ WITH `t34` AS (
   FROM `small_table_1` AS `t10`
   GROUP BY
     1
-), `t63` AS (
+), `t59` AS (
   SELECT
-    `t44`.`customer_id`,
-    `t52`.`customer_id` AS `customer_id_right`,
-    `t52`.`points`,
-    `t52`.`age`
+    `t41`.`customer_id`,
+    `t48`.`customer_id` AS `customer_id_right`,
+    `t48`.`points`,
+    `t48`.`age`
   FROM (
     SELECT
       *
@@ -27,7 +27,7 @@ WITH `t34` AS (
         OR (
           `t5`.`signed_up_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
         )
-    ) AS `t30`
+    ) AS `t28`
     UNION DISTINCT
     SELECT
       *
@@ -41,7 +41,7 @@ WITH `t34` AS (
         WHERE
           `t9`.`customer_id` IS NOT NULL
           AND `t9`.`ordered_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
-      ) AS `t26`
+      ) AS `t25`
       UNION DISTINCT
       SELECT
         *
@@ -53,8 +53,8 @@ WITH `t34` AS (
           `t1`.`customer_id` IS NOT NULL
           AND `t1`.`occurred_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
       ) AS `t21`
-    ) AS `t33`
-  ) AS `t44`
+    ) AS `t31`
+  ) AS `t41`
   LEFT OUTER JOIN (
     SELECT
       `t5`.`customer_id`,
@@ -68,50 +68,22 @@ WITH `t34` AS (
       OR (
         `t5`.`signed_up_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
       )
-  ) AS `t52`
-    ON `t44`.`customer_id` = `t52`.`customer_id`
-), `t64` AS (
+  ) AS `t48`
+    ON `t41`.`customer_id` = `t48`.`customer_id`
+), `t72` AS (
   SELECT
-    `t29`.`customer_id`,
-    `t53`.`message_id`,
-    `t53`.`event`,
-    `t53`.`second`,
-    1781481600 - `t53`.`second` AS `age`
-  FROM (
-    SELECT
-      `t7`.`message_id`,
-      `t7`.`event`,
-      CAST(UNIX_SECONDS(TIMESTAMP_TRUNC(`t7`.`occurred_at`, SECOND)) AS INT64) AS `second`
-    FROM `message_events` AS `t7`
-    WHERE
-      `t7`.`occurred_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
-      AND NOT (
-        COALESCE(INSTR(REPLACE(`t7`.`attributes`, ' ', ''), '"machine":true') > 0, FALSE)
-      )
-  ) AS `t53`
-  INNER JOIN (
-    SELECT DISTINCT
-      `t4`.`customer_id`,
-      `t4`.`message_id`
-    FROM `messages_history` AS `t4`
-    WHERE
-      `t4`.`sent_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
-  ) AS `t29`
-    ON `t53`.`message_id` = `t29`.`message_id`
-), `t74` AS (
-  SELECT
-    `t47`.`product_id`,
-    `t47`.`category`,
-    `t47`.`price`,
+    `t44`.`product_id`,
+    `t44`.`category`,
+    `t44`.`price`,
     CAST(FLOOR(
       ieee_divide(
-        CAST(SUM(`t47`.`price`) OVER (
-          PARTITION BY `t47`.`category`, `t47`.`currency`
+        CAST(SUM(`t44`.`price`) OVER (
+          PARTITION BY `t44`.`category`, `t44`.`currency`
           ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
         ) AS FLOAT64),
         NULLIF(
-          CAST(COUNT(`t47`.`price`) OVER (
-            PARTITION BY `t47`.`category`, `t47`.`currency`
+          CAST(COUNT(`t44`.`price`) OVER (
+            PARTITION BY `t44`.`category`, `t44`.`currency`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           ) AS FLOAT64),
           0.0
@@ -129,104 +101,172 @@ WITH `t34` AS (
         CAST(NULL AS INT64)
       ) AS `price`
     FROM `products` AS `t13`
-  ) AS `t47`
-), `t115` AS (
+  ) AS `t44`
+), `t80` AS (
   SELECT
-    `t110`.`customer_id`,
-    `t110`.`order_id`,
-    `t110`.`product_id`,
-    `t110`.`category`,
-    `t110`.`channel`,
-    `t110`.`coupon`,
-    `t110`.`second`,
-    `t110`.`age`,
-    `t110`.`price`,
-    `t110`.`usual_price`,
+    `t69`.`customer_id`,
+    `t49`.`message_id`,
+    `t49`.`event`,
+    `t49`.`second`,
+    1781481600 - `t49`.`second` AS `age`
+  FROM (
+    SELECT
+      `t7`.`message_id`,
+      `t7`.`event`,
+      CAST(UNIX_SECONDS(TIMESTAMP_TRUNC(`t7`.`occurred_at`, SECOND)) AS INT64) AS `second`
+    FROM `message_events` AS `t7`
+    WHERE
+      `t7`.`occurred_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
+      AND NOT (
+        COALESCE(INSTR(REPLACE(`t7`.`attributes`, ' ', ''), '"machine":true') > 0, FALSE)
+      )
+  ) AS `t49`
+  INNER JOIN (
+    SELECT DISTINCT
+      `t4`.`customer_id`,
+      `t4`.`message_id`
+    FROM `messages_history` AS `t4`
+    WHERE
+      `t4`.`sent_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
+      AND NOT (
+        COALESCE(
+          REPLACE(
+            REPLACE(
+              REPLACE(
+                REPLACE(
+                  REPLACE(REPLACE(LOWER(COALESCE(`t4`.`treatment`, `t4`.`variant`)), ' ', ''), '-', ''),
+                  '_',
+                  ''
+                ),
+                '.',
+                ''
+              ),
+              ':',
+              ''
+            ),
+            '/',
+            ''
+          ) IN (
+            '0',
+            'control',
+            'controlgroup',
+            'false',
+            'globalholdout',
+            'holdout',
+            'no',
+            'nocontact',
+            'noemail',
+            'nomail',
+            'nomessage',
+            'none',
+            'nopush',
+            'nosend',
+            'nothing',
+            'notreatment',
+            'untreated'
+          ),
+          FALSE
+        )
+      )
+  ) AS `t69`
+    ON `t49`.`message_id` = `t69`.`message_id`
+), `t113` AS (
+  SELECT
+    `t109`.`customer_id`,
+    `t109`.`order_id`,
+    `t109`.`product_id`,
+    `t109`.`category`,
+    `t109`.`channel`,
+    `t109`.`coupon`,
+    `t109`.`second`,
+    `t109`.`age`,
+    `t109`.`price`,
+    `t109`.`usual_price`,
     (
-      `t110`.`quantity` > 0
+      `t109`.`quantity` > 0
     ) AND (
-      `t110`.`unit_price` > 0
+      `t109`.`unit_price` > 0
     ) AS `bought`,
     (
-      `t110`.`quantity` < 0
+      `t109`.`quantity` < 0
     )
     OR (
-      COALESCE(`t110`.`status`, 'placed') = 'returned'
+      COALESCE(`t109`.`status`, 'placed') = 'returned'
     ) AS `returned`,
-    CAST(`t110`.`quantity` AS NUMERIC) AS `quantity`,
+    CAST(`t109`.`quantity` AS NUMERIC) AS `quantity`,
     CAST(IF(
       (
-        COALESCE(`t110`.`status`, 'placed') = 'returned'
+        COALESCE(`t109`.`status`, 'placed') = 'returned'
       )
-      AND LOGICAL_OR(`t110`.`quantity` > 0) OVER (
-        PARTITION BY `t110`.`order_id`
+      AND LOGICAL_OR(`t109`.`quantity` > 0) OVER (
+        PARTITION BY `t109`.`order_id`
         ORDER BY NULL ASC
         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
       ),
       CAST(0 AS NUMERIC),
-      CAST(CAST(`t110`.`quantity` AS NUMERIC) * `t110`.`unit_price` AS NUMERIC) - IF(
-        `t110`.`quantity` < 0,
+      CAST(CAST(`t109`.`quantity` AS NUMERIC) * `t109`.`unit_price` AS NUMERIC) - IF(
+        `t109`.`quantity` < 0,
         -(
-          COALESCE(`t110`.`discount`, 0)
+          COALESCE(`t109`.`discount`, 0)
         ),
-        COALESCE(`t110`.`discount`, 0)
+        COALESCE(`t109`.`discount`, 0)
       )
-    ) * IF(`t110`.`currency` = 'GBP', CAST(1 AS NUMERIC), `t110`.`rate`) AS NUMERIC) AS `amount`,
-    CAST(CAST(CAST(`t110`.`quantity` AS NUMERIC) * `t110`.`unit_price` AS NUMERIC) * IF(`t110`.`currency` = 'GBP', CAST(1 AS NUMERIC), `t110`.`rate`) AS NUMERIC) AS `gross`,
+    ) * IF(`t109`.`currency` = 'GBP', CAST(1 AS NUMERIC), `t109`.`rate`) AS NUMERIC) AS `amount`,
+    CAST(CAST(CAST(`t109`.`quantity` AS NUMERIC) * `t109`.`unit_price` AS NUMERIC) * IF(`t109`.`currency` = 'GBP', CAST(1 AS NUMERIC), `t109`.`rate`) AS NUMERIC) AS `gross`,
     CAST(IF(
-      `t110`.`quantity` < 0,
+      `t109`.`quantity` < 0,
       -(
-        COALESCE(`t110`.`discount`, 0)
+        COALESCE(`t109`.`discount`, 0)
       ),
-      COALESCE(`t110`.`discount`, 0)
-    ) * IF(`t110`.`currency` = 'GBP', CAST(1 AS NUMERIC), `t110`.`rate`) AS NUMERIC) AS `discount`
+      COALESCE(`t109`.`discount`, 0)
+    ) * IF(`t109`.`currency` = 'GBP', CAST(1 AS NUMERIC), `t109`.`rate`) AS NUMERIC) AS `discount`
   FROM (
     SELECT
       *
     FROM (
       SELECT
-        `t97`.`order_id`,
-        `t97`.`product_id`,
-        `t97`.`quantity`,
-        `t97`.`unit_price`,
-        `t97`.`discount`,
-        `t97`.`customer_id`,
-        `t97`.`ordered_at`,
-        `t97`.`status`,
-        `t97`.`currency`,
-        `t97`.`channel`,
-        `t97`.`coupon`,
-        `t97`.`second`,
-        `t97`.`age`,
-        `t97`.`category`,
-        `t97`.`price`,
-        `t97`.`usual_price`,
-        `t35`.`rate_date`,
-        `t35`.`rate_from`,
-        `t35`.`rate`
+        `t94`.`order_id`,
+        `t94`.`product_id`,
+        `t94`.`quantity`,
+        `t94`.`unit_price`,
+        `t94`.`discount`,
+        `t94`.`customer_id`,
+        `t94`.`ordered_at`,
+        `t94`.`status`,
+        `t94`.`currency`,
+        `t94`.`channel`,
+        `t94`.`coupon`,
+        `t94`.`second`,
+        `t94`.`age`,
+        `t94`.`category`,
+        `t94`.`price`,
+        `t94`.`usual_price`,
+        `t33`.`rate_date`,
+        `t33`.`rate_from`,
+        `t33`.`rate`
       FROM (
         SELECT
-          `t90`.*
+          `t87`.*
           EXCEPT (`product_id_right`)
         FROM (
           SELECT
-            `t28`.`order_id`,
-            `t28`.`product_id`,
-            `t28`.`quantity`,
-            `t28`.`unit_price`,
-            `t28`.`discount`,
-            `t54`.`customer_id`,
-            `t54`.`ordered_at`,
-            `t54`.`status`,
-            `t54`.`currency`,
-            `t54`.`channel`,
-            `t54`.`coupon`,
-            `t54`.`second`,
-            `t54`.`age`,
-            `t82`.`product_id` AS `product_id_right`,
-            `t82`.`category`,
-            `t82`.`price`,
-            `t82`.`usual_price`
+            `t27`.`order_id`,
+            `t27`.`product_id`,
+            `t27`.`quantity`,
+            `t27`.`unit_price`,
+            `t27`.`discount`,
+            `t50`.`customer_id`,
+            `t50`.`ordered_at`,
+            `t50`.`status`,
+            `t50`.`currency`,
+            `t50`.`channel`,
+            `t50`.`coupon`,
+            `t50`.`second`,
+            `t50`.`age`,
+            `t79`.`product_id` AS `product_id_right`,
+            `t79`.`category`,
+            `t79`.`price`,
+            `t79`.`usual_price`
           FROM (
             SELECT
               `t14`.`order_id`,
@@ -235,7 +275,7 @@ WITH `t34` AS (
               `t14`.`unit_price`,
               `t14`.`discount`
             FROM `order_lines` AS `t14`
-          ) AS `t28`
+          ) AS `t27`
           INNER JOIN (
             SELECT
               `t9`.`customer_id`,
@@ -251,12 +291,12 @@ WITH `t34` AS (
             WHERE
               `t9`.`customer_id` IS NOT NULL
               AND `t9`.`ordered_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
-          ) AS `t54`
-            ON `t28`.`order_id` = `t54`.`order_id`
-          LEFT OUTER JOIN `t74` AS `t82`
-            ON `t28`.`product_id` = `t82`.`product_id`
-        ) AS `t90`
-      ) AS `t97`
+          ) AS `t50`
+            ON `t27`.`order_id` = `t50`.`order_id`
+          LEFT OUTER JOIN `t72` AS `t79`
+            ON `t27`.`product_id` = `t79`.`product_id`
+        ) AS `t87`
+      ) AS `t94`
       LEFT OUTER JOIN (
         SELECT
           `t11`.`date` AS `rate_date`,
@@ -265,36 +305,36 @@ WITH `t34` AS (
         FROM `exchange_rates` AS `t11`
         WHERE
           `t11`.`to` = 'GBP'
-      ) AS `t35`
-        ON `t97`.`currency` = `t35`.`rate_from`
-        AND DATE(`t97`.`ordered_at`) = `t35`.`rate_date`
-    ) AS `t103`
+      ) AS `t33`
+        ON `t94`.`currency` = `t33`.`rate_from`
+        AND DATE(`t94`.`ordered_at`) = `t33`.`rate_date`
+    ) AS `t100`
     WHERE
       (
-        `t103`.`quantity` < 0
+        `t100`.`quantity` < 0
       )
       OR NOT (
-        COALESCE(`t103`.`status`, 'placed') = 'cancelled'
+        COALESCE(`t100`.`status`, 'placed') = 'cancelled'
       )
-  ) AS `t110`
+  ) AS `t109`
 ), `t122` AS (
   SELECT
-    `t117`.`customer_id`,
-    `t117`.`order_id`,
-    `t117`.`second`,
-    `t117`.`age`,
-    `t117`.`channel`,
-    `t117`.`coupon`,
-    SUM(`t117`.`amount`) AS `amount`,
-    SUM(`t117`.`quantity`) AS `quantity`,
-    MAX(CAST(IF(COALESCE(`t117`.`discount` > 0, FALSE), 1, 0) AS INT64)) AS `discounted`
+    `t115`.`customer_id`,
+    `t115`.`order_id`,
+    `t115`.`second`,
+    `t115`.`age`,
+    `t115`.`channel`,
+    `t115`.`coupon`,
+    SUM(`t115`.`amount`) AS `amount`,
+    SUM(`t115`.`quantity`) AS `quantity`,
+    MAX(CAST(IF(COALESCE(`t115`.`discount` > 0, FALSE), 1, 0) AS INT64)) AS `discounted`
   FROM (
     SELECT
       *
-    FROM `t115` AS `t116`
+    FROM `t113` AS `t114`
     WHERE
-      `t116`.`bought`
-  ) AS `t117`
+      `t114`.`bought`
+  ) AS `t115`
   GROUP BY
     1,
     2,
@@ -548,7 +588,7 @@ SELECT
   END AS `lifecycle`
 FROM (
   SELECT
-    `t77`.`customer_id`,
+    `t75`.`customer_id`,
     `t135`.`days_since_last_order`,
     `t135`.`days_since_first_order`,
     COALESCE(`t135`.`orders_7d`, 0.0) AS `orders_7d`,
@@ -592,83 +632,83 @@ FROM (
     `t121`.`bought_price_level`,
     COALESCE(`t125`.`distinct_categories`, 0.0) AS `distinct_categories`,
     `t125`.`top_category_bought_share`,
-    COALESCE(`t69`.`coupons_open`, 0.0) AS `coupons_open`,
-    `t69`.`coupon_use_share`,
-    COALESCE(`t75`.`coupon_failures_90d`, 0.0) AS `coupon_failures_90d`,
-    COALESCE(`t75`.`views_7d`, 0.0) AS `views_7d`,
-    COALESCE(`t75`.`views_30d`, 0.0) AS `views_30d`,
-    COALESCE(`t75`.`views_90d`, 0.0) AS `views_90d`,
-    COALESCE(`t75`.`carts_7d`, 0.0) AS `carts_7d`,
-    COALESCE(`t75`.`carts_30d`, 0.0) AS `carts_30d`,
-    COALESCE(`t75`.`carts_90d`, 0.0) AS `carts_90d`,
-    COALESCE(`t75`.`cart_removals_30d`, 0.0) AS `cart_removals_30d`,
-    COALESCE(`t75`.`checkouts_30d`, 0.0) AS `checkouts_30d`,
-    `t75`.`days_since_last_event`,
-    `t75`.`days_since_last_cart`,
-    COALESCE(`t75`.`searches_30d`, 0.0) AS `searches_30d`,
-    COALESCE(`t75`.`searches_90d`, 0.0) AS `searches_90d`,
-    COALESCE(`t75`.`empty_searches_90d`, 0.0) AS `empty_searches_90d`,
-    COALESCE(`t75`.`distinct_queries_90d`, 0.0) AS `distinct_queries_90d`,
-    `t75`.`days_since_last_search`,
-    `t75`.`web_event_share_90d`,
-    `t75`.`app_event_share_90d`,
-    `t75`.`store_event_share_90d`,
-    `t75`.`days_since_first_event`,
-    `t109`.`viewed_price_level_90d`,
-    COALESCE(`t109`.`distinct_products_viewed_90d`, 0.0) AS `distinct_products_viewed_90d`,
-    COALESCE(`t109`.`distinct_categories_viewed_90d`, 0.0) AS `distinct_categories_viewed_90d`,
-    `t109`.`top_category_viewed_share_90d`,
-    `t109`.`views_per_product_90d`,
-    COALESCE(`t94`.`sessions_30d`, 0.0) AS `sessions_30d`,
-    COALESCE(`t94`.`sessions_90d`, 0.0) AS `sessions_90d`,
-    COALESCE(`t94`.`session_days_90d`, 0.0) AS `session_days_90d`,
-    `t94`.`events_per_session_90d`,
-    `t94`.`minutes_per_session_90d`,
-    `t94`.`single_event_share_90d`,
-    `t94`.`view_to_cart_90d`,
-    `t94`.`cart_to_checkout_90d`,
-    `t94`.`checkout_to_purchase_90d`,
-    `t94`.`cart_abandonment_90d`,
-    `t94`.`search_session_share_90d`,
-    COALESCE(`t61`.`ios_devices`, 0.0) AS `ios_devices`,
-    COALESCE(`t61`.`android_devices`, 0.0) AS `android_devices`,
-    COALESCE(`t61`.`web_devices`, 0.0) AS `web_devices`,
-    COALESCE(`t61`.`push_devices`, 0.0) AS `push_devices`,
-    `t112`.`night_share_90d`,
-    `t112`.`morning_share_90d`,
-    `t112`.`afternoon_share_90d`,
-    `t112`.`evening_share_90d`,
-    `t112`.`weekend_event_share_90d`,
+    COALESCE(`t65`.`coupons_open`, 0.0) AS `coupons_open`,
+    `t65`.`coupon_use_share`,
+    COALESCE(`t73`.`coupon_failures_90d`, 0.0) AS `coupon_failures_90d`,
+    COALESCE(`t73`.`views_7d`, 0.0) AS `views_7d`,
+    COALESCE(`t73`.`views_30d`, 0.0) AS `views_30d`,
+    COALESCE(`t73`.`views_90d`, 0.0) AS `views_90d`,
+    COALESCE(`t73`.`carts_7d`, 0.0) AS `carts_7d`,
+    COALESCE(`t73`.`carts_30d`, 0.0) AS `carts_30d`,
+    COALESCE(`t73`.`carts_90d`, 0.0) AS `carts_90d`,
+    COALESCE(`t73`.`cart_removals_30d`, 0.0) AS `cart_removals_30d`,
+    COALESCE(`t73`.`checkouts_30d`, 0.0) AS `checkouts_30d`,
+    `t73`.`days_since_last_event`,
+    `t73`.`days_since_last_cart`,
+    COALESCE(`t73`.`searches_30d`, 0.0) AS `searches_30d`,
+    COALESCE(`t73`.`searches_90d`, 0.0) AS `searches_90d`,
+    COALESCE(`t73`.`empty_searches_90d`, 0.0) AS `empty_searches_90d`,
+    COALESCE(`t73`.`distinct_queries_90d`, 0.0) AS `distinct_queries_90d`,
+    `t73`.`days_since_last_search`,
+    `t73`.`web_event_share_90d`,
+    `t73`.`app_event_share_90d`,
+    `t73`.`store_event_share_90d`,
+    `t73`.`days_since_first_event`,
+    `t108`.`viewed_price_level_90d`,
+    COALESCE(`t108`.`distinct_products_viewed_90d`, 0.0) AS `distinct_products_viewed_90d`,
+    COALESCE(`t108`.`distinct_categories_viewed_90d`, 0.0) AS `distinct_categories_viewed_90d`,
+    `t108`.`top_category_viewed_share_90d`,
+    `t108`.`views_per_product_90d`,
+    COALESCE(`t91`.`sessions_30d`, 0.0) AS `sessions_30d`,
+    COALESCE(`t91`.`sessions_90d`, 0.0) AS `sessions_90d`,
+    COALESCE(`t91`.`session_days_90d`, 0.0) AS `session_days_90d`,
+    `t91`.`events_per_session_90d`,
+    `t91`.`minutes_per_session_90d`,
+    `t91`.`single_event_share_90d`,
+    `t91`.`view_to_cart_90d`,
+    `t91`.`cart_to_checkout_90d`,
+    `t91`.`checkout_to_purchase_90d`,
+    `t91`.`cart_abandonment_90d`,
+    `t91`.`search_session_share_90d`,
+    COALESCE(`t57`.`ios_devices`, 0.0) AS `ios_devices`,
+    COALESCE(`t57`.`android_devices`, 0.0) AS `android_devices`,
+    COALESCE(`t57`.`web_devices`, 0.0) AS `web_devices`,
+    COALESCE(`t57`.`push_devices`, 0.0) AS `push_devices`,
+    `t111`.`night_share_90d`,
+    `t111`.`morning_share_90d`,
+    `t111`.`afternoon_share_90d`,
+    `t111`.`evening_share_90d`,
+    `t111`.`weekend_event_share_90d`,
     `t145`.`weekend_share`,
     `t145`.`holiday_order_share`,
     `t145`.`festival_order_share`,
-    COALESCE(`t114`.`messages_7d`, 0.0) AS `messages_7d`,
-    COALESCE(`t114`.`messages_30d`, 0.0) AS `messages_30d`,
-    COALESCE(`t114`.`messages_90d`, 0.0) AS `messages_90d`,
-    COALESCE(`t114`.`emails_30d`, 0.0) AS `emails_30d`,
-    COALESCE(`t114`.`pushes_30d`, 0.0) AS `pushes_30d`,
-    `t114`.`days_since_last_message`,
-    `t114`.`click_rate`,
-    COALESCE(`t114`.`messages_since_last_click`, 0.0) AS `messages_since_last_click`,
-    COALESCE(`t114`.`messages_unanswered`, 0.0) AS `messages_unanswered`,
-    COALESCE(`t86`.`opens_30d`, 0.0) AS `opens_30d`,
-    COALESCE(`t86`.`clicks_30d`, 0.0) AS `clicks_30d`,
-    COALESCE(`t86`.`clicks_90d`, 0.0) AS `clicks_90d`,
-    `t86`.`days_since_last_click`,
-    COALESCE(`t86`.`unsubscribed_90d`, 0.0) AS `unsubscribed_90d`,
-    COALESCE(`t86`.`complaints_90d`, 0.0) AS `complaints_90d`,
-    `t88`.`days_since_signup`,
-    `t88`.`points`,
-    `t106`.`days_to_holiday`,
-    `t106`.`days_to_festival`,
-    `t106`.`weather`,
-    `t106`.`temperature`,
-    `t106`.`precipitation`
+    COALESCE(`t119`.`messages_7d`, 0.0) AS `messages_7d`,
+    COALESCE(`t119`.`messages_30d`, 0.0) AS `messages_30d`,
+    COALESCE(`t119`.`messages_90d`, 0.0) AS `messages_90d`,
+    COALESCE(`t119`.`emails_30d`, 0.0) AS `emails_30d`,
+    COALESCE(`t119`.`pushes_30d`, 0.0) AS `pushes_30d`,
+    `t119`.`days_since_last_message`,
+    `t119`.`click_rate`,
+    COALESCE(`t119`.`messages_since_last_click`, 0.0) AS `messages_since_last_click`,
+    COALESCE(`t119`.`messages_unanswered`, 0.0) AS `messages_unanswered`,
+    COALESCE(`t98`.`opens_30d`, 0.0) AS `opens_30d`,
+    COALESCE(`t98`.`clicks_30d`, 0.0) AS `clicks_30d`,
+    COALESCE(`t98`.`clicks_90d`, 0.0) AS `clicks_90d`,
+    `t98`.`days_since_last_click`,
+    COALESCE(`t98`.`unsubscribed_90d`, 0.0) AS `unsubscribed_90d`,
+    COALESCE(`t98`.`complaints_90d`, 0.0) AS `complaints_90d`,
+    `t85`.`days_since_signup`,
+    `t85`.`points`,
+    `t105`.`days_to_holiday`,
+    `t105`.`days_to_festival`,
+    `t105`.`weather`,
+    `t105`.`temperature`,
+    `t105`.`precipitation`
   FROM (
     SELECT
-      `t66`.`customer_id`
-    FROM `t63` AS `t66`
-  ) AS `t77`
+      `t61`.`customer_id`
+    FROM `t59` AS `t61`
+  ) AS `t75`
   LEFT OUTER JOIN (
     SELECT
       `t128`.`customer_id` AS `orders_of`,
@@ -736,7 +776,7 @@ FROM (
     GROUP BY
       1
   ) AS `t135`
-    ON `t77`.`customer_id` = `t135`.`orders_of`
+    ON `t75`.`customer_id` = `t135`.`orders_of`
   LEFT OUTER JOIN (
     SELECT
       `t136`.`customer_id` AS `visits_of`,
@@ -783,85 +823,85 @@ FROM (
     GROUP BY
       1
   ) AS `t142`
-    ON `t77`.`customer_id` = `t142`.`visits_of`
+    ON `t75`.`customer_id` = `t142`.`visits_of`
   LEFT OUTER JOIN (
     SELECT
-      `t116`.`customer_id` AS `lines_of`,
-      CAST(SUM(IF(`t116`.`age` < 2592000, `t116`.`amount`, NULL)) AS FLOAT64) AS `revenue_30d`,
-      CAST(SUM(IF(`t116`.`age` < 7776000, `t116`.`amount`, NULL)) AS FLOAT64) AS `revenue_90d`,
-      CAST(SUM(IF(`t116`.`age` < 15552000, `t116`.`amount`, NULL)) AS FLOAT64) AS `revenue_180d`,
-      CAST(SUM(IF(`t116`.`age` < 31536000, `t116`.`amount`, NULL)) AS FLOAT64) AS `revenue_365d`,
-      CAST(SUM(`t116`.`amount`) AS FLOAT64) AS `revenue_total`,
+      `t114`.`customer_id` AS `lines_of`,
+      CAST(SUM(IF(`t114`.`age` < 2592000, `t114`.`amount`, NULL)) AS FLOAT64) AS `revenue_30d`,
+      CAST(SUM(IF(`t114`.`age` < 7776000, `t114`.`amount`, NULL)) AS FLOAT64) AS `revenue_90d`,
+      CAST(SUM(IF(`t114`.`age` < 15552000, `t114`.`amount`, NULL)) AS FLOAT64) AS `revenue_180d`,
+      CAST(SUM(IF(`t114`.`age` < 31536000, `t114`.`amount`, NULL)) AS FLOAT64) AS `revenue_365d`,
+      CAST(SUM(`t114`.`amount`) AS FLOAT64) AS `revenue_total`,
       ieee_divide(
-        CAST(COUNTIF(`t116`.`bought`) AS FLOAT64),
-        NULLIF(CAST(COUNT(DISTINCT IF(`t116`.`bought`, `t116`.`order_id`, NULL)) AS FLOAT64), 0.0)
+        CAST(COUNTIF(`t114`.`bought`) AS FLOAT64),
+        NULLIF(CAST(COUNT(DISTINCT IF(`t114`.`bought`, `t114`.`order_id`, NULL)) AS FLOAT64), 0.0)
       ) AS `lines_per_order`,
-      CAST(COUNT(DISTINCT IF(`t116`.`bought`, `t116`.`product_id`, NULL)) AS FLOAT64) AS `distinct_products`,
+      CAST(COUNT(DISTINCT IF(`t114`.`bought`, `t114`.`product_id`, NULL)) AS FLOAT64) AS `distinct_products`,
       ieee_divide(
-        CAST(COUNTIF(`t116`.`bought`) - COUNT(DISTINCT IF(`t116`.`bought`, `t116`.`product_id`, NULL)) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t116`.`bought`) AS FLOAT64), 0.0)
+        CAST(COUNTIF(`t114`.`bought`) - COUNT(DISTINCT IF(`t114`.`bought`, `t114`.`product_id`, NULL)) AS FLOAT64),
+        NULLIF(CAST(COUNTIF(`t114`.`bought`) AS FLOAT64), 0.0)
       ) AS `repeat_share`,
-      CAST(COUNTIF(`t116`.`returned`) AS FLOAT64) AS `returned_lines`,
+      CAST(COUNTIF(`t114`.`returned`) AS FLOAT64) AS `returned_lines`,
       ieee_divide(
-        CAST(COUNTIF(`t116`.`returned`) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t116`.`bought`) AS FLOAT64), 0.0)
+        CAST(COUNTIF(`t114`.`returned`) AS FLOAT64),
+        NULLIF(CAST(COUNTIF(`t114`.`bought`) AS FLOAT64), 0.0)
       ) AS `returned_share`,
       ieee_divide(
-        CAST(MIN(IF(`t116`.`returned`, `t116`.`age`, NULL)) AS FLOAT64),
+        CAST(MIN(IF(`t114`.`returned`, `t114`.`age`, NULL)) AS FLOAT64),
         NULLIF(CAST(86400 AS FLOAT64), 0.0)
       ) AS `days_since_last_return`,
       ieee_divide(
-        CAST(SUM(IF(`t116`.`bought`, `t116`.`discount`, NULL)) AS FLOAT64),
-        NULLIF(CAST(SUM(IF(`t116`.`bought`, `t116`.`gross`, NULL)) AS FLOAT64), 0.0)
+        CAST(SUM(IF(`t114`.`bought`, `t114`.`discount`, NULL)) AS FLOAT64),
+        NULLIF(CAST(SUM(IF(`t114`.`bought`, `t114`.`gross`, NULL)) AS FLOAT64), 0.0)
       ) AS `discount_share`,
       ieee_divide(
         CAST(COUNTIF((
-          `t116`.`discount` > 0
-        ) AND `t116`.`bought`) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t116`.`bought`) AS FLOAT64), 0.0)
+          `t114`.`discount` > 0
+        ) AND `t114`.`bought`) AS FLOAT64),
+        NULLIF(CAST(COUNTIF(`t114`.`bought`) AS FLOAT64), 0.0)
       ) AS `discounted_line_share`,
       ieee_divide(
-        CAST(SUM(IF(`t116`.`bought`, `t116`.`price`, NULL)) AS FLOAT64),
-        NULLIF(CAST(SUM(IF(`t116`.`bought`, `t116`.`usual_price`, NULL)) AS FLOAT64), 0.0)
+        CAST(SUM(IF(`t114`.`bought`, `t114`.`price`, NULL)) AS FLOAT64),
+        NULLIF(CAST(SUM(IF(`t114`.`bought`, `t114`.`usual_price`, NULL)) AS FLOAT64), 0.0)
       ) AS `bought_price_level`
-    FROM `t115` AS `t116`
+    FROM `t113` AS `t114`
     GROUP BY
       1
   ) AS `t121`
-    ON `t77`.`customer_id` = `t121`.`lines_of`
+    ON `t75`.`customer_id` = `t121`.`lines_of`
   LEFT OUTER JOIN (
     SELECT
-      `t119`.`customer_id` AS `bought_categories_of`,
+      `t118`.`customer_id` AS `bought_categories_of`,
       CAST(COUNT(*) AS FLOAT64) AS `distinct_categories`,
       ieee_divide(
-        CAST(MAX(`t119`.`lines`) AS FLOAT64),
-        NULLIF(CAST(SUM(`t119`.`lines`) AS FLOAT64), 0.0)
+        CAST(MAX(`t118`.`lines`) AS FLOAT64),
+        NULLIF(CAST(SUM(`t118`.`lines`) AS FLOAT64), 0.0)
       ) AS `top_category_bought_share`
     FROM (
       SELECT
-        `t118`.`customer_id`,
-        `t118`.`category`,
+        `t116`.`customer_id`,
+        `t116`.`category`,
         COUNT(*) AS `lines`
       FROM (
         SELECT
           *
-        FROM `t115` AS `t116`
+        FROM `t113` AS `t114`
         WHERE
-          `t116`.`bought` AND `t116`.`category` IS NOT NULL
-      ) AS `t118`
+          `t114`.`bought` AND `t114`.`category` IS NOT NULL
+      ) AS `t116`
       GROUP BY
         1,
         2
-    ) AS `t119`
+    ) AS `t118`
     GROUP BY
       1
   ) AS `t125`
-    ON `t77`.`customer_id` = `t125`.`bought_categories_of`
+    ON `t75`.`customer_id` = `t125`.`bought_categories_of`
   LEFT OUTER JOIN (
     SELECT
-      `t56`.`customer_id` AS `coupons_of`,
-      CAST(SUM(`t56`.`open`) AS FLOAT64) AS `coupons_open`,
-      ieee_divide(CAST(SUM(`t56`.`used`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `coupon_use_share`
+      `t52`.`customer_id` AS `coupons_of`,
+      CAST(SUM(`t52`.`open`) AS FLOAT64) AS `coupons_open`,
+      ieee_divide(CAST(SUM(`t52`.`used`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `coupon_use_share`
     FROM (
       SELECT
         `t0`.`issued_to` AS `customer_id`,
@@ -887,118 +927,118 @@ FROM (
       FROM `coupons` AS `t0`
       WHERE
         `t0`.`issued_to` IS NOT NULL
-    ) AS `t56`
+    ) AS `t52`
     GROUP BY
       1
-  ) AS `t69`
-    ON `t77`.`customer_id` = `t69`.`coupons_of`
+  ) AS `t65`
+    ON `t75`.`customer_id` = `t65`.`coupons_of`
   LEFT OUTER JOIN (
     SELECT
-      `t40`.`customer_id` AS `events_of`,
+      `t38`.`customer_id` AS `events_of`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'coupon_failed'
+        `t38`.`event_name` = 'coupon_failed'
       ) AND (
-        `t40`.`age` < 7776000
+        `t38`.`age` < 7776000
       )) AS FLOAT64) AS `coupon_failures_90d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'view_item'
+        `t38`.`event_name` = 'view_item'
       ) AND (
-        `t40`.`age` < 604800
+        `t38`.`age` < 604800
       )) AS FLOAT64) AS `views_7d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'view_item'
+        `t38`.`event_name` = 'view_item'
       ) AND (
-        `t40`.`age` < 2592000
+        `t38`.`age` < 2592000
       )) AS FLOAT64) AS `views_30d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'view_item'
+        `t38`.`event_name` = 'view_item'
       ) AND (
-        `t40`.`age` < 7776000
+        `t38`.`age` < 7776000
       )) AS FLOAT64) AS `views_90d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'add_to_cart'
+        `t38`.`event_name` = 'add_to_cart'
       ) AND (
-        `t40`.`age` < 604800
+        `t38`.`age` < 604800
       )) AS FLOAT64) AS `carts_7d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'add_to_cart'
+        `t38`.`event_name` = 'add_to_cart'
       ) AND (
-        `t40`.`age` < 2592000
+        `t38`.`age` < 2592000
       )) AS FLOAT64) AS `carts_30d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'add_to_cart'
+        `t38`.`event_name` = 'add_to_cart'
       ) AND (
-        `t40`.`age` < 7776000
+        `t38`.`age` < 7776000
       )) AS FLOAT64) AS `carts_90d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'remove_from_cart'
+        `t38`.`event_name` = 'remove_from_cart'
       ) AND (
-        `t40`.`age` < 2592000
+        `t38`.`age` < 2592000
       )) AS FLOAT64) AS `cart_removals_30d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'begin_checkout'
+        `t38`.`event_name` = 'begin_checkout'
       ) AND (
-        `t40`.`age` < 2592000
+        `t38`.`age` < 2592000
       )) AS FLOAT64) AS `checkouts_30d`,
-      ieee_divide(CAST(MIN(`t40`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_last_event`,
+      ieee_divide(CAST(MIN(`t38`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_last_event`,
       ieee_divide(
-        CAST(MIN(IF(`t40`.`event_name` = 'add_to_cart', `t40`.`age`, NULL)) AS FLOAT64),
+        CAST(MIN(IF(`t38`.`event_name` = 'add_to_cart', `t38`.`age`, NULL)) AS FLOAT64),
         NULLIF(CAST(86400 AS FLOAT64), 0.0)
       ) AS `days_since_last_cart`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'search'
+        `t38`.`event_name` = 'search'
       ) AND (
-        `t40`.`age` < 2592000
+        `t38`.`age` < 2592000
       )) AS FLOAT64) AS `searches_30d`,
       CAST(COUNTIF((
-        `t40`.`event_name` = 'search'
+        `t38`.`event_name` = 'search'
       ) AND (
-        `t40`.`age` < 7776000
+        `t38`.`age` < 7776000
       )) AS FLOAT64) AS `searches_90d`,
       CAST(COUNTIF(
         (
-          `t40`.`event_name` = 'search'
+          `t38`.`event_name` = 'search'
         )
         AND (
-          `t40`.`results_count` = 0
+          `t38`.`results_count` = 0
         )
         AND (
-          `t40`.`age` < 7776000
+          `t38`.`age` < 7776000
         )
       ) AS FLOAT64) AS `empty_searches_90d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t40`.`event_name` = 'search'
+            `t38`.`event_name` = 'search'
           ) AND (
-            `t40`.`age` < 7776000
+            `t38`.`age` < 7776000
           ),
-          `t40`.`query`,
+          `t38`.`query`,
           NULL
         )
       ) AS FLOAT64) AS `distinct_queries_90d`,
       ieee_divide(
-        CAST(MIN(IF(`t40`.`event_name` = 'search', `t40`.`age`, NULL)) AS FLOAT64),
+        CAST(MIN(IF(`t38`.`event_name` = 'search', `t38`.`age`, NULL)) AS FLOAT64),
         NULLIF(CAST(86400 AS FLOAT64), 0.0)
       ) AS `days_since_last_search`,
       ieee_divide(
         CAST(COUNTIF(
           (
-            `t40`.`channel` = 'web'
+            `t38`.`channel` = 'web'
           )
           AND (
             (
-              `t40`.`channel` IS NOT NULL
+              `t38`.`channel` IS NOT NULL
             ) AND (
-              `t40`.`age` < 7776000
+              `t38`.`age` < 7776000
             )
           )
         ) AS FLOAT64),
         NULLIF(
           CAST(COUNTIF((
-            `t40`.`channel` IS NOT NULL
+            `t38`.`channel` IS NOT NULL
           ) AND (
-            `t40`.`age` < 7776000
+            `t38`.`age` < 7776000
           )) AS FLOAT64),
           0.0
         )
@@ -1006,21 +1046,21 @@ FROM (
       ieee_divide(
         CAST(COUNTIF(
           (
-            `t40`.`channel` = 'app'
+            `t38`.`channel` = 'app'
           )
           AND (
             (
-              `t40`.`channel` IS NOT NULL
+              `t38`.`channel` IS NOT NULL
             ) AND (
-              `t40`.`age` < 7776000
+              `t38`.`age` < 7776000
             )
           )
         ) AS FLOAT64),
         NULLIF(
           CAST(COUNTIF((
-            `t40`.`channel` IS NOT NULL
+            `t38`.`channel` IS NOT NULL
           ) AND (
-            `t40`.`age` < 7776000
+            `t38`.`age` < 7776000
           )) AS FLOAT64),
           0.0
         )
@@ -1028,26 +1068,26 @@ FROM (
       ieee_divide(
         CAST(COUNTIF(
           (
-            `t40`.`channel` = 'store'
+            `t38`.`channel` = 'store'
           )
           AND (
             (
-              `t40`.`channel` IS NOT NULL
+              `t38`.`channel` IS NOT NULL
             ) AND (
-              `t40`.`age` < 7776000
+              `t38`.`age` < 7776000
             )
           )
         ) AS FLOAT64),
         NULLIF(
           CAST(COUNTIF((
-            `t40`.`channel` IS NOT NULL
+            `t38`.`channel` IS NOT NULL
           ) AND (
-            `t40`.`age` < 7776000
+            `t38`.`age` < 7776000
           )) AS FLOAT64),
           0.0
         )
       ) AS `store_event_share_90d`,
-      ieee_divide(CAST(MAX(`t40`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_first_event`
+      ieee_divide(CAST(MAX(`t38`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_first_event`
     FROM (
       SELECT
         `t1`.`customer_id`,
@@ -1063,53 +1103,53 @@ FROM (
       WHERE
         `t1`.`customer_id` IS NOT NULL
         AND `t1`.`occurred_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
-    ) AS `t40`
+    ) AS `t38`
     GROUP BY
       1
-  ) AS `t75`
-    ON `t77`.`customer_id` = `t75`.`events_of`
+  ) AS `t73`
+    ON `t75`.`customer_id` = `t73`.`events_of`
   LEFT OUTER JOIN (
     SELECT
-      `t101`.`customer_id` AS `interests_of`,
+      `t97`.`customer_id` AS `interests_of`,
       ieee_divide(
-        CAST(SUM(`t101`.`price`) AS FLOAT64),
-        NULLIF(CAST(SUM(`t101`.`usual_price`) AS FLOAT64), 0.0)
+        CAST(SUM(`t97`.`price`) AS FLOAT64),
+        NULLIF(CAST(SUM(`t97`.`usual_price`) AS FLOAT64), 0.0)
       ) AS `viewed_price_level_90d`,
-      CAST(SUM(`t101`.`products`) AS FLOAT64) AS `distinct_products_viewed_90d`,
-      CAST(COUNT(`t101`.`category`) AS FLOAT64) AS `distinct_categories_viewed_90d`,
+      CAST(SUM(`t97`.`products`) AS FLOAT64) AS `distinct_products_viewed_90d`,
+      CAST(COUNT(`t97`.`category`) AS FLOAT64) AS `distinct_categories_viewed_90d`,
       ieee_divide(
-        CAST(MAX(IF(`t101`.`category` IS NOT NULL, `t101`.`views`, NULL)) AS FLOAT64),
-        NULLIF(CAST(SUM(IF(`t101`.`category` IS NOT NULL, `t101`.`views`, NULL)) AS FLOAT64), 0.0)
+        CAST(MAX(IF(`t97`.`category` IS NOT NULL, `t97`.`views`, NULL)) AS FLOAT64),
+        NULLIF(CAST(SUM(IF(`t97`.`category` IS NOT NULL, `t97`.`views`, NULL)) AS FLOAT64), 0.0)
       ) AS `top_category_viewed_share_90d`,
       ieee_divide(
-        CAST(SUM(`t101`.`views`) AS FLOAT64),
-        NULLIF(CAST(SUM(`t101`.`products`) AS FLOAT64), 0.0)
+        CAST(SUM(`t97`.`views`) AS FLOAT64),
+        NULLIF(CAST(SUM(`t97`.`products`) AS FLOAT64), 0.0)
       ) AS `views_per_product_90d`
     FROM (
       SELECT
-        `t92`.`customer_id`,
-        `t92`.`category`,
-        SUM(`t92`.`views`) AS `views`,
+        `t89`.`customer_id`,
+        `t89`.`category`,
+        SUM(`t89`.`views`) AS `views`,
         COUNT(*) AS `products`,
-        SUM(`t92`.`views` * `t92`.`price`) AS `price`,
-        SUM(`t92`.`views` * `t92`.`usual_price`) AS `usual_price`
+        SUM(`t89`.`views` * `t89`.`price`) AS `price`,
+        SUM(`t89`.`views` * `t89`.`usual_price`) AS `usual_price`
       FROM (
         SELECT
-          `t89`.*
+          `t86`.*
           EXCEPT (`product_id_right`)
         FROM (
           SELECT
-            `t62`.`customer_id`,
-            `t62`.`product_id`,
-            `t62`.`views`,
-            `t81`.`product_id` AS `product_id_right`,
-            `t81`.`category`,
-            `t81`.`price`,
-            `t81`.`usual_price`
+            `t58`.`customer_id`,
+            `t58`.`product_id`,
+            `t58`.`views`,
+            `t78`.`product_id` AS `product_id_right`,
+            `t78`.`category`,
+            `t78`.`price`,
+            `t78`.`usual_price`
           FROM (
             SELECT
-              `t49`.`customer_id`,
-              `t49`.`product_id`,
+              `t46`.`customer_id`,
+              `t46`.`product_id`,
               COUNT(*) AS `views`
             FROM (
               SELECT
@@ -1131,85 +1171,85 @@ FROM (
                   1781481600 - CAST(UNIX_SECONDS(TIMESTAMP_TRUNC(`t1`.`occurred_at`, SECOND)) AS INT64)
                 ) < 7776000
                 AND `t1`.`product_id` IS NOT NULL
-            ) AS `t49`
+            ) AS `t46`
             GROUP BY
               1,
               2
-          ) AS `t62`
-          LEFT OUTER JOIN `t74` AS `t81`
-            ON `t62`.`product_id` = `t81`.`product_id`
-        ) AS `t89`
-      ) AS `t92`
+          ) AS `t58`
+          LEFT OUTER JOIN `t72` AS `t78`
+            ON `t58`.`product_id` = `t78`.`product_id`
+        ) AS `t86`
+      ) AS `t89`
       GROUP BY
         1,
         2
-    ) AS `t101`
+    ) AS `t97`
     GROUP BY
       1
-  ) AS `t109`
-    ON `t77`.`customer_id` = `t109`.`interests_of`
+  ) AS `t108`
+    ON `t75`.`customer_id` = `t108`.`interests_of`
   LEFT OUTER JOIN (
     SELECT
-      `t71`.`customer_id` AS `sessions_of`,
-      CAST(COUNTIF(`t71`.`age` < 2592000) AS FLOAT64) AS `sessions_30d`,
+      `t67`.`customer_id` AS `sessions_of`,
+      CAST(COUNTIF(`t67`.`age` < 2592000) AS FLOAT64) AS `sessions_30d`,
       CAST(COUNT(*) AS FLOAT64) AS `sessions_90d`,
       CAST(COUNT(
-        DISTINCT CAST(FLOOR(ieee_divide(CAST(`t71`.`age` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))) AS INT64)
+        DISTINCT CAST(FLOOR(ieee_divide(CAST(`t67`.`age` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))) AS INT64)
       ) AS FLOAT64) AS `session_days_90d`,
-      ieee_divide(CAST(SUM(`t71`.`events`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `events_per_session_90d`,
-      ieee_divide(CAST(SUM(`t71`.`length`) AS FLOAT64), NULLIF(CAST(COUNT(*) * 60 AS FLOAT64), 0.0)) AS `minutes_per_session_90d`,
+      ieee_divide(CAST(SUM(`t67`.`events`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `events_per_session_90d`,
+      ieee_divide(CAST(SUM(`t67`.`length`) AS FLOAT64), NULLIF(CAST(COUNT(*) * 60 AS FLOAT64), 0.0)) AS `minutes_per_session_90d`,
       ieee_divide(
-        CAST(COUNTIF(`t71`.`events` = 1) AS FLOAT64),
+        CAST(COUNTIF(`t67`.`events` = 1) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `single_event_share_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t71`.`carted` = 1
+          `t67`.`carted` = 1
         ) AND (
-          `t71`.`viewed` = 1
+          `t67`.`viewed` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t71`.`viewed` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t67`.`viewed` = 1) AS FLOAT64), 0.0)
       ) AS `view_to_cart_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t71`.`checked_out` = 1
+          `t67`.`checked_out` = 1
         ) AND (
-          `t71`.`carted` = 1
+          `t67`.`carted` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t71`.`carted` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t67`.`carted` = 1) AS FLOAT64), 0.0)
       ) AS `cart_to_checkout_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t71`.`purchased` = 1
+          `t67`.`purchased` = 1
         ) AND (
-          `t71`.`checked_out` = 1
+          `t67`.`checked_out` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t71`.`checked_out` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t67`.`checked_out` = 1) AS FLOAT64), 0.0)
       ) AS `checkout_to_purchase_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t71`.`purchased` = 0
+          `t67`.`purchased` = 0
         ) AND (
-          `t71`.`carted` = 1
+          `t67`.`carted` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t71`.`carted` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t67`.`carted` = 1) AS FLOAT64), 0.0)
       ) AS `cart_abandonment_90d`,
       ieee_divide(
-        CAST(COUNTIF(`t71`.`searched` = 1) AS FLOAT64),
+        CAST(COUNTIF(`t67`.`searched` = 1) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `search_session_share_90d`
     FROM (
       SELECT
-        `t48`.`customer_id`,
-        `t48`.`session_id`,
-        MIN(`t48`.`age`) AS `age`,
-        MAX(`t48`.`age`) - MIN(`t48`.`age`) AS `length`,
+        `t45`.`customer_id`,
+        `t45`.`session_id`,
+        MIN(`t45`.`age`) AS `age`,
+        MAX(`t45`.`age`) - MIN(`t45`.`age`) AS `length`,
         COUNT(*) AS `events`,
-        MAX(CAST(IF(COALESCE(`t48`.`event_name` = 'view_item', FALSE), 1, 0) AS INT64)) AS `viewed`,
-        MAX(CAST(IF(COALESCE(`t48`.`event_name` = 'search', FALSE), 1, 0) AS INT64)) AS `searched`,
-        MAX(CAST(IF(COALESCE(`t48`.`event_name` = 'add_to_cart', FALSE), 1, 0) AS INT64)) AS `carted`,
-        MAX(CAST(IF(COALESCE(`t48`.`event_name` = 'begin_checkout', FALSE), 1, 0) AS INT64)) AS `checked_out`,
-        MAX(CAST(IF(COALESCE(`t48`.`event_name` = 'purchase', FALSE), 1, 0) AS INT64)) AS `purchased`
+        MAX(CAST(IF(COALESCE(`t45`.`event_name` = 'view_item', FALSE), 1, 0) AS INT64)) AS `viewed`,
+        MAX(CAST(IF(COALESCE(`t45`.`event_name` = 'search', FALSE), 1, 0) AS INT64)) AS `searched`,
+        MAX(CAST(IF(COALESCE(`t45`.`event_name` = 'add_to_cart', FALSE), 1, 0) AS INT64)) AS `carted`,
+        MAX(CAST(IF(COALESCE(`t45`.`event_name` = 'begin_checkout', FALSE), 1, 0) AS INT64)) AS `checked_out`,
+        MAX(CAST(IF(COALESCE(`t45`.`event_name` = 'purchase', FALSE), 1, 0) AS INT64)) AS `purchased`
       FROM (
         SELECT
           `t1`.`customer_id`,
@@ -1229,15 +1269,15 @@ FROM (
           AND (
             1781481600 - CAST(UNIX_SECONDS(TIMESTAMP_TRUNC(`t1`.`occurred_at`, SECOND)) AS INT64)
           ) < 7776000
-      ) AS `t48`
+      ) AS `t45`
       GROUP BY
         1,
         2
-    ) AS `t71`
+    ) AS `t67`
     GROUP BY
       1
-  ) AS `t94`
-    ON `t77`.`customer_id` = `t94`.`sessions_of`
+  ) AS `t91`
+    ON `t75`.`customer_id` = `t91`.`sessions_of`
   LEFT OUTER JOIN (
     SELECT
       `t22`.`customer_id` AS `devices_of`,
@@ -1256,54 +1296,54 @@ FROM (
     ) AS `t22`
     GROUP BY
       1
-  ) AS `t61`
-    ON `t77`.`customer_id` = `t61`.`devices_of`
+  ) AS `t57`
+    ON `t75`.`customer_id` = `t57`.`devices_of`
   LEFT OUTER JOIN (
     SELECT
-      `t105`.`customer_id` AS `habits_of`,
+      `t103`.`customer_id` AS `habits_of`,
       ieee_divide(
         CAST(COUNTIF((
-          `t105`.`clock` >= 0
+          `t103`.`clock` >= 0
         ) AND (
-          `t105`.`clock` < 21600
+          `t103`.`clock` < 21600
         )) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `night_share_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t105`.`clock` >= 21600
+          `t103`.`clock` >= 21600
         ) AND (
-          `t105`.`clock` < 43200
+          `t103`.`clock` < 43200
         )) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `morning_share_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t105`.`clock` >= 43200
+          `t103`.`clock` >= 43200
         ) AND (
-          `t105`.`clock` < 64800
+          `t103`.`clock` < 64800
         )) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `afternoon_share_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t105`.`clock` >= 64800
+          `t103`.`clock` >= 64800
         ) AND (
-          `t105`.`clock` < 86400
+          `t103`.`clock` < 86400
         )) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `evening_share_90d`,
-      ieee_divide(CAST(SUM(`t105`.`weekend`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `weekend_event_share_90d`
+      ieee_divide(CAST(SUM(`t103`.`weekend`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `weekend_event_share_90d`
     FROM (
       SELECT
-        `t87`.`customer_id`,
-        MOD(`t87`.`local_second`, 86400) AS `clock`,
+        `t84`.`customer_id`,
+        MOD(`t84`.`local_second`, 86400) AS `clock`,
         CAST(IF(
           COALESCE(
             (
               MOD(
                 CAST(FLOOR(
-                  ieee_divide(CAST(`t87`.`local_second` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))
+                  ieee_divide(CAST(`t84`.`local_second` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))
                 ) AS INT64) + 3,
                 7
               )
@@ -1315,21 +1355,21 @@ FROM (
         ) AS INT64) AS `weekend`
       FROM (
         SELECT
-          `t80`.`customer_id`,
-          `t80`.`second`,
-          `t80`.`zone`,
-          `t80`.`second` + `t16`.`offset` AS `local_second`
+          `t77`.`customer_id`,
+          `t77`.`second`,
+          `t77`.`zone`,
+          `t77`.`second` + `t16`.`offset` AS `local_second`
         FROM (
           SELECT
-            `t65`.`customer_id`,
-            `t65`.`second`,
-            COALESCE(`t65`.`zone`, 'UTC') AS `zone`
+            `t60`.`customer_id`,
+            `t60`.`second`,
+            COALESCE(`t60`.`zone`, 'UTC') AS `zone`
           FROM (
             SELECT
-              `t57`.`customer_id`,
-              `t57`.`second`,
-              `t36`.`customer_id` AS `customer_id_right`,
-              `t36`.`zone`
+              `t53`.`customer_id`,
+              `t53`.`second`,
+              `t34`.`customer_id` AS `customer_id_right`,
+              `t34`.`zone`
             FROM (
               SELECT
                 `t1`.`customer_id`,
@@ -1342,26 +1382,30 @@ FROM (
                   1781481600 - CAST(UNIX_SECONDS(TIMESTAMP_TRUNC(`t1`.`occurred_at`, SECOND)) AS INT64)
                 ) < 7776000
                 AND CAST(UNIX_SECONDS(TIMESTAMP_TRUNC(`t1`.`occurred_at`, SECOND)) AS INT64) >= 1749859200
-            ) AS `t57`
+            ) AS `t53`
             LEFT OUTER JOIN (
               SELECT
                 `t5`.`customer_id`,
-                IF(`t5`.`timezone` IN ('Asia/Seoul', 'Europe/London'), `t5`.`timezone`, 'UTC') AS `zone`
+                IF(
+                  `t5`.`timezone` IN ('Asia/Seoul', 'Europe/London'),
+                  `t5`.`timezone`,
+                  CASE `t5`.`country` WHEN 'GB' THEN 'Europe/London' ELSE 'UTC' END
+                ) AS `zone`
               FROM `customers` AS `t5`
-            ) AS `t36`
-              ON `t57`.`customer_id` = `t36`.`customer_id`
-          ) AS `t65`
-        ) AS `t80`
+            ) AS `t34`
+              ON `t53`.`customer_id` = `t34`.`customer_id`
+          ) AS `t60`
+        ) AS `t77`
         INNER JOIN `small_table_2` AS `t16`
-          ON `t80`.`zone` = `t16`.`offset_zone`
-          AND `t80`.`second` >= `t16`.`offset_from`
-          AND `t80`.`second` < `t16`.`offset_until`
-      ) AS `t87`
-    ) AS `t105`
+          ON `t77`.`zone` = `t16`.`offset_zone`
+          AND `t77`.`second` >= `t16`.`offset_from`
+          AND `t77`.`second` < `t16`.`offset_until`
+      ) AS `t84`
+    ) AS `t103`
     GROUP BY
       1
-  ) AS `t112`
-    ON `t77`.`customer_id` = `t112`.`habits_of`
+  ) AS `t111`
+    ON `t75`.`customer_id` = `t111`.`habits_of`
   LEFT OUTER JOIN (
     SELECT
       `t143`.`customer_id` AS `local_orders_of`,
@@ -1408,8 +1452,8 @@ FROM (
               `t133`.`second`,
               `t133`.`zone`,
               `t133`.`second` + `t17`.`offset` AS `local_second`,
-              `t24`.`customer_id` AS `customer_id_right`,
-              `t24`.`country`
+              `t23`.`customer_id` AS `customer_id_right`,
+              `t23`.`country`
             FROM (
               SELECT
                 `t130`.`customer_id`,
@@ -1419,8 +1463,8 @@ FROM (
                 SELECT
                   `t127`.`customer_id`,
                   `t127`.`second`,
-                  `t36`.`customer_id` AS `customer_id_right`,
-                  `t36`.`zone`
+                  `t34`.`customer_id` AS `customer_id_right`,
+                  `t34`.`zone`
                 FROM (
                   SELECT
                     `t123`.`customer_id`,
@@ -1432,10 +1476,14 @@ FROM (
                 LEFT OUTER JOIN (
                   SELECT
                     `t5`.`customer_id`,
-                    IF(`t5`.`timezone` IN ('Asia/Seoul', 'Europe/London'), `t5`.`timezone`, 'UTC') AS `zone`
+                    IF(
+                      `t5`.`timezone` IN ('Asia/Seoul', 'Europe/London'),
+                      `t5`.`timezone`,
+                      CASE `t5`.`country` WHEN 'GB' THEN 'Europe/London' ELSE 'UTC' END
+                    ) AS `zone`
                   FROM `customers` AS `t5`
-                ) AS `t36`
-                  ON `t127`.`customer_id` = `t36`.`customer_id`
+                ) AS `t34`
+                  ON `t127`.`customer_id` = `t34`.`customer_id`
               ) AS `t130`
             ) AS `t133`
             INNER JOIN `small_table_3` AS `t17`
@@ -1447,8 +1495,8 @@ FROM (
                 `t5`.`customer_id`,
                 `t5`.`country`
               FROM `customers` AS `t5`
-            ) AS `t24`
-              ON `t133`.`customer_id` = `t24`.`customer_id`
+            ) AS `t23`
+              ON `t133`.`customer_id` = `t23`.`customer_id`
           ) AS `t137`
         ) AS `t138`
       ) AS `t140`
@@ -1458,87 +1506,87 @@ FROM (
     GROUP BY
       1
   ) AS `t145`
-    ON `t77`.`customer_id` = `t145`.`local_orders_of`
+    ON `t75`.`customer_id` = `t145`.`local_orders_of`
   LEFT OUTER JOIN (
     SELECT
-      `t107`.`customer_id` AS `messages_of`,
+      `t112`.`customer_id` AS `messages_of`,
       CAST(COUNT(DISTINCT IF((
-        `t107`.`age` < 604800
-      ) AND TRUE, `t107`.`message_id`, NULL)) AS FLOAT64) AS `messages_7d`,
+        `t112`.`age` < 604800
+      ) AND TRUE, `t112`.`message_id`, NULL)) AS FLOAT64) AS `messages_7d`,
       CAST(COUNT(DISTINCT IF((
-        `t107`.`age` < 2592000
-      ) AND TRUE, `t107`.`message_id`, NULL)) AS FLOAT64) AS `messages_30d`,
+        `t112`.`age` < 2592000
+      ) AND TRUE, `t112`.`message_id`, NULL)) AS FLOAT64) AS `messages_30d`,
       CAST(COUNT(DISTINCT IF((
-        `t107`.`age` < 7776000
-      ) AND TRUE, `t107`.`message_id`, NULL)) AS FLOAT64) AS `messages_90d`,
+        `t112`.`age` < 7776000
+      ) AND TRUE, `t112`.`message_id`, NULL)) AS FLOAT64) AS `messages_90d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t107`.`age` < 2592000
+            `t112`.`age` < 2592000
           ) AND (
-            `t107`.`channel` = 'email'
+            `t112`.`channel` = 'email'
           ),
-          `t107`.`message_id`,
+          `t112`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `emails_30d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t107`.`age` < 2592000
+            `t112`.`age` < 2592000
           ) AND (
-            `t107`.`channel` = 'push'
+            `t112`.`channel` = 'push'
           ),
-          `t107`.`message_id`,
+          `t112`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `pushes_30d`,
-      ieee_divide(CAST(MIN(`t107`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_last_message`,
+      ieee_divide(CAST(MIN(`t112`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_last_message`,
       ieee_divide(
         CAST(COUNT(
           DISTINCT IF((
-            `t107`.`age` < 7776000
-          ) AND `t107`.`clicked`, `t107`.`message_id`, NULL)
+            `t112`.`age` < 7776000
+          ) AND `t112`.`clicked`, `t112`.`message_id`, NULL)
         ) + 1 AS FLOAT64),
         NULLIF(
           CAST(IF(
-            COUNT(DISTINCT IF(`t107`.`age` < 7776000, `t107`.`message_id`, NULL)) > 0,
-            COUNT(DISTINCT IF(`t107`.`age` < 7776000, `t107`.`message_id`, NULL)) + 30,
+            COUNT(DISTINCT IF(`t112`.`age` < 7776000, `t112`.`message_id`, NULL)) > 0,
+            COUNT(DISTINCT IF(`t112`.`age` < 7776000, `t112`.`message_id`, NULL)) + 30,
             0
           ) AS FLOAT64),
           0.0
         )
       ) AS `click_rate`,
-      CAST(COUNT(DISTINCT IF(`t107`.`after_click`, `t107`.`message_id`, NULL)) AS FLOAT64) AS `messages_since_last_click`,
-      CAST(COUNT(DISTINCT IF(`t107`.`after_answer`, `t107`.`message_id`, NULL)) AS FLOAT64) AS `messages_unanswered`
+      CAST(COUNT(DISTINCT IF(`t112`.`after_click`, `t112`.`message_id`, NULL)) AS FLOAT64) AS `messages_since_last_click`,
+      CAST(COUNT(DISTINCT IF(`t112`.`after_answer`, `t112`.`message_id`, NULL)) AS FLOAT64) AS `messages_unanswered`
     FROM (
       SELECT
-        `t51`.`customer_id`,
-        `t51`.`message_id`,
-        `t51`.`channel`,
-        `t51`.`age`,
-        COALESCE(`t100`.`clicked`, 0) = 1 AS `clicked`,
+        `t68`.`customer_id`,
+        `t68`.`message_id`,
+        `t68`.`channel`,
+        `t68`.`age`,
+        COALESCE(`t106`.`clicked`, 0) = 1 AS `clicked`,
         (
-          MIN(`t100`.`last_click`) OVER (
-            PARTITION BY `t51`.`customer_id`
+          MIN(`t106`.`last_click`) OVER (
+            PARTITION BY `t68`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           ) IS NULL
         )
         OR (
-          `t51`.`age` < MIN(`t100`.`last_click`) OVER (
-            PARTITION BY `t51`.`customer_id`
+          `t68`.`age` < MIN(`t106`.`last_click`) OVER (
+            PARTITION BY `t68`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           )
         ) AS `after_click`,
         (
-          MIN(IF(`t100`.`answered_id` IS NOT NULL, `t51`.`age`, NULL)) OVER (
-            PARTITION BY `t51`.`customer_id`
+          MIN(IF(`t106`.`answered_id` IS NOT NULL, `t68`.`age`, NULL)) OVER (
+            PARTITION BY `t68`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           ) IS NULL
         )
         OR (
-          `t51`.`age` < MIN(IF(`t100`.`answered_id` IS NOT NULL, `t51`.`age`, NULL)) OVER (
-            PARTITION BY `t51`.`customer_id`
+          `t68`.`age` < MIN(IF(`t106`.`answered_id` IS NOT NULL, `t68`.`age`, NULL)) OVER (
+            PARTITION BY `t68`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           )
         ) AS `after_answer`
@@ -1551,159 +1599,199 @@ FROM (
         FROM `messages_history` AS `t4`
         WHERE
           `t4`.`sent_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
-      ) AS `t51`
+          AND NOT (
+            COALESCE(
+              REPLACE(
+                REPLACE(
+                  REPLACE(
+                    REPLACE(
+                      REPLACE(REPLACE(LOWER(COALESCE(`t4`.`treatment`, `t4`.`variant`)), ' ', ''), '-', ''),
+                      '_',
+                      ''
+                    ),
+                    '.',
+                    ''
+                  ),
+                  ':',
+                  ''
+                ),
+                '/',
+                ''
+              ) IN (
+                '0',
+                'control',
+                'controlgroup',
+                'false',
+                'globalholdout',
+                'holdout',
+                'no',
+                'nocontact',
+                'noemail',
+                'nomail',
+                'nomessage',
+                'none',
+                'nopush',
+                'nosend',
+                'nothing',
+                'notreatment',
+                'untreated'
+              ),
+              FALSE
+            )
+          )
+      ) AS `t68`
       LEFT OUTER JOIN (
         SELECT
-          `t96`.`clicked`,
-          `t96`.`last_click`,
-          `t96`.`message_id` AS `answered_id`
+          `t101`.`clicked`,
+          `t101`.`last_click`,
+          `t101`.`message_id` AS `answered_id`
         FROM (
           SELECT
-            `t78`.`message_id`,
-            MAX(CAST(IF(COALESCE(`t78`.`event` = 'clicked', FALSE), 1, 0) AS INT64)) AS `clicked`,
-            MIN(IF(`t78`.`event` = 'clicked', `t78`.`age`, NULL)) AS `last_click`
+            `t92`.`message_id`,
+            MAX(CAST(IF(COALESCE(`t92`.`event` = 'clicked', FALSE), 1, 0) AS INT64)) AS `clicked`,
+            MIN(IF(`t92`.`event` = 'clicked', `t92`.`age`, NULL)) AS `last_click`
           FROM (
             SELECT
               *
-            FROM `t64` AS `t67`
+            FROM `t80` AS `t81`
             WHERE
-              `t67`.`event` IN ('opened', 'clicked')
-          ) AS `t78`
+              `t81`.`event` IN ('opened', 'clicked')
+          ) AS `t92`
           GROUP BY
             1
-        ) AS `t96`
-      ) AS `t100`
-        ON `t51`.`message_id` = `t100`.`answered_id`
-    ) AS `t107`
+        ) AS `t101`
+      ) AS `t106`
+        ON `t68`.`message_id` = `t106`.`answered_id`
+    ) AS `t112`
     GROUP BY
       1
-  ) AS `t114`
-    ON `t77`.`customer_id` = `t114`.`messages_of`
+  ) AS `t119`
+    ON `t75`.`customer_id` = `t119`.`messages_of`
   LEFT OUTER JOIN (
     SELECT
-      `t67`.`customer_id` AS `reactions_of`,
+      `t81`.`customer_id` AS `reactions_of`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t67`.`event` = 'opened'
+            `t81`.`event` = 'opened'
           ) AND (
-            `t67`.`age` < 2592000
+            `t81`.`age` < 2592000
           ),
-          `t67`.`message_id`,
+          `t81`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `opens_30d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t67`.`event` = 'clicked'
+            `t81`.`event` = 'clicked'
           ) AND (
-            `t67`.`age` < 2592000
+            `t81`.`age` < 2592000
           ),
-          `t67`.`message_id`,
+          `t81`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `clicks_30d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t67`.`event` = 'clicked'
+            `t81`.`event` = 'clicked'
           ) AND (
-            `t67`.`age` < 7776000
+            `t81`.`age` < 7776000
           ),
-          `t67`.`message_id`,
+          `t81`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `clicks_90d`,
       ieee_divide(
-        CAST(MIN(IF(`t67`.`event` = 'clicked', `t67`.`age`, NULL)) AS FLOAT64),
+        CAST(MIN(IF(`t81`.`event` = 'clicked', `t81`.`age`, NULL)) AS FLOAT64),
         NULLIF(CAST(86400 AS FLOAT64), 0.0)
       ) AS `days_since_last_click`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t67`.`event` = 'unsubscribed'
+            `t81`.`event` = 'unsubscribed'
           ) AND (
-            `t67`.`age` < 7776000
+            `t81`.`age` < 7776000
           ),
-          `t67`.`message_id`,
+          `t81`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `unsubscribed_90d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t67`.`event` = 'complained'
+            `t81`.`event` = 'complained'
           ) AND (
-            `t67`.`age` < 7776000
+            `t81`.`age` < 7776000
           ),
-          `t67`.`message_id`,
+          `t81`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `complaints_90d`
-    FROM `t64` AS `t67`
+    FROM `t80` AS `t81`
     GROUP BY
       1
-  ) AS `t86`
-    ON `t77`.`customer_id` = `t86`.`reactions_of`
+  ) AS `t98`
+    ON `t75`.`customer_id` = `t98`.`reactions_of`
   LEFT OUTER JOIN (
     SELECT
-      `t73`.`customer_id` AS `customers_of`,
-      ieee_divide(CAST(MAX(`t73`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_signup`,
-      MAX(`t73`.`points`) AS `points`
+      `t71`.`customer_id` AS `customers_of`,
+      ieee_divide(CAST(MAX(`t71`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_signup`,
+      MAX(`t71`.`points`) AS `points`
     FROM (
       SELECT
-        `t66`.`customer_id`,
-        `t66`.`points`,
-        `t66`.`age`
-      FROM `t63` AS `t66`
-    ) AS `t73`
+        `t61`.`customer_id`,
+        `t61`.`points`,
+        `t61`.`age`
+      FROM `t59` AS `t61`
+    ) AS `t71`
     GROUP BY
       1
-  ) AS `t88`
-    ON `t77`.`customer_id` = `t88`.`customers_of`
+  ) AS `t85`
+    ON `t75`.`customer_id` = `t85`.`customers_of`
   LEFT OUTER JOIN (
     SELECT
-      `t102`.`customer_id` AS `surroundings_of`,
-      MAX(`t102`.`days_to_holiday`) AS `days_to_holiday`,
-      MAX(`t102`.`days_to_festival`) AS `days_to_festival`,
-      MAX(`t102`.`weather`) AS `weather`,
-      MAX(`t102`.`temperature`) AS `temperature`,
-      MAX(`t102`.`precipitation`) AS `precipitation`
+      `t99`.`customer_id` AS `surroundings_of`,
+      MAX(`t99`.`days_to_holiday`) AS `days_to_holiday`,
+      MAX(`t99`.`days_to_festival`) AS `days_to_festival`,
+      MAX(`t99`.`weather`) AS `weather`,
+      MAX(`t99`.`temperature`) AS `temperature`,
+      MAX(`t99`.`precipitation`) AS `precipitation`
     FROM (
       SELECT
-        `t98`.`customer_id`,
-        `t37`.`days_to_holiday`,
-        `t37`.`days_to_festival`,
-        COALESCE(`t59`.`near_weather`, `t46`.`weather`) AS `weather`,
-        COALESCE(`t59`.`near_temperature`, `t46`.`temperature`) AS `temperature`,
-        COALESCE(`t59`.`near_precipitation`, `t46`.`precipitation`) AS `precipitation`
+        `t95`.`customer_id`,
+        `t35`.`days_to_holiday`,
+        `t35`.`days_to_festival`,
+        COALESCE(`t55`.`near_weather`, `t43`.`weather`) AS `weather`,
+        COALESCE(`t55`.`near_temperature`, `t43`.`temperature`) AS `temperature`,
+        COALESCE(`t55`.`near_precipitation`, `t43`.`precipitation`) AS `precipitation`
       FROM (
         SELECT
-          `t84`.`customer_id`,
-          COALESCE(`t84`.`country`, 'KR') AS `country`,
-          `t84`.`home_store`
+          `t82`.`customer_id`,
+          COALESCE(`t82`.`country`, 'KR') AS `country`,
+          `t82`.`home_store`
         FROM (
           SELECT
-            `t77`.`customer_id`,
-            `t25`.`customer_id` AS `customer_id_right`,
-            `t25`.`country`,
-            `t25`.`home_store`
+            `t75`.`customer_id`,
+            `t24`.`customer_id` AS `customer_id_right`,
+            `t24`.`country`,
+            `t24`.`home_store`
           FROM (
             SELECT
-              `t66`.`customer_id`
-            FROM `t63` AS `t66`
-          ) AS `t77`
+              `t61`.`customer_id`
+            FROM `t59` AS `t61`
+          ) AS `t75`
           LEFT OUTER JOIN (
             SELECT
               `t5`.`customer_id`,
               `t5`.`country`,
               `t5`.`home_store`
             FROM `customers` AS `t5`
-          ) AS `t25`
-            ON `t77`.`customer_id` = `t25`.`customer_id`
-        ) AS `t84`
-      ) AS `t98`
+          ) AS `t24`
+            ON `t75`.`customer_id` = `t24`.`customer_id`
+        ) AS `t82`
+      ) AS `t95`
       LEFT OUTER JOIN (
         SELECT
           `t8`.`day_country`,
@@ -1712,24 +1800,24 @@ FROM (
         FROM `small_table_5` AS `t8`
         GROUP BY
           1
-      ) AS `t37`
-        ON `t98`.`country` = `t37`.`day_country`
-      LEFT OUTER JOIN `t34` AS `t46`
-        ON `t98`.`country` = `t46`.`region`
+      ) AS `t35`
+        ON `t95`.`country` = `t35`.`day_country`
+      LEFT OUTER JOIN `t32` AS `t43`
+        ON `t95`.`country` = `t43`.`region`
       LEFT OUTER JOIN (
         SELECT
-          `t39`.`region` AS `near_region`,
-          `t39`.`weather` AS `near_weather`,
-          `t39`.`temperature` AS `near_temperature`,
-          `t39`.`precipitation` AS `near_precipitation`
-        FROM `t34` AS `t39`
-      ) AS `t59`
-        ON `t98`.`home_store` = `t59`.`near_region`
-    ) AS `t102`
+          `t37`.`region` AS `near_region`,
+          `t37`.`weather` AS `near_weather`,
+          `t37`.`temperature` AS `near_temperature`,
+          `t37`.`precipitation` AS `near_precipitation`
+        FROM `t32` AS `t37`
+      ) AS `t55`
+        ON `t95`.`home_store` = `t55`.`near_region`
+    ) AS `t99`
     GROUP BY
       1
-  ) AS `t106`
-    ON `t77`.`customer_id` = `t106`.`surroundings_of`
+  ) AS `t105`
+    ON `t75`.`customer_id` = `t105`.`surroundings_of`
 ) AS `t146`
 WHERE
   `t146`.`orders_90d` >= 1.0

@@ -1,4 +1,4 @@
-WITH "t34" AS (
+WITH "t32" AS (
   SELECT
     "t10"."region",
     MAX(IFF("t10"."name" = 'weather', "t10"."value", NULL)) AS "weather",
@@ -7,12 +7,12 @@ WITH "t34" AS (
   FROM "small_table_1" AS "t10"
   GROUP BY
     1
-), "t63" AS (
+), "t59" AS (
   SELECT
-    "t44"."customer_id",
-    "t52"."customer_id" AS "customer_id_right",
-    "t52"."points",
-    "t52"."age"
+    "t41"."customer_id",
+    "t48"."customer_id" AS "customer_id_right",
+    "t48"."points",
+    "t48"."age"
   FROM (
     SELECT
       *
@@ -27,7 +27,7 @@ WITH "t34" AS (
         OR (
           "t5"."signed_up_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
         )
-    ) AS "t30"
+    ) AS "t28"
     UNION
     SELECT
       *
@@ -41,7 +41,7 @@ WITH "t34" AS (
         WHERE
           "t9"."customer_id" IS NOT NULL
           AND "t9"."ordered_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
-      ) AS "t26"
+      ) AS "t25"
       UNION
       SELECT
         *
@@ -53,8 +53,8 @@ WITH "t34" AS (
           "t1"."customer_id" IS NOT NULL
           AND "t1"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
       ) AS "t21"
-    ) AS "t33"
-  ) AS "t44"
+    ) AS "t31"
+  ) AS "t41"
   LEFT OUTER JOIN (
     SELECT
       "t5"."customer_id",
@@ -68,49 +68,21 @@ WITH "t34" AS (
       OR (
         "t5"."signed_up_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
       )
-  ) AS "t52"
-    ON "t44"."customer_id" = "t52"."customer_id"
-), "t64" AS (
+  ) AS "t48"
+    ON "t41"."customer_id" = "t48"."customer_id"
+), "t72" AS (
   SELECT
-    "t29"."customer_id",
-    "t53"."message_id",
-    "t53"."event",
-    "t53"."second",
-    1781481600 - "t53"."second" AS "age"
-  FROM (
-    SELECT
-      "t7"."message_id",
-      "t7"."event",
-      CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t7"."occurred_at")) AS BIGINT) AS "second"
-    FROM "message_events" AS "t7"
-    WHERE
-      "t7"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
-      AND NOT (
-        COALESCE(CONTAINS(REPLACE("t7"."attributes", ' ', ''), '"machine":true'), FALSE)
-      )
-  ) AS "t53"
-  INNER JOIN (
-    SELECT DISTINCT
-      "t4"."customer_id",
-      "t4"."message_id"
-    FROM "messages_history" AS "t4"
-    WHERE
-      "t4"."sent_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
-  ) AS "t29"
-    ON "t53"."message_id" = "t29"."message_id"
-), "t74" AS (
-  SELECT
-    "t47"."product_id",
-    "t47"."category",
-    "t47"."price",
+    "t44"."product_id",
+    "t44"."category",
+    "t44"."price",
     CAST(FLOOR(
-      CAST(SUM("t47"."price") OVER (
-        PARTITION BY "t47"."category", "t47"."currency"
+      CAST(SUM("t44"."price") OVER (
+        PARTITION BY "t44"."category", "t44"."currency"
         ORDER BY NULL ASC
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) AS DOUBLE) / NULLIF(
-        CAST(COUNT("t47"."price") OVER (
-          PARTITION BY "t47"."category", "t47"."currency"
+        CAST(COUNT("t44"."price") OVER (
+          PARTITION BY "t44"."category", "t44"."currency"
           ORDER BY NULL ASC
           ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
         ) AS DOUBLE),
@@ -128,104 +100,172 @@ WITH "t34" AS (
         CAST(NULL AS BIGINT)
       ) AS "price"
     FROM "products" AS "t13"
-  ) AS "t47"
-), "t115" AS (
+  ) AS "t44"
+), "t80" AS (
   SELECT
-    "t110"."customer_id",
-    "t110"."order_id",
-    "t110"."product_id",
-    "t110"."category",
-    "t110"."channel",
-    "t110"."coupon",
-    "t110"."second",
-    "t110"."age",
-    "t110"."price",
-    "t110"."usual_price",
+    "t69"."customer_id",
+    "t49"."message_id",
+    "t49"."event",
+    "t49"."second",
+    1781481600 - "t49"."second" AS "age"
+  FROM (
+    SELECT
+      "t7"."message_id",
+      "t7"."event",
+      CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t7"."occurred_at")) AS BIGINT) AS "second"
+    FROM "message_events" AS "t7"
+    WHERE
+      "t7"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+      AND NOT (
+        COALESCE(CONTAINS(REPLACE("t7"."attributes", ' ', ''), '"machine":true'), FALSE)
+      )
+  ) AS "t49"
+  INNER JOIN (
+    SELECT DISTINCT
+      "t4"."customer_id",
+      "t4"."message_id"
+    FROM "messages_history" AS "t4"
+    WHERE
+      "t4"."sent_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
+      AND NOT (
+        COALESCE(
+          REPLACE(
+            REPLACE(
+              REPLACE(
+                REPLACE(
+                  REPLACE(REPLACE(LOWER(COALESCE("t4"."treatment", "t4"."variant")), ' ', ''), '-', ''),
+                  '_',
+                  ''
+                ),
+                '.',
+                ''
+              ),
+              ':',
+              ''
+            ),
+            '/',
+            ''
+          ) IN (
+            '0',
+            'control',
+            'controlgroup',
+            'false',
+            'globalholdout',
+            'holdout',
+            'no',
+            'nocontact',
+            'noemail',
+            'nomail',
+            'nomessage',
+            'none',
+            'nopush',
+            'nosend',
+            'nothing',
+            'notreatment',
+            'untreated'
+          ),
+          FALSE
+        )
+      )
+  ) AS "t69"
+    ON "t49"."message_id" = "t69"."message_id"
+), "t113" AS (
+  SELECT
+    "t109"."customer_id",
+    "t109"."order_id",
+    "t109"."product_id",
+    "t109"."category",
+    "t109"."channel",
+    "t109"."coupon",
+    "t109"."second",
+    "t109"."age",
+    "t109"."price",
+    "t109"."usual_price",
     (
-      "t110"."quantity" > 0
+      "t109"."quantity" > 0
     ) AND (
-      "t110"."unit_price" > 0
+      "t109"."unit_price" > 0
     ) AS "bought",
     (
-      "t110"."quantity" < 0
+      "t109"."quantity" < 0
     )
     OR (
-      COALESCE("t110"."status", 'placed') = 'returned'
+      COALESCE("t109"."status", 'placed') = 'returned'
     ) AS "returned",
-    CAST("t110"."quantity" AS DECIMAL(19, 4)) AS "quantity",
+    CAST("t109"."quantity" AS DECIMAL(19, 4)) AS "quantity",
     CAST(IFF(
       (
-        COALESCE("t110"."status", 'placed') = 'returned'
+        COALESCE("t109"."status", 'placed') = 'returned'
       )
-      AND MAX("t110"."quantity" > 0) OVER (
-        PARTITION BY "t110"."order_id"
+      AND MAX("t109"."quantity" > 0) OVER (
+        PARTITION BY "t109"."order_id"
         ORDER BY NULL ASC
         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
       ),
       CAST(0 AS DECIMAL(18, 4)),
-      CAST(CAST("t110"."quantity" AS DECIMAL(19, 4)) * "t110"."unit_price" AS DECIMAL(18, 4)) - IFF(
-        "t110"."quantity" < 0,
+      CAST(CAST("t109"."quantity" AS DECIMAL(19, 4)) * "t109"."unit_price" AS DECIMAL(18, 4)) - IFF(
+        "t109"."quantity" < 0,
         -(
-          COALESCE("t110"."discount", 0)
+          COALESCE("t109"."discount", 0)
         ),
-        COALESCE("t110"."discount", 0)
+        COALESCE("t109"."discount", 0)
       )
-    ) * IFF("t110"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t110"."rate") AS DECIMAL(18, 4)) AS "amount",
-    CAST(CAST(CAST("t110"."quantity" AS DECIMAL(19, 4)) * "t110"."unit_price" AS DECIMAL(18, 4)) * IFF("t110"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t110"."rate") AS DECIMAL(18, 4)) AS "gross",
+    ) * IFF("t109"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t109"."rate") AS DECIMAL(18, 4)) AS "amount",
+    CAST(CAST(CAST("t109"."quantity" AS DECIMAL(19, 4)) * "t109"."unit_price" AS DECIMAL(18, 4)) * IFF("t109"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t109"."rate") AS DECIMAL(18, 4)) AS "gross",
     CAST(IFF(
-      "t110"."quantity" < 0,
+      "t109"."quantity" < 0,
       -(
-        COALESCE("t110"."discount", 0)
+        COALESCE("t109"."discount", 0)
       ),
-      COALESCE("t110"."discount", 0)
-    ) * IFF("t110"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t110"."rate") AS DECIMAL(18, 4)) AS "discount"
+      COALESCE("t109"."discount", 0)
+    ) * IFF("t109"."currency" = 'GBP', CAST(1 AS DECIMAL(19, 8)), "t109"."rate") AS DECIMAL(18, 4)) AS "discount"
   FROM (
     SELECT
       *
     FROM (
       SELECT
-        "t97"."order_id",
-        "t97"."product_id",
-        "t97"."quantity",
-        "t97"."unit_price",
-        "t97"."discount",
-        "t97"."customer_id",
-        "t97"."ordered_at",
-        "t97"."status",
-        "t97"."currency",
-        "t97"."channel",
-        "t97"."coupon",
-        "t97"."second",
-        "t97"."age",
-        "t97"."category",
-        "t97"."price",
-        "t97"."usual_price",
-        "t35"."rate_date",
-        "t35"."rate_from",
-        "t35"."rate"
+        "t94"."order_id",
+        "t94"."product_id",
+        "t94"."quantity",
+        "t94"."unit_price",
+        "t94"."discount",
+        "t94"."customer_id",
+        "t94"."ordered_at",
+        "t94"."status",
+        "t94"."currency",
+        "t94"."channel",
+        "t94"."coupon",
+        "t94"."second",
+        "t94"."age",
+        "t94"."category",
+        "t94"."price",
+        "t94"."usual_price",
+        "t33"."rate_date",
+        "t33"."rate_from",
+        "t33"."rate"
       FROM (
         SELECT
-          "t90".*
+          "t87".*
           EXCLUDE ("product_id_right")
         FROM (
           SELECT
-            "t28"."order_id",
-            "t28"."product_id",
-            "t28"."quantity",
-            "t28"."unit_price",
-            "t28"."discount",
-            "t54"."customer_id",
-            "t54"."ordered_at",
-            "t54"."status",
-            "t54"."currency",
-            "t54"."channel",
-            "t54"."coupon",
-            "t54"."second",
-            "t54"."age",
-            "t82"."product_id" AS "product_id_right",
-            "t82"."category",
-            "t82"."price",
-            "t82"."usual_price"
+            "t27"."order_id",
+            "t27"."product_id",
+            "t27"."quantity",
+            "t27"."unit_price",
+            "t27"."discount",
+            "t50"."customer_id",
+            "t50"."ordered_at",
+            "t50"."status",
+            "t50"."currency",
+            "t50"."channel",
+            "t50"."coupon",
+            "t50"."second",
+            "t50"."age",
+            "t79"."product_id" AS "product_id_right",
+            "t79"."category",
+            "t79"."price",
+            "t79"."usual_price"
           FROM (
             SELECT
               "t14"."order_id",
@@ -234,7 +274,7 @@ WITH "t34" AS (
               "t14"."unit_price",
               "t14"."discount"
             FROM "order_lines" AS "t14"
-          ) AS "t28"
+          ) AS "t27"
           INNER JOIN (
             SELECT
               "t9"."customer_id",
@@ -250,12 +290,12 @@ WITH "t34" AS (
             WHERE
               "t9"."customer_id" IS NOT NULL
               AND "t9"."ordered_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
-          ) AS "t54"
-            ON "t28"."order_id" = "t54"."order_id"
-          LEFT OUTER JOIN "t74" AS "t82"
-            ON "t28"."product_id" = "t82"."product_id"
-        ) AS "t90"
-      ) AS "t97"
+          ) AS "t50"
+            ON "t27"."order_id" = "t50"."order_id"
+          LEFT OUTER JOIN "t72" AS "t79"
+            ON "t27"."product_id" = "t79"."product_id"
+        ) AS "t87"
+      ) AS "t94"
       LEFT OUTER JOIN (
         SELECT
           "t11"."date" AS "rate_date",
@@ -264,36 +304,36 @@ WITH "t34" AS (
         FROM "exchange_rates" AS "t11"
         WHERE
           "t11"."to" = 'GBP'
-      ) AS "t35"
-        ON "t97"."currency" = "t35"."rate_from"
-        AND TO_DATE("t97"."ordered_at") = "t35"."rate_date"
-    ) AS "t103"
+      ) AS "t33"
+        ON "t94"."currency" = "t33"."rate_from"
+        AND TO_DATE("t94"."ordered_at") = "t33"."rate_date"
+    ) AS "t100"
     WHERE
       (
-        "t103"."quantity" < 0
+        "t100"."quantity" < 0
       )
       OR NOT (
-        COALESCE("t103"."status", 'placed') = 'cancelled'
+        COALESCE("t100"."status", 'placed') = 'cancelled'
       )
-  ) AS "t110"
+  ) AS "t109"
 ), "t122" AS (
   SELECT
-    "t117"."customer_id",
-    "t117"."order_id",
-    "t117"."second",
-    "t117"."age",
-    "t117"."channel",
-    "t117"."coupon",
-    SUM("t117"."amount") AS "amount",
-    SUM("t117"."quantity") AS "quantity",
-    MAX(CAST(IFF(COALESCE("t117"."discount" > 0, FALSE), 1, 0) AS BIGINT)) AS "discounted"
+    "t115"."customer_id",
+    "t115"."order_id",
+    "t115"."second",
+    "t115"."age",
+    "t115"."channel",
+    "t115"."coupon",
+    SUM("t115"."amount") AS "amount",
+    SUM("t115"."quantity") AS "quantity",
+    MAX(CAST(IFF(COALESCE("t115"."discount" > 0, FALSE), 1, 0) AS BIGINT)) AS "discounted"
   FROM (
     SELECT
       *
-    FROM "t115" AS "t116"
+    FROM "t113" AS "t114"
     WHERE
-      "t116"."bought"
-  ) AS "t117"
+      "t114"."bought"
+  ) AS "t115"
   GROUP BY
     1,
     2,
@@ -558,7 +598,7 @@ SELECT
   END AS "lifecycle"
 FROM (
   SELECT
-    "t77"."customer_id",
+    "t75"."customer_id",
     "t135"."days_since_last_order",
     "t135"."days_since_first_order",
     COALESCE("t135"."orders_7d", 0.0) AS "orders_7d",
@@ -602,83 +642,83 @@ FROM (
     "t121"."bought_price_level",
     COALESCE("t125"."distinct_categories", 0.0) AS "distinct_categories",
     "t125"."top_category_bought_share",
-    COALESCE("t69"."coupons_open", 0.0) AS "coupons_open",
-    "t69"."coupon_use_share",
-    COALESCE("t75"."coupon_failures_90d", 0.0) AS "coupon_failures_90d",
-    COALESCE("t75"."views_7d", 0.0) AS "views_7d",
-    COALESCE("t75"."views_30d", 0.0) AS "views_30d",
-    COALESCE("t75"."views_90d", 0.0) AS "views_90d",
-    COALESCE("t75"."carts_7d", 0.0) AS "carts_7d",
-    COALESCE("t75"."carts_30d", 0.0) AS "carts_30d",
-    COALESCE("t75"."carts_90d", 0.0) AS "carts_90d",
-    COALESCE("t75"."cart_removals_30d", 0.0) AS "cart_removals_30d",
-    COALESCE("t75"."checkouts_30d", 0.0) AS "checkouts_30d",
-    "t75"."days_since_last_event",
-    "t75"."days_since_last_cart",
-    COALESCE("t75"."searches_30d", 0.0) AS "searches_30d",
-    COALESCE("t75"."searches_90d", 0.0) AS "searches_90d",
-    COALESCE("t75"."empty_searches_90d", 0.0) AS "empty_searches_90d",
-    COALESCE("t75"."distinct_queries_90d", 0.0) AS "distinct_queries_90d",
-    "t75"."days_since_last_search",
-    "t75"."web_event_share_90d",
-    "t75"."app_event_share_90d",
-    "t75"."store_event_share_90d",
-    "t75"."days_since_first_event",
-    "t109"."viewed_price_level_90d",
-    COALESCE("t109"."distinct_products_viewed_90d", 0.0) AS "distinct_products_viewed_90d",
-    COALESCE("t109"."distinct_categories_viewed_90d", 0.0) AS "distinct_categories_viewed_90d",
-    "t109"."top_category_viewed_share_90d",
-    "t109"."views_per_product_90d",
-    COALESCE("t94"."sessions_30d", 0.0) AS "sessions_30d",
-    COALESCE("t94"."sessions_90d", 0.0) AS "sessions_90d",
-    COALESCE("t94"."session_days_90d", 0.0) AS "session_days_90d",
-    "t94"."events_per_session_90d",
-    "t94"."minutes_per_session_90d",
-    "t94"."single_event_share_90d",
-    "t94"."view_to_cart_90d",
-    "t94"."cart_to_checkout_90d",
-    "t94"."checkout_to_purchase_90d",
-    "t94"."cart_abandonment_90d",
-    "t94"."search_session_share_90d",
-    COALESCE("t61"."ios_devices", 0.0) AS "ios_devices",
-    COALESCE("t61"."android_devices", 0.0) AS "android_devices",
-    COALESCE("t61"."web_devices", 0.0) AS "web_devices",
-    COALESCE("t61"."push_devices", 0.0) AS "push_devices",
-    "t112"."night_share_90d",
-    "t112"."morning_share_90d",
-    "t112"."afternoon_share_90d",
-    "t112"."evening_share_90d",
-    "t112"."weekend_event_share_90d",
+    COALESCE("t65"."coupons_open", 0.0) AS "coupons_open",
+    "t65"."coupon_use_share",
+    COALESCE("t73"."coupon_failures_90d", 0.0) AS "coupon_failures_90d",
+    COALESCE("t73"."views_7d", 0.0) AS "views_7d",
+    COALESCE("t73"."views_30d", 0.0) AS "views_30d",
+    COALESCE("t73"."views_90d", 0.0) AS "views_90d",
+    COALESCE("t73"."carts_7d", 0.0) AS "carts_7d",
+    COALESCE("t73"."carts_30d", 0.0) AS "carts_30d",
+    COALESCE("t73"."carts_90d", 0.0) AS "carts_90d",
+    COALESCE("t73"."cart_removals_30d", 0.0) AS "cart_removals_30d",
+    COALESCE("t73"."checkouts_30d", 0.0) AS "checkouts_30d",
+    "t73"."days_since_last_event",
+    "t73"."days_since_last_cart",
+    COALESCE("t73"."searches_30d", 0.0) AS "searches_30d",
+    COALESCE("t73"."searches_90d", 0.0) AS "searches_90d",
+    COALESCE("t73"."empty_searches_90d", 0.0) AS "empty_searches_90d",
+    COALESCE("t73"."distinct_queries_90d", 0.0) AS "distinct_queries_90d",
+    "t73"."days_since_last_search",
+    "t73"."web_event_share_90d",
+    "t73"."app_event_share_90d",
+    "t73"."store_event_share_90d",
+    "t73"."days_since_first_event",
+    "t108"."viewed_price_level_90d",
+    COALESCE("t108"."distinct_products_viewed_90d", 0.0) AS "distinct_products_viewed_90d",
+    COALESCE("t108"."distinct_categories_viewed_90d", 0.0) AS "distinct_categories_viewed_90d",
+    "t108"."top_category_viewed_share_90d",
+    "t108"."views_per_product_90d",
+    COALESCE("t91"."sessions_30d", 0.0) AS "sessions_30d",
+    COALESCE("t91"."sessions_90d", 0.0) AS "sessions_90d",
+    COALESCE("t91"."session_days_90d", 0.0) AS "session_days_90d",
+    "t91"."events_per_session_90d",
+    "t91"."minutes_per_session_90d",
+    "t91"."single_event_share_90d",
+    "t91"."view_to_cart_90d",
+    "t91"."cart_to_checkout_90d",
+    "t91"."checkout_to_purchase_90d",
+    "t91"."cart_abandonment_90d",
+    "t91"."search_session_share_90d",
+    COALESCE("t57"."ios_devices", 0.0) AS "ios_devices",
+    COALESCE("t57"."android_devices", 0.0) AS "android_devices",
+    COALESCE("t57"."web_devices", 0.0) AS "web_devices",
+    COALESCE("t57"."push_devices", 0.0) AS "push_devices",
+    "t111"."night_share_90d",
+    "t111"."morning_share_90d",
+    "t111"."afternoon_share_90d",
+    "t111"."evening_share_90d",
+    "t111"."weekend_event_share_90d",
     "t145"."weekend_share",
     "t145"."holiday_order_share",
     "t145"."festival_order_share",
-    COALESCE("t114"."messages_7d", 0.0) AS "messages_7d",
-    COALESCE("t114"."messages_30d", 0.0) AS "messages_30d",
-    COALESCE("t114"."messages_90d", 0.0) AS "messages_90d",
-    COALESCE("t114"."emails_30d", 0.0) AS "emails_30d",
-    COALESCE("t114"."pushes_30d", 0.0) AS "pushes_30d",
-    "t114"."days_since_last_message",
-    "t114"."click_rate",
-    COALESCE("t114"."messages_since_last_click", 0.0) AS "messages_since_last_click",
-    COALESCE("t114"."messages_unanswered", 0.0) AS "messages_unanswered",
-    COALESCE("t86"."opens_30d", 0.0) AS "opens_30d",
-    COALESCE("t86"."clicks_30d", 0.0) AS "clicks_30d",
-    COALESCE("t86"."clicks_90d", 0.0) AS "clicks_90d",
-    "t86"."days_since_last_click",
-    COALESCE("t86"."unsubscribed_90d", 0.0) AS "unsubscribed_90d",
-    COALESCE("t86"."complaints_90d", 0.0) AS "complaints_90d",
-    "t88"."days_since_signup",
-    "t88"."points",
-    "t106"."days_to_holiday",
-    "t106"."days_to_festival",
-    "t106"."weather",
-    "t106"."temperature",
-    "t106"."precipitation"
+    COALESCE("t119"."messages_7d", 0.0) AS "messages_7d",
+    COALESCE("t119"."messages_30d", 0.0) AS "messages_30d",
+    COALESCE("t119"."messages_90d", 0.0) AS "messages_90d",
+    COALESCE("t119"."emails_30d", 0.0) AS "emails_30d",
+    COALESCE("t119"."pushes_30d", 0.0) AS "pushes_30d",
+    "t119"."days_since_last_message",
+    "t119"."click_rate",
+    COALESCE("t119"."messages_since_last_click", 0.0) AS "messages_since_last_click",
+    COALESCE("t119"."messages_unanswered", 0.0) AS "messages_unanswered",
+    COALESCE("t98"."opens_30d", 0.0) AS "opens_30d",
+    COALESCE("t98"."clicks_30d", 0.0) AS "clicks_30d",
+    COALESCE("t98"."clicks_90d", 0.0) AS "clicks_90d",
+    "t98"."days_since_last_click",
+    COALESCE("t98"."unsubscribed_90d", 0.0) AS "unsubscribed_90d",
+    COALESCE("t98"."complaints_90d", 0.0) AS "complaints_90d",
+    "t85"."days_since_signup",
+    "t85"."points",
+    "t105"."days_to_holiday",
+    "t105"."days_to_festival",
+    "t105"."weather",
+    "t105"."temperature",
+    "t105"."precipitation"
   FROM (
     SELECT
-      "t66"."customer_id"
-    FROM "t63" AS "t66"
-  ) AS "t77"
+      "t61"."customer_id"
+    FROM "t59" AS "t61"
+  ) AS "t75"
   LEFT OUTER JOIN (
     SELECT
       "t128"."customer_id" AS "orders_of",
@@ -735,7 +775,7 @@ FROM (
     GROUP BY
       1
   ) AS "t135"
-    ON "t77"."customer_id" = "t135"."orders_of"
+    ON "t75"."customer_id" = "t135"."orders_of"
   LEFT OUTER JOIN (
     SELECT
       "t136"."customer_id" AS "visits_of",
@@ -776,61 +816,61 @@ FROM (
     GROUP BY
       1
   ) AS "t142"
-    ON "t77"."customer_id" = "t142"."visits_of"
+    ON "t75"."customer_id" = "t142"."visits_of"
   LEFT OUTER JOIN (
     SELECT
-      "t116"."customer_id" AS "lines_of",
-      CAST(SUM(IFF("t116"."age" < 2592000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_30d",
-      CAST(SUM(IFF("t116"."age" < 7776000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_90d",
-      CAST(SUM(IFF("t116"."age" < 15552000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_180d",
-      CAST(SUM(IFF("t116"."age" < 31536000, "t116"."amount", NULL)) AS DOUBLE) AS "revenue_365d",
-      CAST(SUM("t116"."amount") AS DOUBLE) AS "revenue_total",
-      CAST(COUNT_IF("t116"."bought") AS DOUBLE) / NULLIF(CAST(COUNT(DISTINCT IFF("t116"."bought", "t116"."order_id", NULL)) AS DOUBLE), 0.0) AS "lines_per_order",
-      CAST(COUNT(DISTINCT IFF("t116"."bought", "t116"."product_id", NULL)) AS DOUBLE) AS "distinct_products",
-      CAST(COUNT_IF("t116"."bought") - COUNT(DISTINCT IFF("t116"."bought", "t116"."product_id", NULL)) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t116"."bought") AS DOUBLE), 0.0) AS "repeat_share",
-      CAST(COUNT_IF("t116"."returned") AS DOUBLE) AS "returned_lines",
-      CAST(COUNT_IF("t116"."returned") AS DOUBLE) / NULLIF(CAST(COUNT_IF("t116"."bought") AS DOUBLE), 0.0) AS "returned_share",
-      CAST(MIN(IFF("t116"."returned", "t116"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_return",
-      CAST(SUM(IFF("t116"."bought", "t116"."discount", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t116"."bought", "t116"."gross", NULL)) AS DOUBLE), 0.0) AS "discount_share",
+      "t114"."customer_id" AS "lines_of",
+      CAST(SUM(IFF("t114"."age" < 2592000, "t114"."amount", NULL)) AS DOUBLE) AS "revenue_30d",
+      CAST(SUM(IFF("t114"."age" < 7776000, "t114"."amount", NULL)) AS DOUBLE) AS "revenue_90d",
+      CAST(SUM(IFF("t114"."age" < 15552000, "t114"."amount", NULL)) AS DOUBLE) AS "revenue_180d",
+      CAST(SUM(IFF("t114"."age" < 31536000, "t114"."amount", NULL)) AS DOUBLE) AS "revenue_365d",
+      CAST(SUM("t114"."amount") AS DOUBLE) AS "revenue_total",
+      CAST(COUNT_IF("t114"."bought") AS DOUBLE) / NULLIF(CAST(COUNT(DISTINCT IFF("t114"."bought", "t114"."order_id", NULL)) AS DOUBLE), 0.0) AS "lines_per_order",
+      CAST(COUNT(DISTINCT IFF("t114"."bought", "t114"."product_id", NULL)) AS DOUBLE) AS "distinct_products",
+      CAST(COUNT_IF("t114"."bought") - COUNT(DISTINCT IFF("t114"."bought", "t114"."product_id", NULL)) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t114"."bought") AS DOUBLE), 0.0) AS "repeat_share",
+      CAST(COUNT_IF("t114"."returned") AS DOUBLE) AS "returned_lines",
+      CAST(COUNT_IF("t114"."returned") AS DOUBLE) / NULLIF(CAST(COUNT_IF("t114"."bought") AS DOUBLE), 0.0) AS "returned_share",
+      CAST(MIN(IFF("t114"."returned", "t114"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_return",
+      CAST(SUM(IFF("t114"."bought", "t114"."discount", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t114"."bought", "t114"."gross", NULL)) AS DOUBLE), 0.0) AS "discount_share",
       CAST(COUNT_IF((
-        "t116"."discount" > 0
-      ) AND "t116"."bought") AS DOUBLE) / NULLIF(CAST(COUNT_IF("t116"."bought") AS DOUBLE), 0.0) AS "discounted_line_share",
-      CAST(SUM(IFF("t116"."bought", "t116"."price", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t116"."bought", "t116"."usual_price", NULL)) AS DOUBLE), 0.0) AS "bought_price_level"
-    FROM "t115" AS "t116"
+        "t114"."discount" > 0
+      ) AND "t114"."bought") AS DOUBLE) / NULLIF(CAST(COUNT_IF("t114"."bought") AS DOUBLE), 0.0) AS "discounted_line_share",
+      CAST(SUM(IFF("t114"."bought", "t114"."price", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t114"."bought", "t114"."usual_price", NULL)) AS DOUBLE), 0.0) AS "bought_price_level"
+    FROM "t113" AS "t114"
     GROUP BY
       1
   ) AS "t121"
-    ON "t77"."customer_id" = "t121"."lines_of"
+    ON "t75"."customer_id" = "t121"."lines_of"
   LEFT OUTER JOIN (
     SELECT
-      "t119"."customer_id" AS "bought_categories_of",
+      "t118"."customer_id" AS "bought_categories_of",
       CAST(COUNT(*) AS DOUBLE) AS "distinct_categories",
-      CAST(MAX("t119"."lines") AS DOUBLE) / NULLIF(CAST(SUM("t119"."lines") AS DOUBLE), 0.0) AS "top_category_bought_share"
+      CAST(MAX("t118"."lines") AS DOUBLE) / NULLIF(CAST(SUM("t118"."lines") AS DOUBLE), 0.0) AS "top_category_bought_share"
     FROM (
       SELECT
-        "t118"."customer_id",
-        "t118"."category",
+        "t116"."customer_id",
+        "t116"."category",
         COUNT(*) AS "lines"
       FROM (
         SELECT
           *
-        FROM "t115" AS "t116"
+        FROM "t113" AS "t114"
         WHERE
-          "t116"."bought" AND "t116"."category" IS NOT NULL
-      ) AS "t118"
+          "t114"."bought" AND "t114"."category" IS NOT NULL
+      ) AS "t116"
       GROUP BY
         1,
         2
-    ) AS "t119"
+    ) AS "t118"
     GROUP BY
       1
   ) AS "t125"
-    ON "t77"."customer_id" = "t125"."bought_categories_of"
+    ON "t75"."customer_id" = "t125"."bought_categories_of"
   LEFT OUTER JOIN (
     SELECT
-      "t56"."customer_id" AS "coupons_of",
-      CAST(SUM("t56"."open") AS DOUBLE) AS "coupons_open",
-      CAST(SUM("t56"."used") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "coupon_use_share"
+      "t52"."customer_id" AS "coupons_of",
+      CAST(SUM("t52"."open") AS DOUBLE) AS "coupons_open",
+      CAST(SUM("t52"."used") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "coupon_use_share"
     FROM (
       SELECT
         "t0"."issued_to" AS "customer_id",
@@ -856,152 +896,152 @@ FROM (
       FROM "coupons" AS "t0"
       WHERE
         "t0"."issued_to" IS NOT NULL
-    ) AS "t56"
+    ) AS "t52"
     GROUP BY
       1
-  ) AS "t69"
-    ON "t77"."customer_id" = "t69"."coupons_of"
+  ) AS "t65"
+    ON "t75"."customer_id" = "t65"."coupons_of"
   LEFT OUTER JOIN (
     SELECT
-      "t40"."customer_id" AS "events_of",
+      "t38"."customer_id" AS "events_of",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'coupon_failed'
+        "t38"."event_name" = 'coupon_failed'
       ) AND (
-        "t40"."age" < 7776000
+        "t38"."age" < 7776000
       )) AS DOUBLE) AS "coupon_failures_90d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'view_item'
+        "t38"."event_name" = 'view_item'
       ) AND (
-        "t40"."age" < 604800
+        "t38"."age" < 604800
       )) AS DOUBLE) AS "views_7d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'view_item'
+        "t38"."event_name" = 'view_item'
       ) AND (
-        "t40"."age" < 2592000
+        "t38"."age" < 2592000
       )) AS DOUBLE) AS "views_30d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'view_item'
+        "t38"."event_name" = 'view_item'
       ) AND (
-        "t40"."age" < 7776000
+        "t38"."age" < 7776000
       )) AS DOUBLE) AS "views_90d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'add_to_cart'
+        "t38"."event_name" = 'add_to_cart'
       ) AND (
-        "t40"."age" < 604800
+        "t38"."age" < 604800
       )) AS DOUBLE) AS "carts_7d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'add_to_cart'
+        "t38"."event_name" = 'add_to_cart'
       ) AND (
-        "t40"."age" < 2592000
+        "t38"."age" < 2592000
       )) AS DOUBLE) AS "carts_30d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'add_to_cart'
+        "t38"."event_name" = 'add_to_cart'
       ) AND (
-        "t40"."age" < 7776000
+        "t38"."age" < 7776000
       )) AS DOUBLE) AS "carts_90d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'remove_from_cart'
+        "t38"."event_name" = 'remove_from_cart'
       ) AND (
-        "t40"."age" < 2592000
+        "t38"."age" < 2592000
       )) AS DOUBLE) AS "cart_removals_30d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'begin_checkout'
+        "t38"."event_name" = 'begin_checkout'
       ) AND (
-        "t40"."age" < 2592000
+        "t38"."age" < 2592000
       )) AS DOUBLE) AS "checkouts_30d",
-      CAST(MIN("t40"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_event",
-      CAST(MIN(IFF("t40"."event_name" = 'add_to_cart', "t40"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_cart",
+      CAST(MIN("t38"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_event",
+      CAST(MIN(IFF("t38"."event_name" = 'add_to_cart', "t38"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_cart",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'search'
+        "t38"."event_name" = 'search'
       ) AND (
-        "t40"."age" < 2592000
+        "t38"."age" < 2592000
       )) AS DOUBLE) AS "searches_30d",
       CAST(COUNT_IF((
-        "t40"."event_name" = 'search'
+        "t38"."event_name" = 'search'
       ) AND (
-        "t40"."age" < 7776000
+        "t38"."age" < 7776000
       )) AS DOUBLE) AS "searches_90d",
       CAST(COUNT_IF(
         (
-          "t40"."event_name" = 'search'
+          "t38"."event_name" = 'search'
         )
         AND (
-          "t40"."results_count" = 0
+          "t38"."results_count" = 0
         )
         AND (
-          "t40"."age" < 7776000
+          "t38"."age" < 7776000
         )
       ) AS DOUBLE) AS "empty_searches_90d",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t40"."event_name" = 'search'
+            "t38"."event_name" = 'search'
           ) AND (
-            "t40"."age" < 7776000
+            "t38"."age" < 7776000
           ),
-          "t40"."query",
+          "t38"."query",
           NULL
         )
       ) AS DOUBLE) AS "distinct_queries_90d",
-      CAST(MIN(IFF("t40"."event_name" = 'search', "t40"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_search",
+      CAST(MIN(IFF("t38"."event_name" = 'search', "t38"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_search",
       CAST(COUNT_IF(
         (
-          "t40"."channel" = 'web'
+          "t38"."channel" = 'web'
         )
         AND (
           (
-            "t40"."channel" IS NOT NULL
+            "t38"."channel" IS NOT NULL
           ) AND (
-            "t40"."age" < 7776000
+            "t38"."age" < 7776000
           )
         )
       ) AS DOUBLE) / NULLIF(
         CAST(COUNT_IF((
-          "t40"."channel" IS NOT NULL
+          "t38"."channel" IS NOT NULL
         ) AND (
-          "t40"."age" < 7776000
+          "t38"."age" < 7776000
         )) AS DOUBLE),
         0.0
       ) AS "web_event_share_90d",
       CAST(COUNT_IF(
         (
-          "t40"."channel" = 'app'
+          "t38"."channel" = 'app'
         )
         AND (
           (
-            "t40"."channel" IS NOT NULL
+            "t38"."channel" IS NOT NULL
           ) AND (
-            "t40"."age" < 7776000
+            "t38"."age" < 7776000
           )
         )
       ) AS DOUBLE) / NULLIF(
         CAST(COUNT_IF((
-          "t40"."channel" IS NOT NULL
+          "t38"."channel" IS NOT NULL
         ) AND (
-          "t40"."age" < 7776000
+          "t38"."age" < 7776000
         )) AS DOUBLE),
         0.0
       ) AS "app_event_share_90d",
       CAST(COUNT_IF(
         (
-          "t40"."channel" = 'store'
+          "t38"."channel" = 'store'
         )
         AND (
           (
-            "t40"."channel" IS NOT NULL
+            "t38"."channel" IS NOT NULL
           ) AND (
-            "t40"."age" < 7776000
+            "t38"."age" < 7776000
           )
         )
       ) AS DOUBLE) / NULLIF(
         CAST(COUNT_IF((
-          "t40"."channel" IS NOT NULL
+          "t38"."channel" IS NOT NULL
         ) AND (
-          "t40"."age" < 7776000
+          "t38"."age" < 7776000
         )) AS DOUBLE),
         0.0
       ) AS "store_event_share_90d",
-      CAST(MAX("t40"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_first_event"
+      CAST(MAX("t38"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_first_event"
     FROM (
       SELECT
         "t1"."customer_id",
@@ -1017,44 +1057,44 @@ FROM (
       WHERE
         "t1"."customer_id" IS NOT NULL
         AND "t1"."occurred_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
-    ) AS "t40"
+    ) AS "t38"
     GROUP BY
       1
-  ) AS "t75"
-    ON "t77"."customer_id" = "t75"."events_of"
+  ) AS "t73"
+    ON "t75"."customer_id" = "t73"."events_of"
   LEFT OUTER JOIN (
     SELECT
-      "t101"."customer_id" AS "interests_of",
-      CAST(SUM("t101"."price") AS DOUBLE) / NULLIF(CAST(SUM("t101"."usual_price") AS DOUBLE), 0.0) AS "viewed_price_level_90d",
-      CAST(SUM("t101"."products") AS DOUBLE) AS "distinct_products_viewed_90d",
-      CAST(COUNT("t101"."category") AS DOUBLE) AS "distinct_categories_viewed_90d",
-      CAST(MAX(IFF("t101"."category" IS NOT NULL, "t101"."views", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t101"."category" IS NOT NULL, "t101"."views", NULL)) AS DOUBLE), 0.0) AS "top_category_viewed_share_90d",
-      CAST(SUM("t101"."views") AS DOUBLE) / NULLIF(CAST(SUM("t101"."products") AS DOUBLE), 0.0) AS "views_per_product_90d"
+      "t97"."customer_id" AS "interests_of",
+      CAST(SUM("t97"."price") AS DOUBLE) / NULLIF(CAST(SUM("t97"."usual_price") AS DOUBLE), 0.0) AS "viewed_price_level_90d",
+      CAST(SUM("t97"."products") AS DOUBLE) AS "distinct_products_viewed_90d",
+      CAST(COUNT("t97"."category") AS DOUBLE) AS "distinct_categories_viewed_90d",
+      CAST(MAX(IFF("t97"."category" IS NOT NULL, "t97"."views", NULL)) AS DOUBLE) / NULLIF(CAST(SUM(IFF("t97"."category" IS NOT NULL, "t97"."views", NULL)) AS DOUBLE), 0.0) AS "top_category_viewed_share_90d",
+      CAST(SUM("t97"."views") AS DOUBLE) / NULLIF(CAST(SUM("t97"."products") AS DOUBLE), 0.0) AS "views_per_product_90d"
     FROM (
       SELECT
-        "t92"."customer_id",
-        "t92"."category",
-        SUM("t92"."views") AS "views",
+        "t89"."customer_id",
+        "t89"."category",
+        SUM("t89"."views") AS "views",
         COUNT(*) AS "products",
-        SUM("t92"."views" * "t92"."price") AS "price",
-        SUM("t92"."views" * "t92"."usual_price") AS "usual_price"
+        SUM("t89"."views" * "t89"."price") AS "price",
+        SUM("t89"."views" * "t89"."usual_price") AS "usual_price"
       FROM (
         SELECT
-          "t89".*
+          "t86".*
           EXCLUDE ("product_id_right")
         FROM (
           SELECT
-            "t62"."customer_id",
-            "t62"."product_id",
-            "t62"."views",
-            "t81"."product_id" AS "product_id_right",
-            "t81"."category",
-            "t81"."price",
-            "t81"."usual_price"
+            "t58"."customer_id",
+            "t58"."product_id",
+            "t58"."views",
+            "t78"."product_id" AS "product_id_right",
+            "t78"."category",
+            "t78"."price",
+            "t78"."usual_price"
           FROM (
             SELECT
-              "t49"."customer_id",
-              "t49"."product_id",
+              "t46"."customer_id",
+              "t46"."product_id",
               COUNT(*) AS "views"
             FROM (
               SELECT
@@ -1076,69 +1116,69 @@ FROM (
                   1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT)
                 ) < 7776000
                 AND "t1"."product_id" IS NOT NULL
-            ) AS "t49"
+            ) AS "t46"
             GROUP BY
               1,
               2
-          ) AS "t62"
-          LEFT OUTER JOIN "t74" AS "t81"
-            ON "t62"."product_id" = "t81"."product_id"
-        ) AS "t89"
-      ) AS "t92"
+          ) AS "t58"
+          LEFT OUTER JOIN "t72" AS "t78"
+            ON "t58"."product_id" = "t78"."product_id"
+        ) AS "t86"
+      ) AS "t89"
       GROUP BY
         1,
         2
-    ) AS "t101"
+    ) AS "t97"
     GROUP BY
       1
-  ) AS "t109"
-    ON "t77"."customer_id" = "t109"."interests_of"
+  ) AS "t108"
+    ON "t75"."customer_id" = "t108"."interests_of"
   LEFT OUTER JOIN (
     SELECT
-      "t71"."customer_id" AS "sessions_of",
-      CAST(COUNT_IF("t71"."age" < 2592000) AS DOUBLE) AS "sessions_30d",
+      "t67"."customer_id" AS "sessions_of",
+      CAST(COUNT_IF("t67"."age" < 2592000) AS DOUBLE) AS "sessions_30d",
       CAST(COUNT(*) AS DOUBLE) AS "sessions_90d",
       CAST(COUNT(
-        DISTINCT CAST(FLOOR(CAST("t71"."age" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT)
+        DISTINCT CAST(FLOOR(CAST("t67"."age" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT)
       ) AS DOUBLE) AS "session_days_90d",
-      CAST(SUM("t71"."events") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "events_per_session_90d",
-      CAST(SUM("t71"."length") AS DOUBLE) / NULLIF(CAST(COUNT(*) * 60 AS DOUBLE), 0.0) AS "minutes_per_session_90d",
-      CAST(COUNT_IF("t71"."events" = 1) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "single_event_share_90d",
+      CAST(SUM("t67"."events") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "events_per_session_90d",
+      CAST(SUM("t67"."length") AS DOUBLE) / NULLIF(CAST(COUNT(*) * 60 AS DOUBLE), 0.0) AS "minutes_per_session_90d",
+      CAST(COUNT_IF("t67"."events" = 1) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "single_event_share_90d",
       CAST(COUNT_IF((
-        "t71"."carted" = 1
+        "t67"."carted" = 1
       ) AND (
-        "t71"."viewed" = 1
-      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."viewed" = 1) AS DOUBLE), 0.0) AS "view_to_cart_90d",
+        "t67"."viewed" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t67"."viewed" = 1) AS DOUBLE), 0.0) AS "view_to_cart_90d",
       CAST(COUNT_IF((
-        "t71"."checked_out" = 1
+        "t67"."checked_out" = 1
       ) AND (
-        "t71"."carted" = 1
-      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."carted" = 1) AS DOUBLE), 0.0) AS "cart_to_checkout_90d",
+        "t67"."carted" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t67"."carted" = 1) AS DOUBLE), 0.0) AS "cart_to_checkout_90d",
       CAST(COUNT_IF((
-        "t71"."purchased" = 1
+        "t67"."purchased" = 1
       ) AND (
-        "t71"."checked_out" = 1
-      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."checked_out" = 1) AS DOUBLE), 0.0) AS "checkout_to_purchase_90d",
+        "t67"."checked_out" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t67"."checked_out" = 1) AS DOUBLE), 0.0) AS "checkout_to_purchase_90d",
       CAST(COUNT_IF((
-        "t71"."purchased" = 0
+        "t67"."purchased" = 0
       ) AND (
-        "t71"."carted" = 1
-      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t71"."carted" = 1) AS DOUBLE), 0.0) AS "cart_abandonment_90d",
-      CAST(COUNT_IF("t71"."searched" = 1) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "search_session_share_90d"
+        "t67"."carted" = 1
+      )) AS DOUBLE) / NULLIF(CAST(COUNT_IF("t67"."carted" = 1) AS DOUBLE), 0.0) AS "cart_abandonment_90d",
+      CAST(COUNT_IF("t67"."searched" = 1) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "search_session_share_90d"
     FROM (
       SELECT
-        "t48"."customer_id",
-        "t48"."session_id",
-        MIN("t48"."age") AS "age",
-        MAX("t48"."age") - MIN("t48"."age") AS "length",
+        "t45"."customer_id",
+        "t45"."session_id",
+        MIN("t45"."age") AS "age",
+        MAX("t45"."age") - MIN("t45"."age") AS "length",
         COUNT(*) AS "events",
-        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'view_item', FALSE), 1, 0) AS BIGINT)) AS "viewed",
-        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'search', FALSE), 1, 0) AS BIGINT)) AS "searched",
-        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'add_to_cart', FALSE), 1, 0) AS BIGINT)) AS "carted",
+        MAX(CAST(IFF(COALESCE("t45"."event_name" = 'view_item', FALSE), 1, 0) AS BIGINT)) AS "viewed",
+        MAX(CAST(IFF(COALESCE("t45"."event_name" = 'search', FALSE), 1, 0) AS BIGINT)) AS "searched",
+        MAX(CAST(IFF(COALESCE("t45"."event_name" = 'add_to_cart', FALSE), 1, 0) AS BIGINT)) AS "carted",
         MAX(
-          CAST(IFF(COALESCE("t48"."event_name" = 'begin_checkout', FALSE), 1, 0) AS BIGINT)
+          CAST(IFF(COALESCE("t45"."event_name" = 'begin_checkout', FALSE), 1, 0) AS BIGINT)
         ) AS "checked_out",
-        MAX(CAST(IFF(COALESCE("t48"."event_name" = 'purchase', FALSE), 1, 0) AS BIGINT)) AS "purchased"
+        MAX(CAST(IFF(COALESCE("t45"."event_name" = 'purchase', FALSE), 1, 0) AS BIGINT)) AS "purchased"
       FROM (
         SELECT
           "t1"."customer_id",
@@ -1158,15 +1198,15 @@ FROM (
           AND (
             1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT)
           ) < 7776000
-      ) AS "t48"
+      ) AS "t45"
       GROUP BY
         1,
         2
-    ) AS "t71"
+    ) AS "t67"
     GROUP BY
       1
-  ) AS "t94"
-    ON "t77"."customer_id" = "t94"."sessions_of"
+  ) AS "t91"
+    ON "t75"."customer_id" = "t91"."sessions_of"
   LEFT OUTER JOIN (
     SELECT
       "t22"."customer_id" AS "devices_of",
@@ -1185,41 +1225,41 @@ FROM (
     ) AS "t22"
     GROUP BY
       1
-  ) AS "t61"
-    ON "t77"."customer_id" = "t61"."devices_of"
+  ) AS "t57"
+    ON "t75"."customer_id" = "t57"."devices_of"
   LEFT OUTER JOIN (
     SELECT
-      "t105"."customer_id" AS "habits_of",
+      "t103"."customer_id" AS "habits_of",
       CAST(COUNT_IF((
-        "t105"."clock" >= 0
+        "t103"."clock" >= 0
       ) AND (
-        "t105"."clock" < 21600
+        "t103"."clock" < 21600
       )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "night_share_90d",
       CAST(COUNT_IF((
-        "t105"."clock" >= 21600
+        "t103"."clock" >= 21600
       ) AND (
-        "t105"."clock" < 43200
+        "t103"."clock" < 43200
       )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "morning_share_90d",
       CAST(COUNT_IF((
-        "t105"."clock" >= 43200
+        "t103"."clock" >= 43200
       ) AND (
-        "t105"."clock" < 64800
+        "t103"."clock" < 64800
       )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "afternoon_share_90d",
       CAST(COUNT_IF((
-        "t105"."clock" >= 64800
+        "t103"."clock" >= 64800
       ) AND (
-        "t105"."clock" < 86400
+        "t103"."clock" < 86400
       )) AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "evening_share_90d",
-      CAST(SUM("t105"."weekend") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "weekend_event_share_90d"
+      CAST(SUM("t103"."weekend") AS DOUBLE) / NULLIF(CAST(COUNT(*) AS DOUBLE), 0.0) AS "weekend_event_share_90d"
     FROM (
       SELECT
-        "t87"."customer_id",
-        "t87"."local_second" % 86400 AS "clock",
+        "t84"."customer_id",
+        "t84"."local_second" % 86400 AS "clock",
         CAST(IFF(
           COALESCE(
             (
               (
-                CAST(FLOOR(CAST("t87"."local_second" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT) + 3
+                CAST(FLOOR(CAST("t84"."local_second" AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0)) AS BIGINT) + 3
               ) % 7
             ) >= 5,
             FALSE
@@ -1229,21 +1269,21 @@ FROM (
         ) AS BIGINT) AS "weekend"
       FROM (
         SELECT
-          "t80"."customer_id",
-          "t80"."second",
-          "t80"."zone",
-          "t80"."second" + "t16"."offset" AS "local_second"
+          "t77"."customer_id",
+          "t77"."second",
+          "t77"."zone",
+          "t77"."second" + "t16"."offset" AS "local_second"
         FROM (
           SELECT
-            "t65"."customer_id",
-            "t65"."second",
-            COALESCE("t65"."zone", 'UTC') AS "zone"
+            "t60"."customer_id",
+            "t60"."second",
+            COALESCE("t60"."zone", 'UTC') AS "zone"
           FROM (
             SELECT
-              "t57"."customer_id",
-              "t57"."second",
-              "t36"."customer_id" AS "customer_id_right",
-              "t36"."zone"
+              "t53"."customer_id",
+              "t53"."second",
+              "t34"."customer_id" AS "customer_id_right",
+              "t34"."zone"
             FROM (
               SELECT
                 "t1"."customer_id",
@@ -1256,26 +1296,30 @@ FROM (
                   1781481600 - CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT)
                 ) < 7776000
                 AND CAST(DATE_PART('epoch', DATE_TRUNC('SECOND', "t1"."occurred_at")) AS BIGINT) >= 1749859200
-            ) AS "t57"
+            ) AS "t53"
             LEFT OUTER JOIN (
               SELECT
                 "t5"."customer_id",
-                IFF("t5"."timezone" IN ('Asia/Seoul', 'Europe/London'), "t5"."timezone", 'UTC') AS "zone"
+                IFF(
+                  "t5"."timezone" IN ('Asia/Seoul', 'Europe/London'),
+                  "t5"."timezone",
+                  CASE "t5"."country" WHEN 'GB' THEN 'Europe/London' ELSE 'UTC' END
+                ) AS "zone"
               FROM "customers" AS "t5"
-            ) AS "t36"
-              ON "t57"."customer_id" = "t36"."customer_id"
-          ) AS "t65"
-        ) AS "t80"
+            ) AS "t34"
+              ON "t53"."customer_id" = "t34"."customer_id"
+          ) AS "t60"
+        ) AS "t77"
         INNER JOIN "small_table_2" AS "t16"
-          ON "t80"."zone" = "t16"."offset_zone"
-          AND "t80"."second" >= "t16"."offset_from"
-          AND "t80"."second" < "t16"."offset_until"
-      ) AS "t87"
-    ) AS "t105"
+          ON "t77"."zone" = "t16"."offset_zone"
+          AND "t77"."second" >= "t16"."offset_from"
+          AND "t77"."second" < "t16"."offset_until"
+      ) AS "t84"
+    ) AS "t103"
     GROUP BY
       1
-  ) AS "t112"
-    ON "t77"."customer_id" = "t112"."habits_of"
+  ) AS "t111"
+    ON "t75"."customer_id" = "t111"."habits_of"
   LEFT OUTER JOIN (
     SELECT
       "t143"."customer_id" AS "local_orders_of",
@@ -1317,8 +1361,8 @@ FROM (
               "t133"."second",
               "t133"."zone",
               "t133"."second" + "t17"."offset" AS "local_second",
-              "t24"."customer_id" AS "customer_id_right",
-              "t24"."country"
+              "t23"."customer_id" AS "customer_id_right",
+              "t23"."country"
             FROM (
               SELECT
                 "t130"."customer_id",
@@ -1328,8 +1372,8 @@ FROM (
                 SELECT
                   "t127"."customer_id",
                   "t127"."second",
-                  "t36"."customer_id" AS "customer_id_right",
-                  "t36"."zone"
+                  "t34"."customer_id" AS "customer_id_right",
+                  "t34"."zone"
                 FROM (
                   SELECT
                     "t123"."customer_id",
@@ -1341,10 +1385,14 @@ FROM (
                 LEFT OUTER JOIN (
                   SELECT
                     "t5"."customer_id",
-                    IFF("t5"."timezone" IN ('Asia/Seoul', 'Europe/London'), "t5"."timezone", 'UTC') AS "zone"
+                    IFF(
+                      "t5"."timezone" IN ('Asia/Seoul', 'Europe/London'),
+                      "t5"."timezone",
+                      CASE "t5"."country" WHEN 'GB' THEN 'Europe/London' ELSE 'UTC' END
+                    ) AS "zone"
                   FROM "customers" AS "t5"
-                ) AS "t36"
-                  ON "t127"."customer_id" = "t36"."customer_id"
+                ) AS "t34"
+                  ON "t127"."customer_id" = "t34"."customer_id"
               ) AS "t130"
             ) AS "t133"
             INNER JOIN "small_table_3" AS "t17"
@@ -1356,8 +1404,8 @@ FROM (
                 "t5"."customer_id",
                 "t5"."country"
               FROM "customers" AS "t5"
-            ) AS "t24"
-              ON "t133"."customer_id" = "t24"."customer_id"
+            ) AS "t23"
+              ON "t133"."customer_id" = "t23"."customer_id"
           ) AS "t137"
         ) AS "t138"
       ) AS "t140"
@@ -1367,87 +1415,87 @@ FROM (
     GROUP BY
       1
   ) AS "t145"
-    ON "t77"."customer_id" = "t145"."local_orders_of"
+    ON "t75"."customer_id" = "t145"."local_orders_of"
   LEFT OUTER JOIN (
     SELECT
-      "t107"."customer_id" AS "messages_of",
+      "t112"."customer_id" AS "messages_of",
       CAST(COUNT(DISTINCT IFF((
-        "t107"."age" < 604800
-      ) AND TRUE, "t107"."message_id", NULL)) AS DOUBLE) AS "messages_7d",
+        "t112"."age" < 604800
+      ) AND TRUE, "t112"."message_id", NULL)) AS DOUBLE) AS "messages_7d",
       CAST(COUNT(DISTINCT IFF((
-        "t107"."age" < 2592000
-      ) AND TRUE, "t107"."message_id", NULL)) AS DOUBLE) AS "messages_30d",
+        "t112"."age" < 2592000
+      ) AND TRUE, "t112"."message_id", NULL)) AS DOUBLE) AS "messages_30d",
       CAST(COUNT(DISTINCT IFF((
-        "t107"."age" < 7776000
-      ) AND TRUE, "t107"."message_id", NULL)) AS DOUBLE) AS "messages_90d",
+        "t112"."age" < 7776000
+      ) AND TRUE, "t112"."message_id", NULL)) AS DOUBLE) AS "messages_90d",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t107"."age" < 2592000
+            "t112"."age" < 2592000
           ) AND (
-            "t107"."channel" = 'email'
+            "t112"."channel" = 'email'
           ),
-          "t107"."message_id",
+          "t112"."message_id",
           NULL
         )
       ) AS DOUBLE) AS "emails_30d",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t107"."age" < 2592000
+            "t112"."age" < 2592000
           ) AND (
-            "t107"."channel" = 'push'
+            "t112"."channel" = 'push'
           ),
-          "t107"."message_id",
+          "t112"."message_id",
           NULL
         )
       ) AS DOUBLE) AS "pushes_30d",
-      CAST(MIN("t107"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_message",
+      CAST(MIN("t112"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_message",
       CAST(COUNT(
         DISTINCT IFF((
-          "t107"."age" < 7776000
-        ) AND "t107"."clicked", "t107"."message_id", NULL)
+          "t112"."age" < 7776000
+        ) AND "t112"."clicked", "t112"."message_id", NULL)
       ) + 1 AS DOUBLE) / NULLIF(
         CAST(IFF(
-          COUNT(DISTINCT IFF("t107"."age" < 7776000, "t107"."message_id", NULL)) > 0,
-          COUNT(DISTINCT IFF("t107"."age" < 7776000, "t107"."message_id", NULL)) + 30,
+          COUNT(DISTINCT IFF("t112"."age" < 7776000, "t112"."message_id", NULL)) > 0,
+          COUNT(DISTINCT IFF("t112"."age" < 7776000, "t112"."message_id", NULL)) + 30,
           0
         ) AS DOUBLE),
         0.0
       ) AS "click_rate",
-      CAST(COUNT(DISTINCT IFF("t107"."after_click", "t107"."message_id", NULL)) AS DOUBLE) AS "messages_since_last_click",
-      CAST(COUNT(DISTINCT IFF("t107"."after_answer", "t107"."message_id", NULL)) AS DOUBLE) AS "messages_unanswered"
+      CAST(COUNT(DISTINCT IFF("t112"."after_click", "t112"."message_id", NULL)) AS DOUBLE) AS "messages_since_last_click",
+      CAST(COUNT(DISTINCT IFF("t112"."after_answer", "t112"."message_id", NULL)) AS DOUBLE) AS "messages_unanswered"
     FROM (
       SELECT
-        "t51"."customer_id",
-        "t51"."message_id",
-        "t51"."channel",
-        "t51"."age",
-        COALESCE("t100"."clicked", 0) = 1 AS "clicked",
+        "t68"."customer_id",
+        "t68"."message_id",
+        "t68"."channel",
+        "t68"."age",
+        COALESCE("t106"."clicked", 0) = 1 AS "clicked",
         (
-          MIN("t100"."last_click") OVER (
-            PARTITION BY "t51"."customer_id"
+          MIN("t106"."last_click") OVER (
+            PARTITION BY "t68"."customer_id"
             ORDER BY NULL ASC
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           ) IS NULL
         )
         OR (
-          "t51"."age" < MIN("t100"."last_click") OVER (
-            PARTITION BY "t51"."customer_id"
+          "t68"."age" < MIN("t106"."last_click") OVER (
+            PARTITION BY "t68"."customer_id"
             ORDER BY NULL ASC
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           )
         ) AS "after_click",
         (
-          MIN(IFF("t100"."answered_id" IS NOT NULL, "t51"."age", NULL)) OVER (
-            PARTITION BY "t51"."customer_id"
+          MIN(IFF("t106"."answered_id" IS NOT NULL, "t68"."age", NULL)) OVER (
+            PARTITION BY "t68"."customer_id"
             ORDER BY NULL ASC
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           ) IS NULL
         )
         OR (
-          "t51"."age" < MIN(IFF("t100"."answered_id" IS NOT NULL, "t51"."age", NULL)) OVER (
-            PARTITION BY "t51"."customer_id"
+          "t68"."age" < MIN(IFF("t106"."answered_id" IS NOT NULL, "t68"."age", NULL)) OVER (
+            PARTITION BY "t68"."customer_id"
             ORDER BY NULL ASC
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           )
@@ -1461,156 +1509,196 @@ FROM (
         FROM "messages_history" AS "t4"
         WHERE
           "t4"."sent_at" <= TIMESTAMP_TZ_FROM_PARTS(2026, 6, 15, 0, 0, 0, 0, 'UTC')
-      ) AS "t51"
+          AND NOT (
+            COALESCE(
+              REPLACE(
+                REPLACE(
+                  REPLACE(
+                    REPLACE(
+                      REPLACE(REPLACE(LOWER(COALESCE("t4"."treatment", "t4"."variant")), ' ', ''), '-', ''),
+                      '_',
+                      ''
+                    ),
+                    '.',
+                    ''
+                  ),
+                  ':',
+                  ''
+                ),
+                '/',
+                ''
+              ) IN (
+                '0',
+                'control',
+                'controlgroup',
+                'false',
+                'globalholdout',
+                'holdout',
+                'no',
+                'nocontact',
+                'noemail',
+                'nomail',
+                'nomessage',
+                'none',
+                'nopush',
+                'nosend',
+                'nothing',
+                'notreatment',
+                'untreated'
+              ),
+              FALSE
+            )
+          )
+      ) AS "t68"
       LEFT OUTER JOIN (
         SELECT
-          "t96"."clicked",
-          "t96"."last_click",
-          "t96"."message_id" AS "answered_id"
+          "t101"."clicked",
+          "t101"."last_click",
+          "t101"."message_id" AS "answered_id"
         FROM (
           SELECT
-            "t78"."message_id",
-            MAX(CAST(IFF(COALESCE("t78"."event" = 'clicked', FALSE), 1, 0) AS BIGINT)) AS "clicked",
-            MIN(IFF("t78"."event" = 'clicked', "t78"."age", NULL)) AS "last_click"
+            "t92"."message_id",
+            MAX(CAST(IFF(COALESCE("t92"."event" = 'clicked', FALSE), 1, 0) AS BIGINT)) AS "clicked",
+            MIN(IFF("t92"."event" = 'clicked', "t92"."age", NULL)) AS "last_click"
           FROM (
             SELECT
               *
-            FROM "t64" AS "t67"
+            FROM "t80" AS "t81"
             WHERE
-              "t67"."event" IN ('opened', 'clicked')
-          ) AS "t78"
+              "t81"."event" IN ('opened', 'clicked')
+          ) AS "t92"
           GROUP BY
             1
-        ) AS "t96"
-      ) AS "t100"
-        ON "t51"."message_id" = "t100"."answered_id"
-    ) AS "t107"
+        ) AS "t101"
+      ) AS "t106"
+        ON "t68"."message_id" = "t106"."answered_id"
+    ) AS "t112"
     GROUP BY
       1
-  ) AS "t114"
-    ON "t77"."customer_id" = "t114"."messages_of"
+  ) AS "t119"
+    ON "t75"."customer_id" = "t119"."messages_of"
   LEFT OUTER JOIN (
     SELECT
-      "t67"."customer_id" AS "reactions_of",
+      "t81"."customer_id" AS "reactions_of",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t67"."event" = 'opened'
+            "t81"."event" = 'opened'
           ) AND (
-            "t67"."age" < 2592000
+            "t81"."age" < 2592000
           ),
-          "t67"."message_id",
+          "t81"."message_id",
           NULL
         )
       ) AS DOUBLE) AS "opens_30d",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t67"."event" = 'clicked'
+            "t81"."event" = 'clicked'
           ) AND (
-            "t67"."age" < 2592000
+            "t81"."age" < 2592000
           ),
-          "t67"."message_id",
+          "t81"."message_id",
           NULL
         )
       ) AS DOUBLE) AS "clicks_30d",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t67"."event" = 'clicked'
+            "t81"."event" = 'clicked'
           ) AND (
-            "t67"."age" < 7776000
+            "t81"."age" < 7776000
           ),
-          "t67"."message_id",
+          "t81"."message_id",
           NULL
         )
       ) AS DOUBLE) AS "clicks_90d",
-      CAST(MIN(IFF("t67"."event" = 'clicked', "t67"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_click",
+      CAST(MIN(IFF("t81"."event" = 'clicked', "t81"."age", NULL)) AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_last_click",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t67"."event" = 'unsubscribed'
+            "t81"."event" = 'unsubscribed'
           ) AND (
-            "t67"."age" < 7776000
+            "t81"."age" < 7776000
           ),
-          "t67"."message_id",
+          "t81"."message_id",
           NULL
         )
       ) AS DOUBLE) AS "unsubscribed_90d",
       CAST(COUNT(
         DISTINCT IFF(
           (
-            "t67"."event" = 'complained'
+            "t81"."event" = 'complained'
           ) AND (
-            "t67"."age" < 7776000
+            "t81"."age" < 7776000
           ),
-          "t67"."message_id",
+          "t81"."message_id",
           NULL
         )
       ) AS DOUBLE) AS "complaints_90d"
-    FROM "t64" AS "t67"
+    FROM "t80" AS "t81"
     GROUP BY
       1
-  ) AS "t86"
-    ON "t77"."customer_id" = "t86"."reactions_of"
+  ) AS "t98"
+    ON "t75"."customer_id" = "t98"."reactions_of"
   LEFT OUTER JOIN (
     SELECT
-      "t73"."customer_id" AS "customers_of",
-      CAST(MAX("t73"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_signup",
-      MAX("t73"."points") AS "points"
+      "t71"."customer_id" AS "customers_of",
+      CAST(MAX("t71"."age") AS DOUBLE) / NULLIF(CAST(86400 AS DOUBLE), 0.0) AS "days_since_signup",
+      MAX("t71"."points") AS "points"
     FROM (
       SELECT
-        "t66"."customer_id",
-        "t66"."points",
-        "t66"."age"
-      FROM "t63" AS "t66"
-    ) AS "t73"
+        "t61"."customer_id",
+        "t61"."points",
+        "t61"."age"
+      FROM "t59" AS "t61"
+    ) AS "t71"
     GROUP BY
       1
-  ) AS "t88"
-    ON "t77"."customer_id" = "t88"."customers_of"
+  ) AS "t85"
+    ON "t75"."customer_id" = "t85"."customers_of"
   LEFT OUTER JOIN (
     SELECT
-      "t102"."customer_id" AS "surroundings_of",
-      MAX("t102"."days_to_holiday") AS "days_to_holiday",
-      MAX("t102"."days_to_festival") AS "days_to_festival",
-      MAX("t102"."weather") AS "weather",
-      MAX("t102"."temperature") AS "temperature",
-      MAX("t102"."precipitation") AS "precipitation"
+      "t99"."customer_id" AS "surroundings_of",
+      MAX("t99"."days_to_holiday") AS "days_to_holiday",
+      MAX("t99"."days_to_festival") AS "days_to_festival",
+      MAX("t99"."weather") AS "weather",
+      MAX("t99"."temperature") AS "temperature",
+      MAX("t99"."precipitation") AS "precipitation"
     FROM (
       SELECT
-        "t98"."customer_id",
-        "t37"."days_to_holiday",
-        "t37"."days_to_festival",
-        COALESCE("t59"."near_weather", "t46"."weather") AS "weather",
-        COALESCE("t59"."near_temperature", "t46"."temperature") AS "temperature",
-        COALESCE("t59"."near_precipitation", "t46"."precipitation") AS "precipitation"
+        "t95"."customer_id",
+        "t35"."days_to_holiday",
+        "t35"."days_to_festival",
+        COALESCE("t55"."near_weather", "t43"."weather") AS "weather",
+        COALESCE("t55"."near_temperature", "t43"."temperature") AS "temperature",
+        COALESCE("t55"."near_precipitation", "t43"."precipitation") AS "precipitation"
       FROM (
         SELECT
-          "t84"."customer_id",
-          COALESCE("t84"."country", 'KR') AS "country",
-          "t84"."home_store"
+          "t82"."customer_id",
+          COALESCE("t82"."country", 'KR') AS "country",
+          "t82"."home_store"
         FROM (
           SELECT
-            "t77"."customer_id",
-            "t25"."customer_id" AS "customer_id_right",
-            "t25"."country",
-            "t25"."home_store"
+            "t75"."customer_id",
+            "t24"."customer_id" AS "customer_id_right",
+            "t24"."country",
+            "t24"."home_store"
           FROM (
             SELECT
-              "t66"."customer_id"
-            FROM "t63" AS "t66"
-          ) AS "t77"
+              "t61"."customer_id"
+            FROM "t59" AS "t61"
+          ) AS "t75"
           LEFT OUTER JOIN (
             SELECT
               "t5"."customer_id",
               "t5"."country",
               "t5"."home_store"
             FROM "customers" AS "t5"
-          ) AS "t25"
-            ON "t77"."customer_id" = "t25"."customer_id"
-        ) AS "t84"
-      ) AS "t98"
+          ) AS "t24"
+            ON "t75"."customer_id" = "t24"."customer_id"
+        ) AS "t82"
+      ) AS "t95"
       LEFT OUTER JOIN (
         SELECT
           "t8"."day_country",
@@ -1619,24 +1707,24 @@ FROM (
         FROM "small_table_5" AS "t8"
         GROUP BY
           1
-      ) AS "t37"
-        ON "t98"."country" = "t37"."day_country"
-      LEFT OUTER JOIN "t34" AS "t46"
-        ON "t98"."country" = "t46"."region"
+      ) AS "t35"
+        ON "t95"."country" = "t35"."day_country"
+      LEFT OUTER JOIN "t32" AS "t43"
+        ON "t95"."country" = "t43"."region"
       LEFT OUTER JOIN (
         SELECT
-          "t39"."region" AS "near_region",
-          "t39"."weather" AS "near_weather",
-          "t39"."temperature" AS "near_temperature",
-          "t39"."precipitation" AS "near_precipitation"
-        FROM "t34" AS "t39"
-      ) AS "t59"
-        ON "t98"."home_store" = "t59"."near_region"
-    ) AS "t102"
+          "t37"."region" AS "near_region",
+          "t37"."weather" AS "near_weather",
+          "t37"."temperature" AS "near_temperature",
+          "t37"."precipitation" AS "near_precipitation"
+        FROM "t32" AS "t37"
+      ) AS "t55"
+        ON "t95"."home_store" = "t55"."near_region"
+    ) AS "t99"
     GROUP BY
       1
-  ) AS "t106"
-    ON "t77"."customer_id" = "t106"."surroundings_of"
+  ) AS "t105"
+    ON "t75"."customer_id" = "t105"."surroundings_of"
 ) AS "t146"
 WHERE
   "t146"."orders_90d" >= 1.0

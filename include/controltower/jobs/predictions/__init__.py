@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from controltower.jobs.predictions import next_order, propensity, send_time, value
+from controltower.jobs.predictions import acquisition, channel, next_order, propensity, send_time, uplift, value
 from controltower.jobs.predictions.now import Now
 from controltower.jobs.predictions.past import Past
 
@@ -34,6 +34,6 @@ class Prediction(Protocol):
     def score(self, now: Now, /) -> dict[str, pa.Array]: ...
 
 
-PREDICTIONS: tuple[Prediction, ...] = (propensity, send_time, value, next_order)
+PREDICTIONS: tuple[Prediction, ...] = (propensity, send_time, value, next_order, acquisition, uplift, channel)
 
 __all__ = ["PREDICTIONS", "Now", "Past", "Prediction"]

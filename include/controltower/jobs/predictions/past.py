@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from controltower.data.lake import Lake
     from controltower.models.base import Model
+    from controltower.models.publication import Serving
     from controltower.models.registry import Registry
 
 log = logging.getLogger("controltower")
@@ -48,6 +49,8 @@ class Past:
 
     def features(self, time: datetime) -> pd.DataFrame:
         """The features as of a date, computed afresh once: index customer_id, float columns."""
+        import pandas as pd
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         from controltower.data.scratch import scratch
@@ -62,16 +65,23 @@ class Past:
                     for batch in built.rows:
                         writer.write_batch(batch)
             log.info("features of the past as of %s: %d customers", time.date(), pq.read_metadata(path).num_rows)
-        frame: pd.DataFrame = pq.read_table(path, columns=["customer_id", *NAMES]).to_pandas()
-        return frame.set_index("customer_id").astype(float)
+        table = pq.read_table(path, columns=["customer_id", *NAMES])
+        index = table["customer_id"].to_pandas()
+        table = table.select(NAMES).cast(pa.schema([(name, pa.float64()) for name in NAMES]))
+        frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # else it stands in memory twice
+        return frame.set_index(pd.Index(index, name="customer_id"))
 
     @cached_property
     def purchases(self) -> pd.DataFrame:
         """Orders known as of as_of: customer_id, second (epoch)."""
+        return self.purchases_until(self.as_of)
+
+    def purchases_until(self, time: datetime) -> pd.DataFrame:
+        """Orders known as of a moment: customer_id, second (epoch)."""
         from controltower.profiles.facts import gather
 
-        with self.lake.read(self.as_of) as reading:
-            orders = gather(reading.table, self.as_of, self.shop).orders
+        with self.lake.read(time) as reading:
+            orders = gather(reading.table, time, self.shop).orders
             return reading.frame(orders.select("customer_id", "second"))
 
     @property
@@ -80,12 +90,21 @@ class Past:
         seconds = self.purchases["second"]
         return datetime.fromtimestamp(int(seconds.min()), UTC) if len(seconds) else self.as_of
 
-    def in_service(self, name: str, at: datetime, kinds: Iterable[type[M]]) -> M | None:
-        """The model that served, or would have, at a moment: the newest trained as of then. None: there was none, or
-        this version of the code can't read it."""
+    def in_service(self, name: str, kinds: Iterable[type[M]]) -> Callable[[datetime], Serving[M] | None]:
+        """What served, or would have, at a moment: the newest version trained as of then, or earlier. As of as_of it is
+        the one before: training twice gives the same."""
         from controltower.errors import BadSettings, NoData
+        from controltower.models.publication import Serving
 
-        try:
-            return self.registry.load(name, at, kinds)[0]
-        except (NoData, BadSettings):
-            return None
+        def at(moment: datetime) -> Serving[M] | None:
+            until = min(moment, self.as_of - timedelta(seconds=1))
+            try:
+                card = self.registry.card(name, until)
+            except NoData:
+                return None
+            try:
+                return Serving(card, self.registry.load(name, until, kinds)[0])
+            except BadSettings:
+                return Serving(card, None)
+
+        return at

@@ -38,12 +38,13 @@ def choose(
     """The best option by customer.
 
     response: (customers, options) probabilities, NaN where there is none; cost: (options,) or (customers, options) of a
-    message; value: of a response, one or (customers,), in the cost's currency. allowed: (customers, options), flags.
+    message; value: of a response, one, (customers,) or (customers, options), in the cost's currency. allowed:
+    (customers, options), flags.
     Of equal options the first is chosen; where the best is below 0 nothing is sent.
     """
     n, options = response.shape
     there = ~np.isnan(response) if allowed is None else allowed & ~np.isnan(response)
-    worth = np.reshape(np.broadcast_to(value, n), (n, 1))
+    worth = value if np.ndim(value) == 2 else np.reshape(np.broadcast_to(value, n), (n, 1))
     expected = np.where(there, np.where(there, response, 0.0) * worth - cost, np.nan)
     # sums of floats that ought to be equal differ in the last digits: equal to nine of them is equal
     scale = max(float(np.nanmax(np.abs(expected), initial=0.0)), 1e-300)
@@ -54,6 +55,27 @@ def choose(
     reason = np.where(sends, CHOSEN, np.where(any_allowed, NOT_WORTH_IT, NO_CONSENT))
     picked = np.where(sends, expected[np.arange(n), best], 0.0) if options else np.zeros(n)
     return Choice(np.where(sends, best, NONE), picked, reason, expected)
+
+
+def chances(
+    model: ChannelResponse,
+    customer_ids: np.ndarray,
+    options: Sequence[Option],
+    week: np.ndarray,
+    month: np.ndarray,
+    segments: np.ndarray | None = None,
+    response: str = "clicked",
+) -> np.ndarray:
+    """(customers, options) probabilities of a response. A channel that nothing was ever sent on gets the lowest rate of
+    all: what isn't known isn't promised."""
+    known = {str(channel): n for n, channel in enumerate(model.channels)}
+    p = model.predict(customer_ids, segments, week, month, response)
+    lowest = p.min(axis=1) if p.shape[1] else np.zeros(len(customer_ids))
+    columns = []
+    for option in options:
+        at = known.get(option.channel)
+        columns.append(lowest if at is None else np.minimum(p[:, at] * model.lift(option.message, response)[at], 1.0))
+    return np.stack(columns, axis=1) if options else np.zeros((len(customer_ids), 0))
 
 
 def following(
@@ -73,20 +95,12 @@ def following(
 
     options: B's messages on the channels they are made for, the preferred first. value: of a response. costs: of a
     message by channel (a channel that isn't there costs nothing). consented: by channel, who has agreed. week, month:
-    messages of the last 7 days and of the 21 before, A's included. A channel that nothing was ever sent on gets the
-    lowest rate of all: what isn't known isn't promised.
+    messages of the last 7 days and of the 21 before, A's included.
     """
-    known = {str(channel): n for n, channel in enumerate(model.channels)}
-    p = model.predict(customer_ids, segments, week, month, response)
-    lowest = p.min(axis=1) if p.shape[1] else np.zeros(len(customer_ids))
-    columns = []
-    for option in options:
-        at = known.get(option.channel)
-        columns.append(lowest if at is None else np.minimum(p[:, at] * model.lift(option.message, response)[at], 1.0))
     allowed = [np.isin(customer_ids, list(consented.get(option.channel, ()))) for option in options]
     n = len(customer_ids)
     return choose(
-        np.stack(columns, axis=1) if options else np.zeros((n, 0)),
+        chances(model, customer_ids, options, week, month, segments, response),
         np.array([costs.get(option.channel, 0.0) for option in options]),
         value,
         np.stack(allowed, axis=1) if options else np.zeros((n, 0), dtype=bool),

@@ -11,6 +11,7 @@ shrunk to 1).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -64,6 +65,18 @@ class ChannelResponse(Model):
         named = np.full(len(customer_ids), EVERYBODY) if segments is None else np.asarray(segments, dtype=np.str_)
         base = self._base(np.asarray(customer_ids, dtype=np.str_), named)[:, :, RESPONSES.index(response)]
         return self._tired(base, week, month)
+
+    def on(self, channels: Sequence[str], customer_ids: np.ndarray, week: np.ndarray, month: np.ndarray) -> np.ndarray:
+        """(customers, channels) chances of a click as of `predict`; NaN on a channel that nothing was sent on."""
+        p = self.predict(customer_ids, None, week, month)
+        at = {str(channel): n for n, channel in enumerate(self.channels)}
+        nothing = np.full(len(customer_ids), np.nan)
+        return np.stack([p[:, at[c]] if c in at else nothing for c in channels], axis=1)
+
+    def orders_a_click(self, channels: Sequence[str]) -> np.ndarray:
+        """By channel, how many orders followed a click; the fewest of all where nothing was sent."""
+        told = dict(zip(map(str, self.channels), self.rates[:, 1] / self.rates[:, 0], strict=True))
+        return np.array([told.get(channel, min(told.values(), default=0.0)) for channel in channels])
 
     def lift(self, message: str, response: str = "clicked") -> np.ndarray:  # noqa: ARG002 - the baseline knows none
         """By channel, by what a message (campaign/variant) multiplies the probability; 1 where it wasn't sent."""

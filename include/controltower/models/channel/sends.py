@@ -15,8 +15,8 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from controltower.models.uplift.trials import nothing_sent
 from controltower.profiles.facts import gather
+from controltower.profiles.facts.messages import sent_by
 from controltower.profiles.facts.tables import Tables
 from controltower.profiles.portable import DAY, MONEY, RATE, one_if, seconds
 from controltower.shop import Shop
@@ -53,11 +53,11 @@ class Sends:
 
 
 def read_sends(tables: Tables, as_of: datetime, shop: Shop, days: int = 7) -> ir.Table:
-    """customer_id, channel, campaign, variant, treatment, second, clicked, ordered (0 or 1), closed (flag): a row a
-    message of the last LOOK_BACK_DAYS. `closed`: the `days` in which its answers count had passed by as_of."""
+    """customer_id, channel, campaign, variant, second, clicked, ordered (0 or 1), closed (flag): a row a message sent
+    in the last LOOK_BACK_DAYS. `closed`: the `days` in which its answers count had passed by as_of."""
     facts = gather(tables, as_of, shop)
-    history = tables("messages_history")
-    history = history.filter(history.sent_at <= as_of, history.sent_at > as_of - timedelta(days=LOOK_BACK_DAYS))
+    history = sent_by(tables("messages_history"), as_of)
+    history = history.filter(history.sent_at > as_of - timedelta(days=LOOK_BACK_DAYS))
     sent = history.mutate(second=seconds(history.sent_at), closed=history.sent_at <= as_of - timedelta(days=days))
     clicks = facts.reactions.filter(facts.reactions.event == "clicked")
     clicks = clicks.group_by("message_id").aggregate(at=clicks.second.min())
@@ -70,15 +70,14 @@ def read_sends(tables: Tables, as_of: datetime, shop: Shop, days: int = 7) -> ir
     answers = clicked.select("message_id", clicked=ibis.literal(1, "int64")).distinct()
     joined = sent.left_join(answers, "message_id").drop("message_id_right").left_join(bought, "message_id")
     return joined.select(
-        "customer_id", "channel", "campaign", "variant", "treatment", "second", "closed",
+        "customer_id", "channel", "campaign", "variant", "second", "closed",
         clicked=joined.clicked.fill_null(0), ordered=joined.ordered.fill_null(0),
     ).order_by("customer_id", "second", "channel", "campaign", "variant")  # fmt: skip
 
 
 def sends(rows: pd.DataFrame) -> Sends:
-    """From the rows of `read_sends`, or of a frame with its columns: those that were sent and whose days are over.
-    The others are counted in `week` and `month` where they were sent."""
-    rows = rows[~nothing_sent(rows)]
+    """From the rows of `read_sends`, or of a frame with its columns: those whose days are over. The others are counted
+    in `week` and `month`."""
     rows = rows.sort_values(["customer_id", "second"], kind="stable")
     customer, customer_ids = pd.factorize(rows["customer_id"], sort=True)
     second = rows["second"].to_numpy(np.int64)
@@ -109,6 +108,15 @@ def recent(
     return now - week, week - month
 
 
+def read_recent(tables: Tables, as_of: datetime) -> ir.Table:
+    """customer_id, week, month: of who got any, the messages of the WEEK before as_of, and of the days before that up
+    to MONTH."""
+    sent = sent_by(tables("messages_history"), as_of)
+    sent = sent.filter(sent.sent_at > as_of - timedelta(days=MONTH))
+    late = one_if(sent.sent_at > as_of - timedelta(days=WEEK))
+    return sent.group_by("customer_id").aggregate(week=late.sum(), month=(1 - late).sum())
+
+
 def read_costs(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
     """channel, amount (float): what a channel cost in the LOOK_BACK_DAYS, in the shop's currency. Amounts without that
     day's rate are left out."""
@@ -126,7 +134,7 @@ def read_costs(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
 
 def cost_per_message(costs: pd.DataFrame, rows: pd.DataFrame) -> dict[str, float]:
     """By channel, of `read_costs` and the rows of `read_sends`: amount a message. 0 where no cost was handed over."""
-    sent = rows.loc[~nothing_sent(rows), "channel"].value_counts()
+    sent = rows["channel"].value_counts()
     spent = costs.set_index("channel")["amount"] if len(costs) else pd.Series(dtype=float)
     return {str(channel): float(spent.get(channel, 0.0)) / int(number) for channel, number in sorted(sent.items())}
 

@@ -1,4 +1,5 @@
-"""Training channel responses: judged on the newest quarter of the sends beside everybody's rates."""
+"""Training channel responses: judged on the newest quarter of the sends, beside everybody's rates and the model in
+service then."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 from controltower.models.base import Outcome
 from controltower.models.channel.response import BestChannel, ChannelResponse, OwnChannel
 from controltower.models.channel.sends import Sends
+from controltower.models.publication import Date, InService, no_loss, nothing
 
 NAME = "channel"
 TRIED = 0.25  # the newest share of the sends
@@ -17,7 +19,12 @@ FEWEST_CLICKS = 50  # on both sides of the split
 SURELY = 1.64  # standard errors of the mean gain, customers counting as one each
 
 
-def train(sends: Sends, as_of: datetime, segments: np.ndarray | None = None) -> Outcome:
+def train(
+    sends: Sends,
+    as_of: datetime,
+    segments: np.ndarray | None = None,
+    in_service: InService[ChannelResponse] = nothing,
+) -> Outcome:
     """The channel model. segments: of each of sends.customer_ids, any text."""
     named = np.full(len(sends.customer_ids), "") if segments is None else np.asarray(segments, dtype=np.str_)
     common: dict[str, Any] = {
@@ -33,7 +40,10 @@ def train(sends: Sends, as_of: datetime, segments: np.ndarray | None = None) -> 
             model=BestChannel().fit(sends, named), published=False, why=why, metrics={}, baseline_metrics={},
             rows={**rows, "tried": 0}, **common,
         )  # fmt: skip
-    ours, theirs = (_log_losses(kind().fit(older, named), newer, named) for kind in (OwnChannel, BestChannel))
+    newest = named[newer.customer]
+    both: tuple[type[ChannelResponse], ...] = (OwnChannel, BestChannel)
+    said = {kind: clicked(kind().fit(older, named), newer, newest) for kind in both}
+    ours, theirs = (log_losses(said[kind], newer) for kind in both)
     gain = np.bincount(newer.customer, weights=theirs - ours)
     gain = gain[np.bincount(newer.customer) > 0]
     surely = bool(gain.mean() > SURELY * gain.std(ddof=1) / np.sqrt(len(gain)))
@@ -46,7 +56,7 @@ def train(sends: Sends, as_of: datetime, segments: np.ndarray | None = None) -> 
     if isinstance(model, OwnChannel):
         details["fatigue"] = dict(zip(("a message of 7 days", "of 21 days before"), model.slopes.tolist(), strict=True))
         details["strengths"] = dict(zip(model.channels.tolist(), model.strengths[:, 0].tolist(), strict=True))
-    return Outcome(
+    outcome = Outcome(
         model=model,
         published=surely,
         why=f"It beat everybody's rates: {compared}." if surely else f"It gained nothing for sure: {compared}.",
@@ -56,9 +66,28 @@ def train(sends: Sends, as_of: datetime, segments: np.ndarray | None = None) -> 
         details=details,
         **common,
     )
+    date = Date[ChannelResponse](
+        as_of=datetime.fromtimestamp(int(edge), UTC),
+        customers=sends.customer_ids[newer.customer],
+        ours=said[kind],
+        ask=lambda then: clicked(then, newer, newest),
+        measure=lambda p, some: float(log_losses(p, newer)[some].mean()),
+    )
+    return no_loss(outcome, as_of, in_service, [date], lower_is_better=True)
 
 
-def _log_losses(model: ChannelResponse, sends: Sends, segments: np.ndarray) -> np.ndarray:
-    p = model.predict(sends.customer_ids[sends.customer], segments[sends.customer], sends.week, sends.month)
-    p = np.clip(p[np.arange(len(sends)), sends.channel], 1e-6, 1 - 1e-6)
+def clicked(model: ChannelResponse, sends: Sends, segments: np.ndarray) -> np.ndarray:
+    """By send, the chance (n,) of a click that a model tells; segments: of each send. ValueError where it knows not all
+    of the channels."""
+    at = {str(channel): n for n, channel in enumerate(model.channels)}
+    if unknown := set(sends.channels[np.unique(sends.channel)]) - at.keys():
+        raise ValueError(f"It doesn't know {', '.join(sorted(unknown))}.")
+    place = np.array([at.get(str(channel), 0) for channel in sends.channels])[sends.channel]
+    p = model.predict(sends.customer_ids[sends.customer], segments, sends.week, sends.month)
+    return np.asarray(p[np.arange(len(sends)), place])
+
+
+def log_losses(p: np.ndarray, sends: Sends) -> np.ndarray:
+    """By send, of chances p (n,) of a click."""
+    p = np.clip(p, 1e-6, 1 - 1e-6)
     return np.where(sends.hits[:, 0] == 1, -np.log(p), -np.log(1 - p))

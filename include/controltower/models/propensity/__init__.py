@@ -1,8 +1,8 @@
 """How likely a customer buys within the next 1, 7 and 28 days, why, and of which products."""
 
+from controltower.models.boosting import OF_THE_DAY
 from controltower.models.propensity.classifiers import (
     KINDS,
-    OF_THE_DAY,
     BaseRate,
     Classifier,
     RfmLogistic,
@@ -11,10 +11,10 @@ from controltower.models.propensity.classifiers import (
 )
 from controltower.models.propensity.products import for_products
 from controltower.models.propensity.reasons import reasons
-from controltower.models.propensity.snapshots import HORIZONS, MOST_ROWS, Snapshot, judged_dates, label, snapshot_times
+from controltower.models.propensity.snapshots import MOST_ROWS, Snapshot, drawn, judged_dates, label, snapshot_times
 from controltower.models.propensity.training import train
 
 __all__ = [
-    "HORIZONS", "KINDS", "MOST_ROWS", "OF_THE_DAY", "BaseRate", "Classifier", "RfmLogistic", "Snapshot",
-    "TreesAndLogistic", "for_products", "has_facts", "judged_dates", "label", "reasons", "snapshot_times", "train",
+    "KINDS", "MOST_ROWS", "OF_THE_DAY", "BaseRate", "Classifier", "RfmLogistic", "Snapshot", "TreesAndLogistic",
+    "drawn", "for_products", "has_facts", "judged_dates", "label", "reasons", "snapshot_times", "train",
 ]  # fmt: skip

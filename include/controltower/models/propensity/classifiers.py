@@ -13,14 +13,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from controltower.models.base import Model, ModelConfig, State
+from controltower.models.base import Model, State
+from controltower.models.boosting import Boosting, telling
 from controltower.models.propensity import season
 from controltower.models.propensity.forest import Forest
 from controltower.models.propensity.habits import TOLD_AS, with_habits
 from controltower.models.propensity.linear import Linear
 
-# The same for all of a place on a day: of twelve snapshots they tell which one it is, not who buys. Left out.
-OF_THE_DAY = frozenset(("days_to_holiday", "days_to_festival", "weather", "temperature", "precipitation"))
 AT_ONCE = 10_000  # rows: bounds the memory of scoring, and they stay in the processor's cache
 
 
@@ -37,8 +36,7 @@ class Classifier(Model):
         if len(features) != len(bought):
             raise ValueError("features and bought differ in length")
         frame = self._frame(features)
-        # scikit-learn 1.9 crashes on an all-NaN column, and a constant one tells nothing
-        told = [c for c in frame.columns if c not in OF_THE_DAY and frame[c].nunique(dropna=True) > 1]
+        told = telling(frame)
         self.columns = np.array(told, dtype=np.str_)
         self._fit(frame[told].to_numpy(float), np.asarray(bought))
         return self
@@ -62,6 +60,12 @@ class Classifier(Model):
         """Probability by row before calibration."""
         parts = [self._score(x) for x in self._parts(features)]
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def asked(self, features: pd.DataFrame) -> np.ndarray:
+        """`raw`, of a model that may have learned from other features: ValueError, a sentence, where some lack here."""
+        if lacking := sorted(set(self.columns.tolist()) - set(self._frame(features.iloc[:0]).columns)):
+            raise ValueError(f"It needs features that are no longer there: {', '.join(lacking)}.")
+        return self.raw(features)
 
     def credits(self, features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Names of features, and (rows, names): how far each moved the row's log-odds from the average."""
@@ -119,15 +123,9 @@ class TreesAndLogistic(Classifier):
 
     name: ClassVar[str] = "trees_and_logistic"
 
-    class Config(ModelConfig):
-        iterations: int = 200
-        learning_rate: float = 0.03
-        leaves: int = 8
-        leaf_rows: int = 80
-        l2: float = 10.0
-        feature_share: float = 0.1
+    Config = Boosting
 
-    config: Config
+    config: Boosting
     forest: Forest
     linear: Linear
     weight: float = 0.25
@@ -136,17 +134,9 @@ class TreesAndLogistic(Classifier):
         return with_habits(features)
 
     def _fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        c = self.config
-        trees = HistGradientBoostingClassifier(
-            max_iter=c.iterations,
-            learning_rate=c.learning_rate,
-            max_leaf_nodes=c.leaves,
-            min_samples_leaf=min(c.leaf_rows, max(5, len(y) // 20)),
-            l2_regularization=c.l2,
-            max_features=c.feature_share,
-            early_stopping=False,
-            random_state=c.seed,
-        )
+        if not x.shape[1]:
+            raise ValueError("no feature differs between rows")
+        trees = HistGradientBoostingClassifier(**self.config.for_rows(len(y)))
         with threadpool_limits(limits=1):  # sums in another order give other bytes
             self.forest = Forest.grown(trees.fit(x, y))
             self.linear = Linear.fitted(x, y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,22 +11,35 @@ import pandas as pd
 from scipy.optimize import minimize
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from controltower.models.propensity.classifiers import RfmLogistic, TreesAndLogistic, logistic
+from controltower.models import calibration
+from controltower.models.boosting import telling
+from controltower.models.propensity.classifiers import RfmLogistic, TreesAndLogistic, log_odds, logistic
 from controltower.models.propensity.snapshots import JUDGED_SNAPSHOTS, Snapshot, closed_by, stack
+from controltower.models.publication import half
 
 FEWEST_POSITIVES = 20
 WEIGHTS = (0.25, 0.0, 0.5, 1.0)  # of the logistic; the first is taken unless another is better
-BINS = 10
 
 
 class Split(NamedTuple):
     """A past date: who bought after it, and the log-odds that models trained on what was closed then gave them."""
 
-    as_of: datetime
-    bought: np.ndarray
+    snapshot: Snapshot
     trees: np.ndarray
     linear: np.ndarray
     baseline: np.ndarray
+
+    @property
+    def as_of(self) -> datetime:
+        return self.snapshot.as_of
+
+    @property
+    def bought(self) -> np.ndarray:
+        return self.snapshot.bought
+
+    @property
+    def customers(self) -> np.ndarray:
+        return self.snapshot.features.index.to_numpy()
 
     def ours(self, weight: float) -> np.ndarray:
         return (1 - weight) * self.trees + weight * self.linear
@@ -39,11 +52,10 @@ def backtest(snapshots: Sequence[Snapshot], dates: Sequence[datetime], horizon: 
     for date in dates:
         test = there.get(date)
         x, y = stack(closed_by(snapshots, date, horizon, JUDGED_SNAPSHOTS))
-        if test is None or not enough(y) or not 0 < test.bought.sum() < len(test.bought):
+        if test is None or not enough(y) or not telling(x) or not 0 < test.bought.sum() < len(test.bought):
             continue
         trees, linear = TreesAndLogistic().fit(x, y).both(test.features)
-        p = RfmLogistic().fit(x, y).raw(test.features)
-        made.append(Split(date, test.bought, trees, linear, np.log(p / (1 - p))))
+        made.append(Split(test, trees, linear, log_odds(RfmLogistic().fit(x, y).raw(test.features))))
     return made
 
 
@@ -52,10 +64,25 @@ def enough(y: np.ndarray) -> bool:
     return bool(len(y)) and min(int(y.sum()), len(y) - int(y.sum())) >= FEWEST_POSITIVES
 
 
-def best_weight(splits: Sequence[Split]) -> float:
-    """The logistic's part in the blend: by log loss over all splits, each calibrated by itself."""
-    loss = {w: platt([s.ours(w) for s in splits], [s.bought for s in splits])[2] for w in WEIGHTS}
+def best_weight(splits: Sequence[Split], rows: Sequence[np.ndarray] | None = None) -> float:
+    """The logistic's part in the blend: by log loss over all splits, each calibrated by itself.
+
+    rows: a mask for each split, if only some customers are to choose; too few buyers among them choose nothing.
+    """
+    some = rows or [np.ones(len(s.bought), dtype=bool) for s in splits]
+    bought = [s.bought[r] for s, r in zip(splits, some, strict=True)]
+    if sum(int(b.sum()) for b in bought) < FEWEST_POSITIVES:
+        return WEIGHTS[0]
+    loss = {w: platt([s.ours(w)[r] for s, r in zip(splits, some, strict=True)], bought)[2] for w in WEIGHTS}
     return min(WEIGHTS, key=lambda w: loss[w])
+
+
+def blended(splits: Sequence[Split]) -> list[np.ndarray]:
+    """What the blend says on each split, of each half of the customers with the part that fits the other half best:
+    so it is judged on nobody by whom it was chosen."""
+    halves = [half(s.customers) for s in splits]
+    by_one, by_other = best_weight(splits, halves), best_weight(splits, [~h for h in halves])
+    return [np.where(h, s.ours(by_other), s.ours(by_one)) for s, h in zip(splits, halves, strict=True)]
 
 
 def metrics(splits: Sequence[Split], scores: Sequence[np.ndarray]) -> dict[str, float]:
@@ -65,6 +92,27 @@ def metrics(splits: Sequence[Split], scores: Sequence[np.ndarray]) -> dict[str, 
         "auc": _mean([roc_auc_score(s.bought, z) for s, z in zip(splits, scores, strict=True)]),
         "base_rate": _mean([s.bought.mean() for s in splits]),
     }
+
+
+def measured(bought: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    """How good probabilities were by who bought (0 or 1). Calibration errors are of ten groups of equal size: as said,
+    and with everyone's shifted so that their sum is right. `top_tenth` is the share of the likeliest who bought."""
+    right = np.clip(p * bought.mean() / max(float(p.mean()), 1e-12), 0, 1)
+    top = np.argsort(-p, kind="stable")[: max(1, len(p) // 10)]
+    return {
+        "average_precision": float(average_precision_score(bought, p)),
+        "auc": float(roc_auc_score(bought, p)),
+        "calibration_error": calibration.error(p, bought),
+        "calibration_error_sum_right": calibration.error(right, bought),
+        "base_rate": float(bought.mean()),
+        "said_rate": float(p.mean()),
+        "top_tenth": float(bought[top].mean()),
+    }
+
+
+def precision_of(bought: np.ndarray) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The average precision of scores among some of the rows (a mask)."""
+    return lambda scores, rows: float(average_precision_score(bought[rows], scores[rows]))
 
 
 def platt(scores: Sequence[np.ndarray], bought: Sequence[np.ndarray]) -> tuple[float, list[float], float]:
@@ -101,45 +149,23 @@ def report(splits: Sequence[Split], scores: Sequence[np.ndarray]) -> tuple[list[
         if i + 1 < len(splits):
             slope, intercepts, _ = platt(scores[i + 1 :], [s.bought for s in splits[i + 1 :]])
             p = logistic(slope * z + float(np.mean(intercepts)))
-            row["calibration_error"] = round(calibration_error(split.bought, p), 5)
+            row["calibration_error"] = round(calibration.error(p, split.bought), 5)
+            row |= {"expected": round(float(p.sum()), 2), "variance": round(float((p * (1 - p)).sum()), 2)}
             said.append(p)
             did.append(split.bought)
         rows.append(row)
     if not said:
         return rows, []
     p, y = np.concatenate(said), np.concatenate(did)
-    bins = [b for b in np.array_split(np.argsort(p, kind="stable"), BINS) if len(b)]
-    table = [{"customers": len(b), "said": round(float(p[b].mean()), 5), "bought": round(float(y[b].mean()), 5)}
-             for b in bins]  # fmt: skip
-    return rows, table
-
-
-def calibration_error(bought: np.ndarray, p: np.ndarray) -> float:
-    """The mean distance of what was said from what came, in ten bins of equal size by probability."""
-    bins = [b for b in np.array_split(np.argsort(p, kind="stable"), BINS) if len(b)]
-    return float(sum(len(b) * abs(bought[b].mean() - p[b].mean()) for b in bins) / len(p))
-
-
-def stability(before: np.ndarray, now: np.ndarray) -> float:
-    """The population stability index of two samples, in tenths of the first: below .1 is alike, above .25 is another
-    population (Siddiqi 2006, Credit Risk Scorecards). NaN is a group of its own."""
-    known = before[~np.isnan(before)]
-    if not len(before) or not len(now):
-        return 0.0
-    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9))) if len(known) else np.zeros(0)
-
-    def shares(values: np.ndarray) -> np.ndarray:
-        group = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
-        return (np.bincount(group, minlength=len(edges) + 2) + 0.5) / (len(values) + 0.5 * (len(edges) + 2))
-
-    one, other = shares(before), shares(now)
-    return float(((other - one) * np.log(other / one)).sum())
+    return rows, calibration.table(p, y)
 
 
 def drift(before: pd.DataFrame, now: pd.DataFrame, columns: Sequence[str], most: int = 5) -> dict[str, float]:
     """The features whose distribution moved most from training to today, with their stability index."""
     moved = {
-        c: stability(before[c].to_numpy(float), now[c].to_numpy(float)) for c in columns if c in before and c in now
+        c: calibration.stability(before[c].to_numpy(float), now[c].to_numpy(float))
+        for c in columns
+        if c in before and c in now
     }
     return {c: round(moved[c], 4) for c in sorted(moved, key=lambda c: -moved[c])[:most]}
 

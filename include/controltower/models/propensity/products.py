@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,15 @@ LATELY = 30  # days
 LONG_AGO = 3650.0  # days, for who never bought of the set
 
 
+class OfProducts(NamedTuple):
+    """p: by customer_id of the frame of as_of; learned: from the set's own buyers, else p is the overall propensity x
+    the own share of the set; buyers: rows of the past snapshots that bought of it."""
+
+    p: pd.Series
+    learned: bool
+    buyers: int
+
+
 def for_products(
     model: Classifier,
     horizon: int,
@@ -29,8 +39,8 @@ def for_products(
     frames: Mapping[datetime, pd.DataFrame],
     lines: pd.DataFrame,
     looks: pd.DataFrame | None = None,
-) -> pd.Series:
-    """Probability of an order line of the set within `horizon` days after as_of, by customer_id of frames[as_of].
+) -> OfProducts:
+    """Probability of an order line of the set within `horizon` days after as_of.
 
     model: the overall propensity of the same horizon
     frames: features by date: of as_of, and of past snapshots; those whose windows had closed by as_of are learned from
@@ -43,7 +53,7 @@ def for_products(
     """
     today, overall, naive = _inputs(model, as_of, frames[as_of], lines, looks)
     if not (lines.loc[lines["inside"], "second"] <= as_of.timestamp()).any():
-        return pd.Series(0.0, index=frames[as_of].index)
+        return OfProducts(pd.Series(0.0, index=frames[as_of].index), False, 0)
     x, y = [], []
     for date, frame in sorted(frames.items()):
         if date + timedelta(days=horizon) <= as_of:
@@ -54,12 +64,12 @@ def for_products(
             y.append(known.index.isin(lines.loc[there, "customer_id"].unique()).astype(int))
     bought = np.concatenate(y) if y else np.zeros(0)
     if not enough(bought):
-        return pd.Series(naive, index=frames[as_of].index)
+        return OfProducts(pd.Series(naive, index=frames[as_of].index), False, int(bought.sum()))
     rows = np.concatenate(x)
     mean, spread = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-9)
     learned = LogisticRegression(C=1.0).fit((rows - mean) / spread, bought)
     p = learned.predict_proba((today - mean) / spread)[:, 1]
-    return pd.Series(np.minimum(p, overall), index=frames[as_of].index)
+    return OfProducts(pd.Series(np.minimum(p, overall), index=frames[as_of].index), True, int(bought.sum()))
 
 
 def _inputs(

@@ -11,7 +11,6 @@ import pandas as pd
 
 from controltower.models.propensity.classifiers import has_facts
 
-HORIZONS = (1, 7, 28)  # days
 SNAPSHOTS = 12  # learned from
 JUDGED_SNAPSHOTS = 8  # learned from on a time split
 BACKTESTS = 3  # past dates that are judged
@@ -58,14 +57,19 @@ def closed_by(snapshots: Sequence[Snapshot], moment: datetime, horizon: int, mos
 
 def label(snapshot: datetime, horizon: int, features: pd.DataFrame, purchases: pd.DataFrame) -> Snapshot:
     """Snapshot with labels, of customers of whom anything was known. purchases: customer_id, second (epoch)."""
-    kept = features[has_facts(features)]
-    if len(kept) > MOST_ROWS:
-        drawn = np.random.default_rng(7).choice(len(kept), MOST_ROWS, replace=False)
-        kept = kept.iloc[np.sort(drawn)]
+    kept = drawn(features)
     start = int(snapshot.timestamp())
     inside = (purchases["second"] > start) & (purchases["second"] <= start + horizon * 86_400)
     bought = kept.index.isin(purchases.loc[inside, "customer_id"].unique()).astype(int)
     return Snapshot(snapshot, kept, bought)
+
+
+def drawn(features: pd.DataFrame) -> pd.DataFrame:
+    """The customers of whom anything is known; of many, a sample. A copy: the whole frame may go."""
+    there = np.flatnonzero(has_facts(features))
+    if len(there) > MOST_ROWS:
+        there = np.sort(there[np.random.default_rng(7).choice(len(there), MOST_ROWS, replace=False)])
+    return features.iloc[there]
 
 
 def stack(snapshots: Sequence[Snapshot]) -> tuple[pd.DataFrame, np.ndarray]:

@@ -2,10 +2,11 @@
 
 Learned from snapshots of the past whose label windows had closed by as_of. On each date of the backtest
 (`judged_dates`), models learn from what was closed then. Trees and logistic are blended as fits these dates best, and
-serve if their mean average precision there beats the RFM logistic's. The model that serves is trained again on all
-closed snapshots. It is calibrated (Platt 1999) by what the models of the backtest said: by the newest date alone where
-windows are long, else with one slope for all, and an intercept that is smoothed over them, the newest counting most;
-what season.py sees coming is added.
+serve if their mean average precision there beats the RFM logistic's: of each half of the customers with the blend that
+fits the other half best. The model that serves is trained again on all closed snapshots, unless what is in service was
+better (publication.py). It is calibrated (Platt 1999) by what the models of the backtest said: by the newest date alone
+where windows are long, else with one slope for all, and an intercept that is smoothed over them, the newest counting
+most; what season.py sees coming is added.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from controltower.models import calibration, publication
 from controltower.models.base import Outcome
+from controltower.models.boosting import telling
 from controltower.models.propensity import judging, season
 from controltower.models.propensity.classifiers import (
     BaseRate,
@@ -38,6 +41,7 @@ def train(
     snapshots: Iterable[Snapshot],
     today: pd.DataFrame,
     purchases: pd.DataFrame = NOTHING,
+    in_service: publication.InService[Classifier] = publication.nothing,
 ) -> Outcome:
     """The propensity model of a horizon in days.
 
@@ -47,12 +51,12 @@ def train(
     there = list(snapshots)
     learned = closed_by(there, as_of, horizon, SNAPSHOTS)
     x, y = stack(learned)
-    if not judging.enough(y):
+    if not judging.enough(y) or not telling(x):
         return _base_rate(horizon, learned, today)
     splits = judging.backtest(there, judged_dates(as_of, horizon), horizon)
     weight = judging.best_weight(splits) if splits else judging.WEIGHTS[0]
-    blended = [s.ours(weight) for s in splits]
-    ours, theirs = (judging.metrics(splits, z) if splits else {} for z in (blended, [s.baseline for s in splits]))
+    judged, baseline = judging.blended(splits), [s.baseline for s in splits]
+    ours, theirs = (judging.metrics(splits, z) if splits else {} for z in (judged, baseline))
     won = bool(splits) and ours["average_precision"] > theirs["average_precision"]
     model: Classifier
     if won:
@@ -61,9 +65,9 @@ def train(
     else:
         model = RfmLogistic()
     model.fit(x, y)
-    outlook = _calibrate(model, horizon, as_of, splits, blended if won else None, purchases)
-    dates, table = judging.report(splits, blended)
-    return Outcome(
+    outlook = _calibrate(model, horizon, as_of, splits, weight if won else None, purchases)
+    dates, table = judging.report(splits, judged)
+    outcome = Outcome(
         name=f"propensity_{horizon}d",
         model=model,
         challenger=TreesAndLogistic.name,
@@ -88,6 +92,18 @@ def train(
             "drift": _drift(model, learned[0], today),
         },
     )  # fmt: skip
+    asked = [_date(s, z) for s, z in zip(splits, judged if won else baseline, strict=True)]
+    return publication.no_loss(outcome, as_of, in_service, asked)
+
+
+def _date(split: judging.Split, scores: np.ndarray) -> publication.Date[Classifier]:
+    return publication.Date(
+        split.as_of,
+        split.customers,
+        scores,
+        lambda model: model.asked(split.snapshot.features),
+        judging.precision_of(split.bought),
+    )
 
 
 def _calibrate(
@@ -95,10 +111,13 @@ def _calibrate(
     horizon: int,
     as_of: datetime,
     splits: Sequence[judging.Split],
-    blended: Sequence[np.ndarray] | None,
+    weight: float | None,
     purchases: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Set slope, intercept and days of the week; what was expected of the coming window, for the card."""
+    """Set slope, intercept and days of the week; what was expected of the coming window, for the card.
+
+    weight: the logistic's, of the blend that serves; None where the baseline does.
+    """
     coming = season.outlook(season.rates(purchases, as_of, horizon))
     if horizon < 7:
         model.trained, model.daily = as_of.timestamp(), season.weekdays(purchases, as_of)
@@ -107,7 +126,7 @@ def _calibrate(
     used = splits[:1] if level == 1 else splits
     slope, asked = 1.0, [0.0]
     if sum(int(s.bought.sum()) for s in used) >= judging.FEWEST_POSITIVES:
-        scores = [s.baseline for s in used] if blended is None else blended[: len(used)]
+        scores = [s.baseline if weight is None else s.ours(weight) for s in used]
         slope, intercepts, _ = judging.platt(scores, [s.bought for s in used])
         # each as if of the day of the week that begins at as_of
         asked = [i - season.of_day(model.daily, as_of, s.as_of) for i, s in zip(intercepts, used, strict=True)]
@@ -130,34 +149,31 @@ def _drift(model: Classifier, newest: Snapshot, today: pd.DataFrame) -> dict[str
     now = today[has_facts(today)]
     before, after = (log_odds(model.raw(frame)) for frame in (newest.features, now))
     return {
-        "score_stability": round(judging.stability(before, after), 4),
+        "score_stability": round(calibration.stability(before, after), 4),
         "features_stability": judging.drift(newest.features, now, model.columns.tolist()),
     }
 
 
 def _base_rate(horizon: int, learned: Sequence[Snapshot], today: pd.DataFrame) -> Outcome:
-    if learned:
-        x, y = stack(learned)
-        why = (
-            f"{int(y.sum())} of {len(y)} rows in closed label windows bought: too few of one kind to learn from, so"
-            " everyone gets their share."
-        )
-    else:
+    if not learned:
         x, y = today, (today["days_since_last_order"] <= horizon).to_numpy().astype(int)
         why = (
-            f"No label window of {horizon} days has closed since the shop's first facts: everyone gets the share that"
-            " bought lately."
+            f"No label window of {horizon} days has closed since the first facts: everyone gets the share that bought"
+            " lately."
+            if today["days_since_last_order"].notna().any()
+            else "Nobody has bought yet, so nothing tells who will: everyone gets nearly 0."
         )
-    return Outcome(
+    else:
+        x, y = stack(learned)
+        why = f"{int(y.sum())} of {len(y)} rows in closed label windows bought: "
+        why += "no feature differs between them" if judging.enough(y) else "too few of one kind to learn from"
+        why += ", so everyone gets their share."
+    return Outcome.untried(
         name=f"propensity_{horizon}d",
         model=BaseRate().fit(x, y),
-        challenger=TreesAndLogistic.name,
-        published=False,
+        challenger=TreesAndLogistic,
         why=why,
         metric="average_precision",
-        metrics={},
-        baseline=BaseRate.name,
-        baseline_metrics={},
-        window=(learned[-1].as_of, learned[0].as_of + timedelta(days=horizon)) if learned else None,
         rows={"rows": len(y), "positives": int(y.sum()), "snapshots": len(learned), "tried": 0},
+        window=(learned[-1].as_of, learned[0].as_of + timedelta(days=horizon)) if learned else None,
     )

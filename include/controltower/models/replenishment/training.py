@@ -7,11 +7,15 @@ were over by then. `pace` follows the season: the hazards are multiplied by the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from controltower.models import calibration, publication
 from controltower.models.base import Outcome
 from controltower.models.replenishment.hazard import (
     EDGES,
@@ -38,7 +42,13 @@ PACES = (0.5, 2.0)  # the slowest and the fastest
 FADING = 0.5  # weight of a date beside that of the next newer one, in the pace
 
 
-def train(name: str, some: Series, orders: Series | None, as_of: datetime) -> Outcome:
+def train(
+    name: str,
+    some: Series,
+    orders: Series | None,
+    as_of: datetime,
+    in_service: publication.InService[NextOrder] = publication.nothing,
+) -> Outcome:
     """The model of NEXT_ORDER (`some` are the customers' series, no `orders`), or of NEXT_PRODUCT_ORDER (`some` are
     customers with items, `orders` the customers' series). All as of as_of."""
     first = int(some.days.max()) if len(some) else 0
@@ -47,14 +57,15 @@ def train(name: str, some: Series, orders: Series | None, as_of: datetime) -> Ou
     events = int(sum((one.wait <= SOON_DAYS).sum() for one in past))
     if len(today.own.rows) < FEWEST or events < FEWEST_EVENTS:
         return _fallback(name, some, today, past, events)
-    metrics, theirs, pace = _judge(some, orders, len(past))
+    tried, pace = _judge(some, orders, len(past))
+    metrics, theirs = _mean([one.metrics for one in tried]), _mean([one.baseline for one in tried])
     model: NextOrder
     try:
         model = Hazard().fit(today, past)
         model.pace = pace
     except ValueError:
         return _fallback(name, some, today, past, events)
-    best = max((v for k, v in theirs.items() if k.startswith("auc_28d")), default=0.0)
+    best = max((theirs[m] for m in _AUC[:2] if theirs), default=0.0)
     won = bool(metrics) and metrics["auc_28d"] > best
     if not metrics:
         why = "Too few purchases followed past dates for a time split: the own median gap serves."
@@ -63,7 +74,7 @@ def train(name: str, some: Series, orders: Series | None, as_of: datetime) -> Ou
         why = (
             f"It beat the own median gap: {compared}." if won else f"It lost, so the own median gap serves: {compared}."
         )
-    return Outcome(
+    outcome = Outcome(
         name=name,
         model=model if won else OwnMedianGap().fit(today, past),
         challenger=Hazard.name,
@@ -75,8 +86,104 @@ def train(name: str, some: Series, orders: Series | None, as_of: datetime) -> Ou
         baseline_metrics=theirs,
         window=(as_of - timedelta(days=STEP * len(past)), as_of),
         rows={"series": len(some), "dates": len(past), "orders_28d": events, "tried": min(JUDGED, len(past))},
-        details={"pace": round(model.pace, 4), "everyone": model.everyone, "reach_days": _reach(model)},
+        details={
+            "pace": round(model.pace, 4), "everyone": model.everyone, "reach_days": _reach(model),
+            **_report(tried, as_of, ranked(model, past[0].rows), ranked(model, today)),
+        },
+    )  # fmt: skip
+    dates = [_date(one, one.hazard if won else one.own, some, as_of) for one in tried]
+    return publication.no_loss(outcome, as_of, in_service, dates)
+
+
+class _Judged(NamedTuple):
+    """A past date, so many days ago: what followed, the chances that were said of a purchase within 28 days, by the
+    hazard and by the own median gap, and what both got."""
+
+    day: int
+    past: Past
+    hazard: np.ndarray
+    own: np.ndarray
+    metrics: dict[str, float]
+    baseline: dict[str, float]
+
+    @property
+    def came(self) -> np.ndarray:
+        return self.past.wait <= SOON_DAYS
+
+
+def auc_of(came: np.ndarray) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The AUC of scores among some of the rows (a mask); of one kind alone it is .5."""
+
+    def auc(scores: np.ndarray, rows: np.ndarray) -> float:
+        return float(roc_auc_score(came[rows], scores[rows])) if 0 < came[rows].sum() < rows.sum() else 0.5
+
+    return auc
+
+
+def first_since(series: Series, day: int, customers: np.ndarray) -> np.ndarray:
+    """Of customers' series, by customer asked for (n,): the days from `day` days ago until the next purchase; infinite
+    where there was none."""
+    whose = np.repeat(series.customer, np.diff(series.starts))
+    later = series.days < day
+    next_one = np.full(len(series.customer_ids), -1.0)
+    np.maximum.at(next_one, whose[later], series.days[later])
+    found = dict(zip(series.customer_ids.tolist(), np.where(next_one < 0, np.inf, day - next_one - 0.5), strict=True))
+    return np.array([found.get(customer, np.inf) for customer in customers], dtype=float)
+
+
+def judged(found: pd.DataFrame, wait: np.ndarray, as_of: datetime, over: timedelta) -> dict[str, float | None]:
+    """What `predict` said of customers beside their waits in days. `by_low`, `by_date`, `by_high`: of those whose day
+    lay within what is over, the share who had bought by then."""
+    p, came = found["order_28d"].to_numpy(float), wait <= SOON_DAYS
+    told: dict[str, float | None] = dict.fromkeys(JUDGED_BY)
+    if np.isfinite(p).all():
+        told |= {
+            "auc_28d": float(roc_auc_score(came, p)), "bias_28d": float(p.sum() / came.sum()),
+            "log_loss_28d": _log_loss(came, p), "calibration_error": calibration.error(p, came),
+        }  # fmt: skip
+    for name, column in (("by_low", "next_order_low"), ("by_date", "next_order_at"), ("by_high", "next_order_high")):
+        ahead = (found[column] - pd.Timestamp(as_of)) / pd.Timedelta(days=1)
+        there = (ahead <= over / timedelta(days=1)).to_numpy()
+        told[name] = float((wait <= ahead.to_numpy(float))[there].mean()) if there.any() else None
+    return told
+
+
+JUDGED_BY = ("auc_28d", "bias_28d", "log_loss_28d", "calibration_error", "by_low", "by_date", "by_high")
+
+
+def _date(one: _Judged, said: np.ndarray, some: Series, as_of: datetime) -> publication.Date[NextOrder]:
+    customers = some.customer_ids[some.customer[one.past.rows.own.rows]]
+    return publication.Date(
+        as_of - timedelta(days=one.day), customers, said, lambda model: ranked(model, one.past.rows), auc_of(one.came)
     )
+
+
+def _report(judged: Sequence[_Judged], as_of: datetime, before: np.ndarray, now: np.ndarray) -> dict[str, Any]:
+    """For the card: a row a date, newest first; what was said and what came, in tenths of the series; and how those
+    moved from the newest past date to today, by what the model says of them."""
+    rows = [
+        {
+            "as_of": (as_of - timedelta(days=one.day)).isoformat(), "series": len(one.came),
+            **{m: round(one.metrics[m], 5) for m in ("auc_28d", "bias_28d")},
+            "baseline_auc_28d": round(max(one.baseline[m] for m in _AUC), 5),
+        }
+        for one in judged
+    ]  # fmt: skip
+    if not judged:
+        return {"backtest": rows}
+    said, came = (np.concatenate(parts) for parts in zip(*((one.hazard, one.came) for one in judged), strict=True))
+    return {
+        "backtest": rows,
+        "calibration": {"table": calibration.table(said, came)},
+        "drift": {"score_stability": round(calibration.stability(before, now), 4)},
+    }
+
+
+_AUC = ("auc_28d", "auc_28d_by_nearness", "constant_wait")  # of the baselines
+
+
+def _mean(measured: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {m: round(float(np.mean([v[m] for v in measured])), 5) for m in (measured[0] if measured else {})}
 
 
 def ranked(model: NextOrder, rows: Rows) -> np.ndarray:
@@ -103,12 +210,12 @@ def _sample(rows: Rows) -> Rows:
     return Rows(rows.own.take(at), customer, rows.item[at], rows.item_ids)
 
 
-def _judge(some: Series, orders: Series | None, dates: int) -> tuple[dict[str, float], dict[str, float], float]:
-    """Metrics of the hazard and of the baselines, their means over the newest dates; and the pace.
+def _judge(some: Series, orders: Series | None, dates: int) -> tuple[list[_Judged], float]:
+    """The newest dates, newest first, and the pace.
 
     A date's pace is that of the dates before it, so that the bias says what a season costs.
     """
-    found: list[dict[str, float]] = []
+    found: list[_Judged] = []
     paces: list[float] = []  # logarithms, the newest first
     for k in range(min(JUDGED + 1, dates - 1), 0, -1):
         day = STEP * k
@@ -125,22 +232,21 @@ def _judge(some: Series, orders: Series | None, dates: int) -> tuple[dict[str, f
         model.pace = _mean_pace(paces)
         p = ranked(model, one.rows)
         if k <= JUDGED:
-            found.append(
-                {
-                    "auc_28d": float(roc_auc_score(y, p)),
-                    "bias_28d": float(p.sum() / y.sum()),
-                    "log_loss_28d": _log_loss(y, p),
-                    "own:auc_28d": float(roc_auc_score(y, ranked(own, one.rows))),
-                    "own:auc_28d_by_nearness": float(roc_auc_score(y, nearness(own, one.rows))),
-                    "own:constant_wait": float(roc_auc_score(y, ranked(constant, one.rows))),
-                    "own:log_loss_28d": _log_loss(y, ranked(own, one.rows)),
-                }
-            )
+            usual = ranked(own, one.rows)
+            ours = {
+                "auc_28d": float(roc_auc_score(y, p)), "bias_28d": float(p.sum() / y.sum()),
+                "log_loss_28d": _log_loss(y, p),
+            }  # fmt: skip
+            theirs = {
+                "auc_28d": float(roc_auc_score(y, usual)),
+                "auc_28d_by_nearness": float(roc_auc_score(y, nearness(own, one.rows))),
+                "constant_wait": float(roc_auc_score(y, ranked(constant, one.rows))),
+                "log_loss_28d": _log_loss(y, usual),
+            }
+            found.insert(0, _Judged(day, one, p, usual, ours, theirs))
         model.pace = 1.0
         paces.insert(0, float(np.log(_pace(model.survival(one.rows)[:, SOON], float(y.mean())))))
-    mean = {key: round(float(np.mean([one[key] for one in found])), 5) for key in (found[0] if found else {})}
-    ours = {key: value for key, value in mean.items() if ":" not in key}
-    return ours, {key[4:]: value for key, value in mean.items() if ":" in key}, _mean_pace(paces)
+    return found, _mean_pace(paces)
 
 
 def _mean_pace(logs: list[float]) -> float:
@@ -177,16 +283,5 @@ def _fallback(name: str, some: Series, today: Rows, past: list[Past], events: in
             f"Only {len(some)} {what}, and {events} orders in the weeks after past dates: too few to learn from, so"
             " everybody waits as long as is usual."
         )
-    return Outcome(
-        name=name,
-        model=model,
-        challenger=Hazard.name,
-        published=False,
-        why=why,
-        metric="auc_28d",
-        metrics={},
-        baseline=ConstantWait.name,
-        baseline_metrics={},
-        window=None,
-        rows={"series": len(some), "dates": len(past), "orders_28d": events, "tried": 0},
-    )
+    rows = {"series": len(some), "dates": len(past), "orders_28d": events, "tried": 0}
+    return Outcome.untried(name, model, Hazard, why, "auc_28d", rows)

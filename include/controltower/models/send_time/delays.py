@@ -40,16 +40,18 @@ USUAL_HOURS = {"view_item": 24, "add_to_cart": 1, "purchase": 24}  # where nobod
 BLOCK = 50_000
 
 
-def returns(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
+def returns(tables: Tables, as_of: datetime, shop: Shop, customers: np.ndarray) -> ir.Table:
     """customer_id, behaviour (position in BEHAVIOURS), delay (hours, 0-167), second (when they were back).
 
-    One row a return by themselves within a week, known as of as_of, of the last LOOK_BACK_DAYS.
+    One row a return of these customers (ids) by themselves within a week, known as of as_of, of the last
+    LOOK_BACK_DAYS.
     """
     since = as_of - timedelta(days=LOOK_BACK_DAYS)
-    events = tables("events")
-    events = events.filter(events.customer_id.notnull(), events.occurred_at <= as_of, events.occurred_at > since)
+    asked = ibis.memtable(pa.table({"customer_id": pa.array(customers, pa.string())}))
+    events = tables("events").semi_join(asked, "customer_id")
+    events = events.filter(events.occurred_at <= as_of, events.occurred_at > since)
     behaviour = ibis.cases(*((events.event_name == name, n) for n, name in enumerate(BEHAVIOURS)), else_=-1)
-    orders = gather(tables, as_of, shop).orders
+    orders = gather(tables, as_of, shop).orders.semi_join(asked, "customer_id")
     acts = ibis.union(
         events.select(
             "customer_id",

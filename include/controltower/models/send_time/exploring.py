@@ -13,43 +13,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controltower.models.send_time.circadian import window_sums
+from controltower.models.send_time.evidence import HOURS
 
-SHARE = 0.05  # of messages that go at a random allowed hour
 NONE = -1  # no hour is allowed
 
 
 class Chosen(NamedTuple):
-    """By message: the hour of the day (NONE: none was allowed), how likely it was chosen, whether it was drawn at
-    random. A random draw may be the best hour: its probability counts both ways of choosing it."""
+    """By message: the hour's place among those asked about (NONE: none was allowed), the place of the best one, how
+    likely the hour was chosen, whether it was drawn at random. A random draw may be the best hour: its probability
+    counts both ways of choosing it."""
 
     hour: np.ndarray
+    best: np.ndarray
     probability: np.ndarray
     explored: np.ndarray
 
 
-def scores(week: np.ndarray, weekday: np.ndarray | int | None = None) -> np.ndarray:
-    """(n, 24): how much of tables (n, 168; shares or as Tables has them) lies within an hour of each hour of the day.
-
-    `weekday` (0: Monday), one for all or one a row, asks for that day alone; without it, all days count.
-    """
-    by_day = week.reshape(len(week), 7, 24)
-    if weekday is None:
-        return window_sums(by_day.sum(axis=1, dtype=np.float32))
-    return window_sums(by_day[np.arange(len(week)), weekday].astype(np.float32))
+def scores(week: np.ndarray, hours: np.ndarray) -> np.ndarray:
+    """(n, k): how much of tables (n, 168, uint8) lies within an hour of each of these hours (k,) of the week."""
+    return sum(week[:, (hours + off) % HOURS].astype(np.uint16) for off in (-1, 0, 1))  # type: ignore[return-value]
 
 
-def choose(table: np.ndarray, allowed_hours: np.ndarray, share: float, key: str, customers: Sequence[str]) -> Chosen:
-    """An hour for each customer's message.
+def choose(table: np.ndarray, allowed: np.ndarray, share: float, key: str, customers: Sequence[str]) -> Chosen:
+    """An hour for each customer's message, of k hours that may follow each other over days.
 
-    `table` (n, 24) are `scores`; the first of equal hours is the best. `allowed_hours` are flags, (24,) or (n, 24).
-    `share` (0-1) goes at random, each allowed hour being equally likely. `key` names campaign and occurrence: with the
-    customer it decides the draw, which depends on nothing else. Raises ValueError where share is no share.
+    `table` (n, k) are `scores`; the first of equal hours is the best. `allowed` are flags, (k,) or (n, k). `share`
+    (0-1) goes at random, each allowed hour being equally likely. `key` names campaign and occurrence: with the customer
+    it decides the draw, which depends on nothing else. Raises ValueError where share is no share.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"The share of random hours must lie between 0 and 1, not at {share}.")
     n = len(customers)
-    allowed = np.broadcast_to(np.asarray(allowed_hours, bool), (n, 24))
+    allowed = np.broadcast_to(np.asarray(allowed, bool), (n, table.shape[1]))
     number = allowed.sum(axis=1)
     any_hour = number > 0
     best = np.where(allowed, table, -np.inf).argmax(axis=1)
@@ -60,7 +55,9 @@ def choose(table: np.ndarray, allowed_hours: np.ndarray, share: float, key: str,
     drawn = (allowed.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
     hour = np.where(explored, drawn, best)
     probability = share / np.maximum(number, 1) + (1 - share) * (hour == best)
-    return Chosen(np.where(any_hour, hour, NONE), np.where(any_hour, probability, 0.0), explored)
+    return Chosen(
+        np.where(any_hour, hour, NONE), np.where(any_hour, best, NONE), np.where(any_hour, probability, 0.0), explored
+    )
 
 
 def places(key: str, customers: Sequence[str]) -> np.ndarray:

@@ -40,6 +40,12 @@ class Tables(NamedTuple):
         return pd.DataFrame({"customer_id": self.customer_ids, "send_hour": self.hour, "send_hour_weight": self.weight})
 
 
+def around(hour: np.ndarray) -> np.ndarray:
+    """(n, 168) uint8: tables of who is known by an hour of the day (n,) alone; the nearer to it the better."""
+    away = np.abs(np.arange(24) - np.asarray(hour)[:, None])
+    return np.tile((255 - 10 * np.minimum(away, 24 - away)).astype(np.uint8), (1, 7))
+
+
 def quantised(shares: np.ndarray) -> np.ndarray:
     """Shares (n, 168) in 255 steps of each row's greatest, as uint8."""
     most = shares.max(axis=1, keepdims=True)

@@ -3,7 +3,7 @@
 There are up to three past dates, 28 days apart. On each, a model of what was known then says an hour, and the share of
 what customers did in the next 28 days within an hour of it counts. How days share hours, how fast hours age, how wide
 and how strongly is shrunk is chosen on one half of the customers and judged on the other, and the other way round: so
-everybody judges, and nobody what was chosen by them.
+everybody judges, and nobody what was chosen by them. What is in service stays where it was better (publication.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from controltower.models import publication
 from controltower.models.base import Outcome
 from controltower.models.send_time.circadian import DAYS, WIDTHS, window_sums
 from controltower.models.send_time.evidence import Hours
@@ -33,8 +34,10 @@ TRIED: dict[str, tuple[Any, ...]] = {
 
 
 class Past(NamedTuple):
-    """A past date: what was known, and `later` (n, 168) what customers did since; `judging` those who were active."""
+    """A past date, so many days ago: what was known, and `later` (n, 168) what customers did since; `judging` those who
+    were active."""
 
+    days: int
     known: Hours
     later: np.ndarray
     judging: np.ndarray
@@ -52,16 +55,16 @@ class Verdict(NamedTuple):
     customers: int
 
 
-def train(hours: Hours, as_of: datetime) -> Outcome:
+def train(hours: Hours, as_of: datetime, in_service: publication.InService[SendTime] = publication.nothing) -> Outcome:
     """The model `send_hour`: OwnWeek where it is better than everyone's best hour for sure, else EveryonesWeek.
 
     `hours` are all customers' as of as_of. For sure: the 95 % interval of the relative difference lies above 0.
     """
     n = len(hours.customer_ids)
-    drawn = np.sort(np.random.default_rng(7).choice(n, MOST, replace=False)) if n > MOST else np.arange(n)
-    some = hours.of_customers(drawn)
+    some = hours.of_customers(drawn(n))
     pasts = [past for k in range(1, SPLITS + 1) if len((past := _past(some, k * SPLIT_DAYS)).judging) >= FEWEST]
     config, metrics, theirs, won, details = OwnWeek.Config(), {}, {}, False, {}
+    dates: list[publication.Date[SendTime]] = []
     if not pasts:
         active = len(np.unique(hours.customer)) if len(hours) else 0
         why = (
@@ -70,8 +73,11 @@ def train(hours: Hours, as_of: datetime) -> Outcome:
         )
     else:
         config = chosen(pasts, None)
-        verdict = judged(pasts)
+        found = judged(pasts)
+        verdict = compare(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
         won = verdict.low > 0
+        ours = [own if won else everyone for own, everyone, _ in found]
+        dates = [_date(past, one, as_of) for past, one in zip(pasts, ours, strict=True)]
         metrics = {
             "hits_3h": round(verdict.own, 5), "better": round(verdict.better, 5), "better_low": round(verdict.low, 5),
             "better_high": round(verdict.high, 5),
@@ -90,7 +96,7 @@ def train(hours: Hours, as_of: datetime) -> Outcome:
     challenger = OwnWeek(config).fit(hours)
     model: SendTime = challenger if won else EveryonesWeek().fit(hours)
     first = int(hours.day.max()) if len(hours) else None
-    return Outcome(
+    outcome = Outcome(
         name=NAME,
         model=model,
         challenger=OwnWeek.name,
@@ -102,23 +108,38 @@ def train(hours: Hours, as_of: datetime) -> Outcome:
         baseline_metrics=theirs,
         window=(as_of - timedelta(days=first), as_of) if first is not None else None,
         rows={"active_hours": len(hours), "customers": n, "tried": details.get("customers_judged", 0)},
-        details=details | config.model_dump() | {"rhythms": len(challenger.rhythms.usual)},
+        details=details | {"settings": config.model_dump(), "rhythms": len(challenger.rhythms.usual)},
+    )
+    return publication.no_loss(outcome, as_of, in_service, dates)
+
+
+def drawn(n: int) -> np.ndarray:
+    """The positions (sorted) of MOST of n customers, or of all."""
+    return np.sort(np.random.default_rng(7).choice(n, MOST, replace=False)) if n > MOST else np.arange(n)
+
+
+def _date(past: Past, ours: np.ndarray, as_of: datetime) -> publication.Date[SendTime]:
+    return publication.Date(
+        as_of - timedelta(days=past.days),
+        past.known.customer_ids[past.judging],
+        ours,
+        lambda model: hits(model, past, past.judging),
+        lambda said, rows: float(said[rows].mean()) if rows.any() else 0.0,
     )
 
 
-def judged(pasts: list[Past]) -> Verdict:
-    """Each half of the customers by what was chosen on the other half."""
-    own, everyone, who = [], [], []
-    for half in (0, 1):
-        config = chosen(pasts, 1 - half)
-        for past in pasts:
-            rows = past.judging[past.judging % 2 == half]
-            if not len(rows):
-                continue
-            own.append(hits(OwnWeek(config).fit(past.known), past, rows))
-            everyone.append(hits(EveryonesWeek().fit(past.known), past, rows))
-            who.append(rows)
-    return compare(np.concatenate(own), np.concatenate(everyone), np.concatenate(who))
+def judged(pasts: list[Past]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """By past date, what own hours and everyone's best hour hit of those who judge, and who they are: each half of the
+    customers by what was chosen on the other half."""
+    by_other = [chosen(pasts, 1 - half) for half in (0, 1)]
+    found = []
+    for past in pasts:
+        own = np.empty(len(past.judging))
+        for half, config in enumerate(by_other):
+            mine = past.judging % 2 == half
+            own[mine] = hits(OwnWeek(config).fit(past.known), past, past.judging[mine])
+        found.append((own, hits(EveryonesWeek().fit(past.known), past, past.judging), past.judging))
+    return found
 
 
 def compare(own: np.ndarray, everyone: np.ndarray, who: np.ndarray) -> Verdict:
@@ -176,13 +197,17 @@ def chosen(pasts: list[Past], half: int | None) -> OwnWeek.Config:
 
 
 def _past(hours: Hours, days: int) -> Past:
-    """What was known so many days ago, and what was done in the SPLIT_DAYS after."""
+    """So many days before the hours' as_of, judged by the SPLIT_DAYS after."""
     known = hours.where(hours.day >= days, shift=days)
-    since = hours.where((hours.day < days) & (hours.day >= days - SPLIT_DAYS))
+    return past_of(days, known, hours.where((hours.day < days) & (hours.day >= days - SPLIT_DAYS)))
+
+
+def past_of(days: int, known: Hours, since: Hours) -> Past:
+    """What was known, and what the same customers did since."""
     judge = EveryonesWeek().fit(since)  # plain weights, and what messages caused by its own exposure
     later = judge.dense(judge.counts(since))
-    before = np.bincount(known.customer[known.kind > 0], minlength=len(hours.customer_ids)) > 0
-    return Past(known, later, np.flatnonzero(before & (later.sum(axis=1) > 0)))
+    before = np.bincount(known.customer[known.kind > 0], minlength=len(known.customer_ids)) > 0
+    return Past(days, known, later, np.flatnonzero(before & (later.sum(axis=1) > 0)))
 
 
 def _near(later: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ class Uplift(Model):
 
     columns: np.ndarray
     effect: float = 0.0  # of treating everybody
+    error: float = np.nan  # the standard error of what is said of a fifth of the customers, or of all; NaN: untaught
 
     def fit(self, experiment: Experiment, expected: Expected | None = None) -> Self:
         """Learn from an experiment in which both were drawn. `expected`: as of `cross_fitted`, where it is known."""
@@ -72,10 +73,11 @@ class Uplift(Model):
     def _relearn(self, state: State) -> None: ...
 
     def _state(self) -> State:
-        return {"columns": self.columns, "effect": np.array(self.effect), **self._learned()}
+        told = {"effect": np.array(self.effect), "error": np.array(self.error)}
+        return {"columns": self.columns, **told, **self._learned()}
 
     def _restore(self, state: State) -> None:
-        self.columns, self.effect = state["columns"], float(state["effect"])
+        self.columns, self.effect, self.error = state["columns"], float(state["effect"]), float(state["error"])
         self._relearn(state)
 
 

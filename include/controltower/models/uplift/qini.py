@@ -40,6 +40,11 @@ class Estimate:
         spread = NormalDist().inv_cdf((1 + level) / 2) * float(np.sqrt((_sums(terms - value, customer) ** 2).sum())) / n
         return cls(value, value - spread, value + spread)
 
+    @property
+    def error(self) -> float:
+        """The standard error of an estimate of the usual level."""
+        return (self.high - self.low) / 2 / NormalDist().inv_cdf((1 + LEVEL) / 2)
+
 
 def gains(experiment: Experiment, untreated: np.ndarray, treated: np.ndarray) -> np.ndarray:
     """By row, (n,): what was expected untreated and treated, from other rows, corrected by what happened."""

@@ -41,7 +41,13 @@ PARTS = 5
 FEWEST = 200  # customers in the smaller group
 FEWEST_OUTCOMES = 40  # rows with an outcome other than the most usual one
 MOST = 200_000  # rows; of more, a drawn sample
+ALIKE = 5  # groups of customers ranked alike, by which it is told how far off a model is
 TARGET, TREAT_ALL, TREAT_NONE = "target", "treat_all", "treat_none"
+
+
+def sampled(rows: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
+    """At most so many of the rows of `trials.prepared`, drawn by a fixed seed."""
+    return rows if len(rows) <= most else rows.sample(most, random_state=7).sort_index()
 
 
 def train(
@@ -58,20 +64,12 @@ def train(
     cost: of one treatment, in units of the outcome (0 for visits and orders; a message's cost for what is spent).
     `details["recommend"]` is "target" (rank by uplift), "treat_all" or "treat_none"; `details["curve"]` the Qini curve.
     """
-    experiment = _drawn(experiment)
     groups = np.bincount(experiment.treated, minlength=2)
     common: dict[str, Any] = {
         "name": NAME, "metric": "qini", "baseline": TreatAll.name, "window": None,
         "rows": {"rows": len(experiment), "treated": int(groups[1]), "controls": int(groups[0])},
     }  # fmt: skip
-    rare = min((experiment.outcome != 0).sum(), (experiment.outcome != 1).sum()) if experiment.binary else (
-        experiment.outcome != 0
-    ).sum()  # fmt: skip
-    if groups.min() < FEWEST or rare < FEWEST_OUTCOMES:
-        why = (
-            f"{groups[1]} customers were drawn to be written to and {groups[0]} not to be, and {int(rare)} outcomes"
-            f" tell them apart: too few to learn from. Write to all, or keep a holdout of {FEWEST} or more for weeks."
-        )
+    if why := lacking(experiment):
         return Outcome(
             model=_untaught(experiment), challenger=DoublyRobust.name, published=False, why=why, metrics={},
             baseline_metrics={}, details={"recommend": TREAT_ALL, "outcome": outcome, "as_of": as_of.isoformat()},
@@ -80,12 +78,13 @@ def train(
     expected = cross_fitted(experiment, 7, base)
     customer, _ = pd.factorize(experiment.features.index)
     effect = Estimate.of(qini.gains(experiment, *expected), customer)
-    judged, best, alone = _judge(experiment, customer, learners, base)
-    gained = judged.pop("qini")
+    found, best, alone = _judge(experiment, customer, learners, base)
+    gained = found.pop("qini")
     surely = gained.low > 0
     recommend = TARGET if surely else TREAT_NONE if effect.high <= cost else TREAT_ALL
     served: dict[str, type[Uplift]] = {TARGET: best, TREAT_ALL: TreatAll, TREAT_NONE: TreatNone}
     model = served[recommend]().fit(experiment, expected)
+    model.error = found["off"] if recommend == TARGET else effect.error
     return Outcome(
         model=model,
         challenger=best.name,
@@ -95,12 +94,30 @@ def train(
         baseline_metrics={"qini": 0.0} | _rounded({"effect": effect}),
         details={
             "recommend": recommend, "outcome": outcome, "as_of": as_of.isoformat(), "cost": cost,
-            "effect_shown": effect.low > 0 or effect.high < 0, "curve": judged["curve"],
-            "ranked_by": judged["ranked_by"], "columns": model.columns.tolist(),
+            "effect_shown": effect.low > 0 or effect.high < 0, "curve": found["curve"],
+            "ranked_by": found["ranked_by"], "columns": model.columns.tolist(),
             "drawn_as_said": _drawn_as_said(experiment),
         },
         **common,
     )  # fmt: skip
+
+
+def lacking(experiment: Experiment) -> str | None:
+    """Why nothing can be learned, in sentences; None where there is enough."""
+    if not len(experiment):
+        return (
+            "No campaign of the last year kept customers back by chance whose orders are known by now, so nothing tells"
+            f" what a message changes. Write to all, or keep a holdout of {FEWEST} or more for weeks."
+        )
+    controls, treated = np.bincount(experiment.treated, minlength=2)
+    other = (experiment.outcome != 0).sum()
+    rare = min(other, (experiment.outcome != 1).sum()) if experiment.binary else other
+    if min(controls, treated) >= FEWEST and rare >= FEWEST_OUTCOMES:
+        return None
+    return (
+        f"{treated} customers were drawn to be written to and {controls} not to be, and {int(rare)} outcomes tell them"
+        f" apart: too few to learn from. Write to all, or keep a holdout of {FEWEST} or more for weeks."
+    )
 
 
 def _judge(
@@ -109,7 +126,7 @@ def _judge(
     """The Qini coefficient and curve of the turns, the learner that was best over all, and each learner's own."""
     part = parts(experiment, PARTS, seed=11)
     sums = dict.fromkeys(learners, 0.0)
-    where, terms, ranks, gains, by = [], [], [], [], []
+    where, terms, said, gains, by = [], [], [], [], []
     for this in range(1, PARTS):
         before, now = experiment.take(part < this), experiment.take(part == this)
         if len(np.unique(before.treated)) < 2 or len(now) < 2:
@@ -125,22 +142,39 @@ def _judge(
         chosen = max(learners, key=lambda kind: sums[kind])  # the first of equals
         where.append(np.flatnonzero(part == this))
         terms.append(qini.terms(scores[chosen], gain))
-        ranks.append(qini.ranks(scores[chosen]))
+        said.append(scores[chosen])
         gains.append(gain)
         by.append(chosen.name)
         for kind in learners:
             sums[kind] += float(qini.terms(scores[kind], gain).sum())
-    rows = np.concatenate(where)
-    judged = {
+    rows, rank = np.concatenate(where), np.concatenate([qini.ranks(one) for one in said])
+    found = {
         "qini": Estimate.of(np.concatenate(terms), customer[rows]),
+        "off": _off(rank, np.concatenate(said), np.concatenate(gains)),
         "curve": [
             {key: round(value, 8) for key, value in point.items()}
-            for point in qini.curve(np.concatenate(ranks), np.concatenate(gains), customer[rows])
+            for point in qini.curve(rank, np.concatenate(gains), customer[rows])
         ],
         "ranked_by": by,
     }
     alone = {f"qini_{kind.name}": round(sums[kind] / len(rows), 8) for kind in learners}
-    return judged, max(learners, key=lambda kind: sums[kind]), alone
+    return found, max(learners, key=lambda kind: sums[kind]), alone
+
+
+def judged(model: Uplift, experiment: Experiment) -> dict[str, float]:
+    """On rows that the model didn't learn from, with intervals: `qini` of ranking by it, `effect` of treating all."""
+    customer, _ = pd.factorize(experiment.features.index)
+    gain = qini.gains(experiment, *cross_fitted(experiment, 7))
+    ranked = qini.coefficient(model.predict(experiment.features), gain, customer)
+    return _rounded({"qini": ranked, "effect": Estimate.of(gain, customer)})
+
+
+def _off(rank: np.ndarray, said: np.ndarray, gain: np.ndarray) -> float:
+    """By how much the mean of what was said of customers ranked alike missed what was measured: root mean square."""
+    group = np.minimum((rank * ALIKE).astype(int), ALIKE - 1)
+    size = np.bincount(group, minlength=ALIKE)
+    missed = np.bincount(group, weights=said - gain, minlength=ALIKE) / np.maximum(size, 1)
+    return float(np.sqrt((missed**2 * size).sum() / size.sum()))
 
 
 def _why(recommend: str, gained: Estimate, effect: Estimate, cost: float) -> str:
@@ -169,12 +203,6 @@ def _drawn_as_said(experiment: Experiment) -> float:
     wrong, or people were left out of one group."""
     e = experiment.propensity
     return round(float((experiment.treated - e).sum() / np.sqrt((e * (1 - e)).sum())), 2)
-
-
-def _drawn(experiment: Experiment) -> Experiment:
-    if len(experiment) <= MOST:
-        return experiment
-    return experiment.take(np.sort(np.random.default_rng(7).choice(len(experiment), MOST, replace=False)))
 
 
 def _untaught(experiment: Experiment) -> TreatAll:

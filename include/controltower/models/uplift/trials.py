@@ -9,7 +9,6 @@ to the number of customers. Where there is none, a campaign's shares stand for i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from controltower.profiles.facts import gather
+from controltower.profiles.facts.messages import nothing_sent, reactions_of
 from controltower.profiles.facts.tables import Tables
 from controltower.profiles.portable import DAY, one_if, seconds
 from controltower.shop import Shop
@@ -28,9 +28,6 @@ OUTCOMES = ("visited", "converted", "spent")
 LOOK_BACK_DAYS = 365
 SURELY = 4.0  # standard errors by which a propensity must miss to be taken for the other one
 VISITS = ("visited", "visit", "session_start")  # of message_events: what also people do who got nothing
-_NOTHING_SENT = re.compile(
-    r"control|controlgroup|(global)?holdout|none|nothing|untreated|no|0|false|no(mail|email|push|message|contact|send)"
-)
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,9 @@ class Experiment:
 
 
 def read_trials(tables: Tables, as_of: datetime, shop: Shop, days: int = 14) -> ir.Table:
-    """customer_id, campaign, variant, treatment, propensity, second (of sending), clicked, visited, converted (0 or 1),
-    spent (float, the shop's currency): a row a campaign, customer, variant and treatment, the first message of each.
+    """customer_id, campaign, variant, treatment, treated (0 or 1), propensity, second (of sending), clicked, visited,
+    converted (0 or 1), spent (float, the shop's currency): a row a campaign, customer, variant and treatment, the first
+    message of each.
 
     Of the last LOOK_BACK_DAYS, where the `days` after had passed by as_of. Orders and visits count whether or not they
     came by the message; clicks are those in the campaign's own messages, for systems that write what controls did under
@@ -78,7 +76,8 @@ def read_trials(tables: Tables, as_of: datetime, shop: Shop, days: int = 14) -> 
     end, start = as_of - timedelta(days=days), as_of - timedelta(days=LOOK_BACK_DAYS)
     history = tables("messages_history")
     history = history.filter(history.sent_at <= end, history.sent_at > start, history.campaign.notnull())
-    keys = ["customer_id", "campaign", "variant", "treatment"]
+    history = history.mutate(treated=1 - one_if(nothing_sent(history)))
+    keys = ["customer_id", "campaign", "variant", "treatment", "treated"]
     sent = history.mutate(second=seconds(history.sent_at))
     first = sent.group_by(keys).aggregate(
         second=sent.second.min(), propensity=sent.propensity.min(), message_id=sent.message_id.min()
@@ -91,7 +90,8 @@ def read_trials(tables: Tables, as_of: datetime, shop: Shop, days: int = 14) -> 
         return joined.filter(joined["at"] >= joined.second, joined["at"] < joined.until)
 
     bought, seen = after(facts.orders, "amount"), after(facts.events)
-    told = facts.reactions.filter(facts.reactions.event.isin((*VISITS, "clicked")))
+    told = reactions_of(history, tables("message_events"), as_of)  # of controls, too
+    told = told.filter(told.event.isin((*VISITS, "clicked")))
     told = told.inner_join(history.select("message_id", "campaign"), "message_id")
     answers = after(told, "event", by=("customer_id", "campaign"))
     ordered = bought.group_by("message_id").aggregate(
@@ -117,14 +117,13 @@ def read_trials(tables: Tables, as_of: datetime, shop: Shop, days: int = 14) -> 
 
 
 def prepared(rows: pd.DataFrame, arm: str | None = None) -> pd.DataFrame:
-    """Of `read_trials`: the campaigns that drew controls too, with `treated` (0 or 1) and `propensity` (of 1).
+    """Of `read_trials`: the campaigns that drew controls too, with the `propensity` of being treated.
 
     arm: a variant (or treatment); without, all that was sent is one treatment. A customer who is in a campaign both
     ways is left out, and of those who are there twice the first row stays. Empty where no campaign had controls.
     """
-    kept = rows.assign(treated=(~nothing_sent(rows)).astype(int))
-    ways = kept.groupby(["campaign", "customer_id"])["treated"].transform("nunique")
-    kept = kept[ways == 1].drop_duplicates(["campaign", "customer_id"])
+    ways = rows.groupby(["campaign", "customer_id"])["treated"].transform("nunique")
+    kept = rows[ways == 1].drop_duplicates(["campaign", "customer_id"])
     found = []
     for _, all_of in kept.groupby("campaign", sort=True):
         named = (all_of["variant"] == arm) | (all_of["treatment"] == arm)
@@ -135,14 +134,6 @@ def prepared(rows: pd.DataFrame, arm: str | None = None) -> pd.DataFrame:
                 one = one.assign(visited=one[["visited", "clicked"]].max(axis=1))
             found.append(one)
     return pd.concat(found, ignore_index=True) if found else kept.iloc[:0]
-
-
-def nothing_sent(rows: pd.DataFrame) -> np.ndarray:
-    """By row (variant, treatment) of `messages_history`, whether it says that nothing was sent: a control."""
-    said = rows["treatment"].where(rows["treatment"].notna(), rows["variant"])
-    words, names = pd.factorize(said.fillna("sent"))
-    control = [bool(_NOTHING_SENT.fullmatch(re.sub(r"[^a-z0-9]", "", str(name).lower()))) for name in names]
-    return np.array(control, dtype=bool)[words]
 
 
 def starts(rows: pd.DataFrame) -> dict[str, datetime]:

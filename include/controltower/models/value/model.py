@@ -25,7 +25,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from controltower.models.base import Model, ModelConfig, State
-from controltower.models.propensity import OF_THE_DAY
+from controltower.models.boosting import Boosting, telling
 from controltower.models.value import purchasing, spending
 
 HORIZONS = (30, 365, 1095)  # days
@@ -92,6 +92,17 @@ class Value(Model):
             before, until = now, step
         return total
 
+    def asked(self, summaries: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+        """`predict` of all of the summaries, of a model that may have learned from other features: ValueError, a
+        sentence, where some lack here."""
+        if lacking := self._needs() - set(features.columns):
+            raise ValueError(f"It needs features that are no longer there: {', '.join(sorted(lacking))}.")
+        return self.predict(summaries["customer_id"].to_numpy(), summaries, features)
+
+    def _needs(self) -> set[str]:
+        """The features that are learned from."""
+        return set()
+
     @abstractmethod
     def _fit(self, summaries: pd.DataFrame) -> None: ...
 
@@ -109,13 +120,8 @@ class Lifetime(Value):
 
     name: ClassVar[str] = "bgnbd_trees"
 
-    class Config(Value.Config):
+    class Config(Value.Config, Boosting):
         penalty: float = Field(default=0.001, ge=0)  # see purchasing.fit: of a young shop a and b aren't to be told
-        iterations: int = 200
-        learning_rate: float = 0.03
-        leaves: int = 8
-        leaf_rows: int = 80
-        l2: float = 10.0
         feature_share: float = 0.3
 
     config: Config
@@ -138,24 +144,13 @@ class Lifetime(Value):
     def fit_trees(self, features: pd.DataFrame, plain: np.ndarray, spent: np.ndarray) -> None:
         """Learn what was spent within 30 days (without the season, see training.py) from features, and from `plain`,
         what `_expected` said then. Rows are customers at past dates."""
-        # scikit-learn 1.9 crashes on an all-NaN column, and a constant one tells nothing
-        told = [c for c in features.columns if c not in OF_THE_DAY and features[c].nunique(dropna=True) > 1]
+        told = telling(features)
         y = np.maximum(spent, 0.0)
         if not told or not y.sum():
             return
         self.columns, self.unit = np.array(told, dtype=np.str_), float(y.mean())
-        c = self.config
-        trees = HistGradientBoostingRegressor(
-            loss="poisson",  # quasi-Poisson: the mean is what counts, and its errors grow with it
-            max_iter=c.iterations,
-            learning_rate=c.learning_rate,
-            max_leaf_nodes=c.leaves,
-            min_samples_leaf=min(c.leaf_rows, max(5, len(y) // 20)),
-            l2_regularization=c.l2,
-            max_features=c.feature_share,
-            early_stopping=False,
-            random_state=c.seed,
-        )
+        # quasi-Poisson: the mean is what counts, and its errors grow with it
+        trees = HistGradientBoostingRegressor(loss="poisson", **self.config.for_rows(len(y)))
         with threadpool_limits(limits=1):  # the number of threads would be in the stored bytes
             self.trees = trees.fit(self._columns(features, plain), y / self.unit)
 
@@ -178,6 +173,9 @@ class Lifetime(Value):
     def _short(self, mean: np.ndarray, features: pd.DataFrame) -> np.ndarray:
         mixed = mean if not self.share else (1 - self.share) * mean + self.share * self.by_trees(features, mean)
         return self.season * mixed
+
+    def _needs(self) -> set[str]:
+        return set(self.columns.tolist()) if self.share else set()
 
     def _columns(self, features: pd.DataFrame, plain: np.ndarray) -> np.ndarray:
         return np.c_[features.reindex(columns=list(self.columns)).to_numpy(float), plain]

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from controltower.models import calibration, publication
 from controltower.models.base import Outcome
 from controltower.models.propensity import MOST_ROWS
 from controltower.models.value.model import SHORT, Average, Lifetime, NaiveRate, Value
@@ -83,7 +85,11 @@ def label(as_of: datetime, summaries: pd.DataFrame, window: pd.DataFrame, featur
 
 
 def train(
-    as_of: datetime, summaries: pd.DataFrame, snapshots: Iterable[Snapshot], seasons: Iterable[Snapshot]
+    as_of: datetime,
+    summaries: pd.DataFrame,
+    snapshots: Iterable[Snapshot],
+    seasons: Iterable[Snapshot],
+    in_service: publication.InService[Value] = publication.nothing,
 ) -> Outcome:
     """The value model. `summaries` as of as_of; `snapshots` and `seasons` of the dates that the functions above say."""
     again = int((summaries["purchases"] > 1).sum())
@@ -92,53 +98,105 @@ def train(
         return _average(summaries, again)
     seen = [one for one in map(_look, closed) if one]
     yearly = {one.snapshot.as_of: one for one in map(_look, seasons) if one}
-    share, judged, dates = _judge(seen, yearly)
+    share, judged = _judge(seen, yearly)
     model = _assemble(Lifetime().fit(_drawn(summaries)), as_of, seen, yearly, share)
-    won = bool(judged) and judged[Lifetime.name]["decile_error"] < judged[NaiveRate.name]["decile_error"]
+    ours, theirs = (
+        _mean([measures(one.said[kind.name], one.spent) for one in judged]) for kind in (Lifetime, NaiveRate)
+    )
+    won = bool(judged) and ours["decile_error"] < theirs["decile_error"]
     if not judged:
         why = "No 30 days after enough purchases are over yet, so it wasn't tried: the naive rate serves."
     else:
-        ours, theirs = (judged[kind.name] for kind in (Lifetime, NaiveRate))
         compared = (
             f"decile error {ours['decile_error']:.3f} against {theirs['decile_error']:.3f}, bias {ours['bias']:.2f}"
-            f" against {theirs['bias']:.2f} on {len(dates)} past dates"
+            f" against {theirs['bias']:.2f} on {len(judged)} past dates"
         )
         why = f"It beat the naive rate: {compared}." if won else f"It lost, so the naive rate serves: {compared}."
     served: Value = model if won else NaiveRate().fit(summaries)
-    return Outcome(
+    outcome = Outcome(
         name=NAME,
         model=served,
         challenger=Lifetime.name,
         published=won,
         why=why,
         metric="decile_error",
-        metrics=judged.get(Lifetime.name, {}),
+        metrics=ours,
         baseline=NaiveRate.name,
-        baseline_metrics=judged.get(NaiveRate.name, {}),
+        baseline_metrics=theirs,
         window=(closed[-1].as_of, as_of) if closed else None,
         rows={"customers": len(summaries), "bought_again": again, "snapshots": len(seen)},
         details={
             "lower_is_better": True,
-            "judged": [t.isoformat() for t in dates],
             "season": round(model.season, 4),
             "season_from": "a year ago" if as_of - YEAR in yearly else "past windows, the newest most",
             "share_of_trees": share,
             "purchasing": {k: round(v, 5) for k, v in model.purchases._asdict().items()},
             "spending": {k: round(v, 5) for k, v in model.amounts._asdict().items()},
+            **_report(judged, seen, model.plain(summaries)),
         },
     )
+    dates = [_date(one, Lifetime if won else NaiveRate) for one in judged]
+    return publication.no_loss(outcome, as_of, in_service, dates, lower_is_better=True)
 
 
-def measures(predicted: pd.DataFrame, spent: np.ndarray) -> dict[str, float]:
-    """What `predict` said beside what was spent within 30 days.
+class _Judged(NamedTuple):
+    """A past date: the customers by whom nothing was chosen, what they spent, and what each kind had said by name."""
+
+    as_of: datetime
+    summaries: pd.DataFrame
+    features: pd.DataFrame
+    spent: np.ndarray
+    said: dict[str, pd.DataFrame]
+
+    def got(self, kind: type[Value]) -> dict[str, float]:
+        return measures(self.said[kind.name], self.spent)
+
+
+def _date(one: _Judged, kind: type[Value]) -> publication.Date[Value]:
+    def decile_error(said: pd.DataFrame, rows: np.ndarray) -> float:
+        return measures(said[rows], one.spent[rows])["decile_error"]
+
+    return publication.Date(
+        one.as_of, one.summaries["customer_id"].to_numpy(), one.said[kind.name],
+        lambda model: model.asked(one.summaries, one.features), decile_error,
+    )  # fmt: skip
+
+
+def _report(judged: Sequence[_Judged], seen: Sequence[_Seen], today: np.ndarray) -> dict[str, Any]:
+    """For the card: a row a date, newest first; what was said and spent, in tenths of the customers; and how customers
+    moved from the newest date learned from to today, by what is plainly expected of them."""
+    if not judged:
+        return {"backtest": []}
+    rows = []
+    for one in judged:
+        ours, theirs = one.got(Lifetime), one.got(NaiveRate)
+        row: dict[str, Any] = {"as_of": one.as_of.isoformat(), "customers": len(one.spent)}
+        for metric in ("decile_error", "bias"):
+            row |= {metric: ours[metric], f"baseline_{metric}": theirs[metric]}
+        rows.append(row)
+    said = np.concatenate([one.said[Lifetime.name]["clv_30d"].to_numpy(float) for one in judged])
+    spent = np.concatenate([one.spent for one in judged])
+    return {
+        "backtest": rows,
+        "calibration": {"table": calibration.table(said, spent)},
+        "drift": {"score_stability": round(calibration.stability(seen[0].plain, today), 4)},
+    }
+
+
+def _mean(measured: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {m: round(float(np.mean([v[m] for v in measured])), 5) for m in (measured[0] if measured else {})}
+
+
+def measures(predicted: pd.DataFrame, spent: np.ndarray, name: str = "clv_30d") -> dict[str, float]:
+    """What `predict` said in the column `name` beside what was spent within its days.
 
     `bias`: sum of the predicted by that of the spent. `decile_error`: customers in ten equal groups by prediction, the
     sum of what the groups' totals are off by, as a share of the spent. `top_tenth`: share of the spent by the tenth
     predicted most. `covered`: share of customers within the interval; `above`: beyond its upper end.
     """
-    clv, total = predicted["clv_30d"].to_numpy(float), spent.sum()
+    clv, total = predicted[name].to_numpy(float), spent.sum()
     groups = np.array_split(np.argsort(clv, kind="stable"), 10)
-    low, high = (predicted[f"clv_30d_{end}"].to_numpy(float) for end in ("low", "high"))
+    low, high = (predicted[f"{name}_{end}"].to_numpy(float) for end in ("low", "high"))
     found = {
         "bias": clv.sum() / total,
         "decile_error": sum(abs(clv[g].sum() - spent[g].sum()) for g in groups) / total,
@@ -191,10 +249,8 @@ def _season(seen: Sequence[_Seen]) -> float:
     return float(np.exp(logs * SPREAD**2 / (SPREAD**2 + noise)))
 
 
-def _judge(
-    seen: Sequence[_Seen], yearly: Mapping[datetime, _Seen]
-) -> tuple[float, dict[str, dict[str, float]], list[datetime]]:
-    """The share of the trees, chosen on one half of the customers; metrics on the other, their means over dates."""
+def _judge(seen: Sequence[_Seen], yearly: Mapping[datetime, _Seen]) -> tuple[float, list[_Judged]]:
+    """The share of the trees, chosen on one half of the customers; and the dates, of the other half."""
     tried = []
     for one in seen[:JUDGED]:
         at = one.snapshot.as_of
@@ -209,29 +265,21 @@ def _judge(
             mixed = model.season * ((1 - share) * one.plain + share * trees)
             loss[share] += _deviance(one.snapshot.spent[half], mixed[half])
     share = min(loss, key=lambda s: loss[s]) if tried else 0.0
-    found: dict[str, list[dict[str, float]]] = {Lifetime.name: [], NaiveRate.name: []}
-    dates = []
+    judged = []
     for one, model in tried:
         model.share = share if model.trees is not None else 0.0
         judging = ~_choosing(one.snapshot)
-        rows = one.snapshot.summaries[judging]
-        spent = one.snapshot.spent[judging]
+        rows, spent = one.snapshot.summaries[judging], one.snapshot.spent[judging]
         if spent.sum() <= 0 or len(rows) < FEWEST_BUYERS:
             continue
-        dates.append(one.snapshot.as_of)
-        for kind in (model, NaiveRate().fit(rows)):
-            said = kind.predict(rows["customer_id"].to_numpy(), rows, one.snapshot.features)
-            found[kind.name].append(measures(said, spent))
-    mean = {
-        k: {m: round(float(np.mean([v[m] for v in all_])), 5) for m in all_[0]} for k, all_ in found.items() if all_
-    }
-    return share, mean, dates
+        features = one.snapshot.features[judging]
+        said = {k.name: k.asked(rows, features) for k in (model, NaiveRate().fit(rows))}
+        judged.append(_Judged(one.snapshot.as_of, rows, features, spent, said))
+    return share, judged
 
 
 def _choosing(snapshot: Snapshot) -> np.ndarray:
-    """One half of the customers, the same at every date."""
-    ids = snapshot.summaries["customer_id"].to_numpy(dtype=object)
-    return np.asarray(pd.util.hash_array(ids) % 2 == 0)
+    return publication.half(snapshot.summaries["customer_id"].to_numpy())
 
 
 def _deviance(spent: np.ndarray, expected: np.ndarray) -> float:
@@ -254,16 +302,5 @@ def _average(summaries: pd.DataFrame, again: int) -> Outcome:
             f"Only {again} of {len(summaries)} customers bought twice ({FEWEST_AGAIN} of {FEWEST_BUYERS} are needed):"
             " everyone gets the shop's average."
         )
-    return Outcome(
-        name=NAME,
-        model=Average().fit(summaries),
-        challenger=Lifetime.name,
-        published=False,
-        why=why,
-        metric="decile_error",
-        metrics={},
-        baseline=Average.name,
-        baseline_metrics={},
-        window=None,
-        rows={"customers": len(summaries), "bought_again": again, "snapshots": 0},
-    )
+    rows = {"customers": len(summaries), "bought_again": again, "snapshots": 0}
+    return Outcome.untried(NAME, Average().fit(summaries), Lifetime, why, "decile_error", rows)

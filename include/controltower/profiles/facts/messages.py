@@ -11,10 +11,25 @@ from controltower.profiles.facts.tables import age
 from controltower.profiles.portable import one_if, seconds
 
 REACTIONS = ("opened", "clicked")
+_CONTROL = ("control", "controlgroup", "holdout", "globalholdout", "none", "nothing", "untreated", "no", "0", "false")
+NOTHING_SENT = frozenset(
+    (*_CONTROL, *(f"no{what}" for what in ("mail", "email", "push", "message", "contact", "send", "treatment")))
+)
+_BETWEEN = " -_.:/"  # what words are parted by
+
+
+def nothing_sent(history: ir.Table) -> ir.BooleanValue:
+    """Whether a row of `messages_history` says by its treatment (where there is none, its variant) that nothing was
+    sent: a control of a drawn campaign. Never null."""
+    said = history.treatment.fill_null(history.variant).lower()
+    for mark in _BETWEEN:
+        said = said.replace(mark, "")
+    return said.isin(sorted(NOTHING_SENT)).fill_null(False)
 
 
 def sent_by(history: ir.Table, as_of: datetime) -> ir.Table:
-    return history.filter(history.sent_at <= as_of)
+    """The rows of `messages_history` that are sends: without the controls."""
+    return history.filter(history.sent_at <= as_of, ~nothing_sent(history))
 
 
 def reactions_of(sent: ir.Table, answered: ir.Table, as_of: datetime) -> ir.Table:

@@ -20,7 +20,7 @@ _TAIL = """
 ## Lifecycle
 
 `lifecycle` is `prospect`, `new`, `active`, `lapsing` or `lost`; `profiles/lifecycle.py` holds the rules, which fit on a
-page.
+page. Who moves between them is [told beside the profiles](profiles.md#stages-and-moves).
 """
 
 

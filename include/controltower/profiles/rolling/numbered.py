@@ -36,7 +36,7 @@ class Numbered:
             " JOIN _known k ON k.customer_id = q.customer_id WHERE k.orders > 0",
             "order_lines": "SELECT order_id, product_id, quantity, unit_price, discount"
             f" FROM ({lines}) SEMI JOIN numbered_orders USING (order_id)",
-            "messages_history": "SELECT k.position AS customer_id, message_id, channel, sent_at"
+            "messages_history": "SELECT k.position AS customer_id, message_id, channel, variant, treatment, sent_at"
             f" FROM ({reading.query('messages_history')}) JOIN _known k USING (customer_id)"
             f" WHERE k.messages > 0 AND sent_at > {since(as_of, 'k.messages')}",
             "message_events": "SELECT message_id, event, occurred_at, attributes"

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from controltower.settings import Settings
 from controltower.web import auth
-from controltower.web.tower import refusals, views
+from controltower.web.tower import models, refusals, segments, views
 from controltower.web.tower.desk import Desk, Guard
 
 
@@ -19,5 +19,7 @@ def create_app(settings: Settings, guard: Guard = auth) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = Desk(settings, guard)
     app.include_router(views.routes)
+    app.include_router(segments.routes)
+    app.include_router(models.routes)
     refusals.add_handlers(app)
     return app

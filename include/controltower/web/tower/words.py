@@ -36,7 +36,11 @@ def schedule(text: str, shop: Shop, t: Translate) -> str:
 def spec(found: Spec, shop: Shop, t: Translate) -> list[tuple[str, list[str]]]:
     """Headings with their sentences."""
     window, audience, products = found.window, found.audience, found.recommend
-    who = [rule(r, t) for r in audience.rules] + [t("campaign.order_by", column=word(t, "feature", audience.order_by))]
+    who = [rule(r, t) for r in audience.rules]
+    if audience.goal:
+        who.append(t("campaign.goal", goal=t(f"campaign.goals.{audience.goal}"), days=f"{audience.within:g}"))
+    else:
+        who.append(t("campaign.order_by", column=word(t, "feature", audience.order_by)))
     if audience.at_most:
         who.append(t("campaign.at_most", n=f"{audience.at_most:,}"))
     held = [t("campaign.holdout_words", share=f"{found.holdout:.0%}") if found.holdout else t("campaign.no_holdout")]

@@ -1,0 +1,40 @@
+"""What was said beside what came, and whether a population is still the one that was learned from: for the cards."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BINS = 10
+
+
+def table(said: np.ndarray, came: np.ndarray) -> list[dict[str, float]]:
+    """The calibration plot: in ten groups of equal size by what was said, how many customers, and the means of both."""
+    return [
+        {"customers": len(b), "said": round(float(said[b].mean()), 5), "came": round(float(came[b].mean()), 5)}
+        for b in _bins(said)
+    ]
+
+
+def error(said: np.ndarray, came: np.ndarray) -> float:
+    """The mean distance of what was said from what came, in ten groups of equal size by what was said."""
+    return float(sum(len(b) * abs(came[b].mean() - said[b].mean()) for b in _bins(said)) / max(len(said), 1))
+
+
+def stability(before: np.ndarray, now: np.ndarray) -> float:
+    """The population stability index of two samples, in tenths of the first: below .1 is alike, above .25 is another
+    population (Siddiqi 2006, Credit Risk Scorecards). NaN is a group of its own."""
+    known = before[~np.isnan(before)]
+    if not len(before) or not len(now):
+        return 0.0
+    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9))) if len(known) else np.zeros(0)
+
+    def shares(values: np.ndarray) -> np.ndarray:
+        group = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
+        return (np.bincount(group, minlength=len(edges) + 2) + 0.5) / (len(values) + 0.5 * (len(edges) + 2))
+
+    one, other = shares(before), shares(now)
+    return float(((other - one) * np.log(other / one)).sum())
+
+
+def _bins(said: np.ndarray) -> list[np.ndarray]:
+    return [b for b in np.array_split(np.argsort(said, kind="stable"), BINS) if len(b)]
