@@ -117,7 +117,7 @@ def test_the_channel_that_is_expected_to_bring_most_is_taken_and_logged() -> Non
     members = [member(c) | {"expected": expected} for c, expected in said.items()]
     decided = decide(members, spec, shop, permissions(), NOW)
     assert [d.channel for d in decided] == ["email", "push", "push", "push"], "c3 hasn't agreed to in_app"
-    assert decided[0].choices["expected"] == {"push": 0.1, "email": 0.3, "in_app": 0.0}
+    assert decided[0].choices["expected"] == {"push": 0.1, "email": 0.25, "in_app": 0.0}
     assert decided[0].choices["channels"] == ["email", "push"]
     assert "expected" not in decided[3].choices
     (d,) = decide(members[:1], spec, shop, permissions(capped={"email": {"c1"}}), NOW)

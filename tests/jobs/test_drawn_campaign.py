@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
@@ -15,7 +16,9 @@ from controltower.data.lake import Lake
 from controltower.jobs.predictions import Now, Past, uplift
 from controltower.jobs.profiles import build_profiles
 from controltower.jobs.training import store
+from controltower.models.base import Outcome
 from controltower.models.registry import Registry
+from controltower.models.uplift import attributes
 from controltower.profiles.features import NAMES
 from controltower.settings import load
 from support import drawn_campaign
@@ -23,6 +26,7 @@ from support.shop_tables import SHOP
 from typer.testing import CliRunner
 
 AFTER = "2026-04-20"  # 19 days after the only mail
+AT = drawn_campaign.SENT.replace(day=20, hour=0)
 
 
 def loaded(home: Path, **how: Any) -> None:
@@ -45,6 +49,21 @@ def evaluated(days: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return report, {row["outcome"]: row for row in rows if row["model"] != "treat_all"}
 
 
+def trained_and_scored(home: Path) -> tuple[Outcome, pd.DataFrame, pd.DataFrame]:
+    """What was learned as of AT, everybody's features then, and the columns of scores beside them."""
+    conf = load()
+    with Past.of(conf, SHOP, AT) as past:
+        (outcome,) = uplift.train(past)
+        store(Registry(home / "models"), outcome, AT, AT)
+    build_profiles(AFTER)
+    with Lake(conf).read(AT) as reading:
+        features = reading.frame(reading.derived("features").select("customer_id", *NAMES))
+        features = features.set_index("customer_id").astype(float)
+        ids = np.array(features.index, dtype=np.str_)
+        scored = uplift.score(Now(conf, SHOP, reading, Registry(home / "models"), AT, ids, features))
+    return outcome, features, pa.table(scored).to_pandas()
+
+
 @pytest.mark.slow
 def test_whom_the_mail_changes_is_found(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -55,30 +74,38 @@ def test_whom_the_mail_changes_is_found(home: Path, tmp_path: Path, monkeypatch:
     assert found["judged"] == "in turns" and "customers of all were split" in report["said"][1]
     assert found["recommends"] == "target" and found["qini_low"] > 0
     assert found["customers"] == 4000 and found["effect_low"] < 0.04 < found["effect_high"]
-    at = drawn_campaign.SENT.replace(day=20, hour=0)
-    conf = load()
-    with Past.of(conf, SHOP, at) as past:
-        (outcome,) = uplift.train(past)
-        store(Registry(home / "models"), outcome, at, at)
+    outcome, features, said = trained_and_scored(home)
     assert outcome.published and outcome.details["campaigns"] == ["spring mail"]
-    build_profiles(AFTER)
-    with Lake(conf).read(at) as reading:
-        features = reading.frame(reading.derived("features").select("customer_id", *NAMES))
-        features = features.set_index("customer_id").astype(float)
-        ids = np.array(features.index, dtype=np.str_)
-        scored = uplift.score(Now(conf, SHOP, reading, Registry(home / "models"), at, ids, features))
-    said = pa.table(scored).to_pandas()
     lately = features["days_since_last_order"].to_numpy() < drawn_campaign.RECENT
     assert said["uplift"][lately].mean() > said["uplift"][~lately].mean() + 0.05
     assert 0 < said["uplift_error"].iloc[0] < 0.08
 
 
 @pytest.mark.slow
-def test_where_the_mail_changes_nobody_no_effect_is_claimed(
+def test_whom_the_mail_changes_is_found_by_what_only_the_shop_keeps_of_them(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    loaded(home, changes=False, customers=3000, seed=4)
+    loaded(home, changes=True, customers=4000, by_area=True)
+    found = evaluated(28)[1]["converted"]
+    assert found["recommends"] == "target" and found["qini_low"] > 0
+    outcome, features, said = trained_and_scored(home)
+    learned = attributes.names(outcome.details["columns"])
+    assert {"about:zip_code=Urban", "about:history", "about:gender=f", "about:age"} <= set(learned)
+    assert outcome.details["attributes_apart"] == ["segment"], "what tells who was written to isn't learned from"
+    with Lake(load()).read(AT) as reading:
+        about = attributes.columns(attributes.read(reading, features.index.tolist()), ["about:zip_code=Urban"])
+    urban = about.loc[features.index, "about:zip_code=Urban"].to_numpy() == 1
+    assert said["uplift"][urban].mean() > said["uplift"][~urban].mean() + 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_area", [False, True], ids=["by features", "with what only the shop keeps"])
+def test_where_the_mail_changes_nobody_no_effect_is_claimed(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_area: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded(home, changes=False, customers=3000, seed=4, by_area=by_area)
     _, rows = evaluated(28)
     for row in rows.values():
         assert row["recommends"] == "treat_all" and row["qini_low"] < 0 and row["effect_low"] < 0 < row["effect_high"]

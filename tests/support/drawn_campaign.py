@@ -1,7 +1,7 @@
 """A simulated shop with one campaign that drew by lot whom not to write to, as files of the contract.
 
-Nothing of it is real. Whoever bought within the last RECENT days is changed by the mail, the others hardly, or (null)
-nobody is.
+Nothing of it is real. Whoever bought within the last RECENT days is changed by the mail, the others hardly; or whoever
+lives in a town, which only a column beyond the contract tells; or (null) nobody is.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ SENT = datetime(2026, 4, 1, 8, tzinfo=UTC)
 RECENT = 60  # days
 SHARE = 2 / 3  # of the customers who are written to
 BASE = 0.12  # chance of an order within two weeks without a mail
-EFFECT = {True: 0.14, False: -0.01}  # of the mail: on who bought lately, on the others
+EFFECT = {True: 0.14, False: -0.01}  # of the mail: on who bought lately (or lives in a town), on the others
+AREAS = ("Urban", "Rural", "Suburban")
 
 
-def write(folder: Path, *, changes: bool, customers: int = 5000, seed: int = 1) -> None:
-    """The tables as CSV files. changes: whether the mail changes anybody."""
+def write(folder: Path, *, changes: bool, customers: int = 5000, seed: int = 1, by_area: bool = False) -> None:
+    """The tables as CSV files. changes: whether the mail changes anybody. by_area: customers have columns beyond the
+    contract, and the mail changes those of a town; `segment` tells who was written to, as a careless shop leaves it."""
     rng = np.random.default_rng(seed)
+    area = np.random.default_rng(seed + 1000).choice(AREAS, customers, p=(0.4, 0.3, 0.3))
     tables: dict[str, list[dict[str, Any]]] = {
         name: [] for name in ("customers", "orders", "order_lines", "messages_history", "events")
     }
@@ -50,7 +53,11 @@ def write(folder: Path, *, changes: bool, customers: int = 5000, seed: int = 1) 
              "treatment": "mail" if mailed else "no e-mail", "propensity": SHARE if mailed else 1 - SHARE,
              "sent_at": SENT}
         )  # fmt: skip
-        chance = BASE + (EFFECT[last < RECENT] if changes and mailed else 0.0)
+        if by_area:
+            about = {"zip_code": str(area[n]), "history": f"{last:.2f}", "segment": "Mail" if mailed else "Nothing"}
+            tables["customers"][-1] |= {"gender": "fm"[n % 2], "birth_date": f"19{50 + n % 50}-05-01", **about}
+        reached = area[n] == "Urban" if by_area else last < RECENT
+        chance = BASE + (EFFECT[bool(reached)] if changes and mailed else 0.0)
         orders = bool(rng.random() < chance)
         at = SENT + timedelta(days=float(rng.uniform(0.1, 13)))
         if orders or rng.random() < 0.1:

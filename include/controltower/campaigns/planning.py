@@ -163,11 +163,10 @@ class _Channels:
         found, which = np.unique(whole * len(worths) + worth, return_inverse=True)
         distinct, first, reasons = [], [], []
         for coded in found.tolist():
-            code, expected = coded // len(worths), worths[coded % len(worths)]
+            code, (order, expected) = coded // len(worths), worths[coded % len(worths)]
             each = [code // base**n % base for n in reversed(range(len(channels)))]
             refused = {c: REFUSALS[why] for c, why in zip(channels, each, strict=True) if why != _OPEN}
-            opened = [n for n, why in enumerate(each) if why == _OPEN]
-            opened.sort(key=lambda n: -expected[n] if expected else 0)  # of equal ones the first as the spec has them
+            opened = [n for n in order or range(len(channels)) if each[n] == _OPEN]
             weighed = {"expected": dict(zip(channels, expected, strict=True))} if expected else {}
             distinct.append({"channels": [channels[n] for n in opened], "refused": refused, **weighed})
             first.append(opened[0] if opened else -1)
@@ -180,18 +179,25 @@ def open_channels(members: pa.Table, channels: Sequence[str], permissions: Permi
     return np.stack([_refusals(members, channel, permissions) == _OPEN for channel in channels], axis=1)
 
 
-def _worths(expected: pa.ChunkedArray, channels: int) -> tuple[list[list[float]], Codes]:
-    """The rows of what is expected of channels that there are, to two digits so that many share them, and which each
-    member's is. The first is empty: nothing is weighed."""
+def _worths(expected: pa.ChunkedArray, channels: int) -> tuple[list[tuple[list[int], list[float]]], Codes]:
+    """What is expected of channels: the channels' numbers, the best first, of equal ones (to two digits) as the spec
+    has them; and the values in five steps a decade, so that many members share them. And which of these each member's
+    is; the first is empty: nothing is weighed."""
     which = np.zeros(len(expected), np.int64)
     there = expected.is_valid().to_numpy()
     if not there.any():
-        return [[]], which
-    values = pc.list_flatten(expected).to_numpy().reshape(-1, channels)
-    scale = 10.0 ** (np.floor(np.log10(np.maximum(np.abs(values), 1e-12))) - 1)
-    found, which[there] = np.unique(np.rint(values / scale) * scale, axis=0, return_inverse=True)
+        return [([], [])], which
+    values = np.nan_to_num(pc.list_flatten(expected).to_numpy().reshape(-1, channels))
+    size = np.abs(values)
+    digits = 10.0 ** (np.floor(np.log10(np.maximum(size, 1e-12))) - 1)
+    order = np.argsort(-np.rint(values / digits) * digits, axis=1, kind="stable")
+    little = size <= np.maximum(size.max(axis=1, keepdims=True) / 100, 1e-9)
+    steps = 10 ** (np.rint(np.log10(np.where(little, 1, size)) * 5) / 5)
+    rows = np.column_stack([order, np.where(little, 0, np.sign(values) * steps)])
+    found, which[there] = np.unique(rows, axis=0, return_inverse=True)
     which[there] += 1
-    return [[], *([float(f"{value:.2g}") for value in row] for row in found)], which
+    told = [([int(n) for n in row[:channels]], [float(f"{v:.2g}") for v in row[channels:]]) for row in found]
+    return [([], []), *told], which
 
 
 def _refusals(members: pa.Table, channel: str, permissions: Permissions) -> Codes:

@@ -45,7 +45,9 @@ def scores(as_of: str) -> pa.Table:
         try:
             profiles = usable(conf, lake, at)
         except NoData:  # none were made
-            return table
+            number, text = pa.float64(), pa.string()
+            types = {**dict.fromkeys([*_genders(), *_bands()], number), "profile_model_version": text}
+            return _beside(table, pa.schema([("customer_id", text), *types.items()]).empty_table())
         columns = {"customer_id": profiles.customer_id} | _probabilities(profiles)
         found = lake.arrow(profiles.select(**columns))
     return _beside(table, found.filter(pc.is_in(found["customer_id"], pa.array(agreed(conf, at), pa.string()))))
@@ -57,19 +59,32 @@ def _probabilities(profiles: ir.Table) -> dict[str, ir.Value]:
 
     from controltower.models.traits import ages
     from controltower.profiles.portable import one_if
-    from controltower.profiles.told import GENDERS
 
     edges = [0, *ages.EDGES.tolist(), 1000]
     bands = {
-        f"age_{band}": ibis.ifelse(
+        column: ibis.ifelse(
             profiles.told_age.notnull(),
             one_if(profiles.told_age.between(low, high - 1)).cast("float64"),
-            profiles[f"inferred_age_{band}_probability"],
+            profiles[f"inferred_{column}_probability"],
         )
-        for band, low, high in zip(ages.BANDS, edges[:-1], edges[1:], strict=True)
+        for column, low, high in zip(_bands(), edges[:-1], edges[1:], strict=True)
     }
-    genders = {f"gender_{name}": profiles[f"told_or_inferred_{name}_probability"] for name in GENDERS}
+    genders = {
+        column: profiles[f"told_or_inferred_{column.removeprefix('gender_')}_probability"] for column in _genders()
+    }
     return genders | bands | {"profile_model_version": profiles.inferred_by}
+
+
+def _genders() -> list[str]:
+    from controltower.profiles.told import GENDERS
+
+    return [f"gender_{name}" for name in GENDERS]
+
+
+def _bands() -> list[str]:
+    from controltower.models.traits import ages
+
+    return [f"age_{band}" for band in ages.BANDS]
 
 
 def _beside(table: pa.Table, found: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""train_models: recommenders, propensities, value, next order, send hour, gender and age, each against its baseline."""
+"""train_models: recommenders, predictions (jobs/predictions), gender and age, each against its baseline."""
 
 from __future__ import annotations
 

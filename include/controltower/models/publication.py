@@ -147,11 +147,12 @@ def no_loss(
         why = f"{outcome.why} {sentence}; it can't stay, since this version of Control Tower can't read it."
         return replace(_noted(outcome, said), why=why)
     return replace(
-        _noted(outcome, said | {"stays": True}),
+        outcome,
         model=now.model,
         published=False,
         why=f"{outcome.why} {sentence}. So it stays in service.",
         window=now.card.window,
+        details=now.card.details | {"in_service": said | {"stays": True}},  # the backtest is that of what serves
     )
 
 

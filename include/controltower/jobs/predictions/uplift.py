@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from controltower.models.base import Outcome
-    from controltower.models.uplift.trials import Experiment
 
 log = logging.getLogger("controltower")
 
@@ -26,16 +26,27 @@ OUTCOME = "converted"
 ENDS = ("", "_low", "_high")
 
 
+@dataclass(frozen=True)
+class _Known:
+    features: dict[str, pd.DataFrame]  # by campaign, index customer_id
+    columns: list[str]  # those of attributes
+    apart: list[str]  # attributes that were left out: the groups differ by them
+
+
 def train(past: Past) -> Iterator[Outcome]:
     from dataclasses import replace
 
     from controltower.models.uplift import training
     from controltower.models.uplift.learners import KINDS
+    from controltower.models.uplift.trials import experiment
 
     drawn, left_out = _drawn(past, past.as_of)
     log.info("training uplift on %d customers of drawn campaigns", len(drawn))
-    outcome = training.train(_experiment(past, drawn, OUTCOME), past.as_of, OUTCOME)
-    details = outcome.details | {"campaigns": sorted(set(drawn["campaign"])), "campaigns_left_out": left_out}
+    known = _known(past, drawn)
+    outcome = training.train(experiment(drawn, known.features, OUTCOME), past.as_of, OUTCOME)
+    details = outcome.details | {
+        "campaigns": sorted(set(drawn["campaign"])), "campaigns_left_out": left_out, "attributes_apart": known.apart,
+    }  # fmt: skip
     if left_out:
         kept = f"Only the {STARTS} start dates with most customers on the smaller side were learned from."
         outcome = replace(outcome, why=f"{outcome.why} {kept}")
@@ -51,13 +62,19 @@ def score(now: Now) -> dict[str, pa.Array]:
     import numpy as np
     import pandas as pd
 
-    from controltower.models.uplift.learners import KINDS
+    from controltower.models.uplift import attributes
+    from controltower.models.uplift.learners import KINDS, Learner
 
     columns = ("uplift", "uplift_error")
     model = now.load(NAMES[0], KINDS)
     if model is None or np.isnan(model.error):
         return now.numbers(None, columns)
-    return now.numbers(pd.DataFrame({"uplift": model.predict(now.features), "uplift_error": model.error}), columns)
+    features = now.features
+    if isinstance(model, Learner) and (names := attributes.names(model.columns.tolist())):
+        about = attributes.columns(attributes.read(now.reading, now.customers), names)
+        own = [name for name in model.columns if name in features]  # not all of them twice in memory
+        features = features[own].join(about)
+    return now.numbers(pd.DataFrame({"uplift": model.predict(features), "uplift_error": model.error}), columns)
 
 
 def evaluate(past: Past, until: datetime) -> Evaluated:
@@ -66,7 +83,7 @@ def evaluate(past: Past, until: datetime) -> Evaluated:
     from controltower.errors import NoData
     from controltower.models.uplift import training
     from controltower.models.uplift.learners import Uplift
-    from controltower.models.uplift.trials import OUTCOMES
+    from controltower.models.uplift.trials import OUTCOMES, experiment
 
     (before, _), (known, _) = _drawn(past, past.as_of), _drawn(past, until)
     if not len(known):
@@ -76,12 +93,16 @@ def evaluate(past: Past, until: datetime) -> Evaluated:
         )
     began = known.groupby("campaign")["second"].transform("min")
     since = known[began >= past.as_of.timestamp()]
+    learned = _known(past, before)
+    judging = _known(past, since, learned.columns)
+    all_of: _Known | None = None
     rows: list[dict[str, Any]] = []
     said = []
     for name in OUTCOMES:
-        earlier, later = _experiment(past, before, name), _experiment(past, since, name)
+        earlier, later = experiment(before, learned.features, name), experiment(since, judging.features, name)
         if training.lacking(earlier) or training.lacking(later):
-            whole = _experiment(past, known, name)
+            all_of = all_of or _known(past, known)
+            whole = experiment(known, all_of.features, name)
             outcome = training.train(whole, until, name)
             told, how = {**outcome.baseline_metrics, **outcome.metrics}, "in turns"
         else:
@@ -135,13 +156,27 @@ def _drawn(past: Past, until: datetime) -> tuple[pd.DataFrame, int]:
     return training.sampled(kept), rows["campaign"].nunique() - kept["campaign"].nunique()
 
 
-def _experiment(past: Past, rows: pd.DataFrame, outcome: str) -> Experiment:
-    """With the features as of each campaign's start; of who wasn't known then, none is known."""
-    from controltower.models.uplift.trials import experiment
+def _known(past: Past, rows: pd.DataFrame, columns: list[str] | None = None) -> _Known:
+    """Of rows of `_drawn`, as of each campaign's start: features, and columns of `attributes`, chosen by the rows where
+    none are given. Of who wasn't known then, none is known."""
+    import pandas as pd
 
+    from controltower.models.uplift import attributes
+
+    said: dict[int, dict[str, Any]] = {}
+    groups = {start: rows[rows["start"] == start] for start in sorted(set(rows["start"]))}
+    for start, of in groups.items():
+        with past.lake.read(datetime.fromtimestamp(int(start), UTC)) as reading:
+            said[start] = dict(attributes.read(reading, of["customer_id"].unique()))
+    told = [(who, said[start].get(who, {})) for who, start in zip(rows["customer_id"], rows["start"], strict=True)]
+    apart: list[str] = []
+    if columns is None:
+        columns, apart = attributes.choose(told, rows["treated"].to_numpy(int), rows["propensity"].to_numpy(float))
+    about = attributes.columns(told, columns).set_axis(rows.index)
     features: dict[str, pd.DataFrame] = {}
-    for start in sorted(set(rows["start"])):
+    for start, of in groups.items():
         known = past.features(datetime.fromtimestamp(int(start), UTC))
-        for name, of in rows[rows["start"] == start].groupby("campaign"):
-            features[str(name)] = known.reindex(of["customer_id"])
-    return experiment(rows, features, outcome)
+        for name, some in of.groupby("campaign"):
+            who = some["customer_id"]
+            features[str(name)] = pd.concat([known.reindex(who), about.loc[some.index].set_axis(who)], axis=1)
+    return _Known(features, columns, apart)
