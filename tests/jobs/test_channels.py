@@ -20,6 +20,7 @@ from controltower.data.lake import Lake, interval_key
 from controltower.jobs.evaluating import evaluate
 from controltower.jobs.gathering import gather
 from controltower.jobs.predictions import Now, Past, channel
+from controltower.jobs.privacy import erase_person
 from controltower.jobs.profiles import build_profiles
 from controltower.jobs.training import store
 from controltower.ledger import consents
@@ -125,6 +126,31 @@ def test_how_a_campaign_follows_another(shop: Settings, tmp_path: Path) -> None:
     dear = {row["customer_id"]: (row["channel"], row["reason"]) for row in json.loads(out.read_text())}
     assert dear.pop("c11") == (None, "not_worth_it"), "there is but a mail for c11"
     assert set(dear.values()) == {("push", "chosen")}, "an order is 20, and one follows each fifth click"
+
+
+@ON_ONE_DATABASE
+def test_who_counts_and_why_nothing_goes_to_others(shop: Settings, tmp_path: Path) -> None:
+    """As of a past moment, however many runs came after it; without who was erased since."""
+    build_profiles(T.isoformat())
+    plan(shop, T, ["a"] * 20)
+    send(shop, T)
+    withdrawn = [
+        FROM_START | {"granted": False, "recorded_at": T, "customer_id": c, "channel": on}
+        for c, on in (("c11", "email"), ("c12", "email"), ("c12", "push"))
+    ]
+    consents.append(shop, pa.Table.from_pylist(withdrawn))
+    for later in range(1, 52):
+        plan(shop, T + timedelta(days=later), ["a"])
+    erase_person("c3")
+    out = tmp_path / "who.json"
+    command = ["campaign", "channels", "picked_for_you", "--after", "spring", "--as-of", T.isoformat()]
+    shown = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    rows = {row["customer_id"]: row for row in json.loads(out.read_text())}
+    assert rows.keys() == {*CUSTOMERS[:20]} - {"c3"}
+    reasons = {c: row["reason"] for c, row in rows.items() if row["reason"] != "chosen"}
+    assert reasons == {"c11": "no_device", "c12": "no_consent"}
+    assert "no_device: 1" in shown.output
 
 
 @ON_ONE_DATABASE

@@ -6,13 +6,17 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from controltower import clock
+from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
 from controltower.jobs.learning import publish_engagement
 from controltower.jobs.privacy import erase_person
 from controltower.jobs.profiles import build_profiles
+from controltower.ledger import plans
+from controltower.ledger.database import begin
 from controltower.models.channel.sends import read_recent, read_sends
 from controltower.models.send_time.evidence import active_hours
 from controltower.models.uplift.trials import prepared, read_trials
@@ -39,6 +43,12 @@ def rows(settings: Settings, table: str, as_of: datetime | None = None) -> list[
     with Lake(settings).read(as_of) as reading:
         found = reading.table(table)
         return reading.arrow(found.order_by(found.message_id)).to_pylist()
+
+
+def supersede(settings: Settings, occurrence: str, at: datetime) -> None:
+    with begin(settings) as ledger:
+        occurrence_id = plans.lock_occurrence(ledger, "spring", occurrence, at)
+        plans.cancel_unsent(ledger, occurrence_id, reason="replanned", now=at, superseded=True)
 
 
 def files(settings: Settings) -> dict[str, set[str]]:
@@ -144,6 +154,45 @@ def test_who_was_held_out_is_a_control_once_something_was_sent(shop: Settings) -
     send(shop, MONDAY + DAY + HOUR)
     assert publish_engagement()["days"] == ["2026-06-16"]
     assert len(rows(shop, "messages_history")) == 4 + 3
+
+
+def test_a_later_version_of_an_occurrence_moves_nobody(shop: Settings) -> None:
+    """Who was held out counts from when the first one began that called a provider, however long ago that is."""
+    plan(shop, MONDAY - DAY, ["a"], occurrence="sale", held=[("h0", "holdout")], hold="approval")
+    supersede(shop, "sale", MONDAY)
+    plan(shop, MONDAY, ["a"], occurrence="sale", held=[("h1", "holdout")])
+    send(shop, MONDAY + HOUR)
+    plan(shop, MONDAY + 9 * DAY, ["a"], campaign="other")
+    send(shop, MONDAY + 9 * DAY)
+    assert publish_engagement()["messages"] == 3
+    before = rows(shop, "messages_history")
+    supersede(shop, "sale", MONDAY + 10 * DAY)
+    plan(shop, MONDAY + 10 * DAY, ["", "a"], occurrence="sale", held=[("h1", "holdout"), ("h2", "holdout")])
+    send(shop, MONDAY + 10 * DAY)
+    assert publish_engagement()["days"] == ["2026-06-15", "2026-06-25"]
+    after = rows(shop, "messages_history")
+    assert [r for r in after if r["customer_id"] not in ("h2", "c1")] == before
+    controls = {r["customer_id"]: r["sent_at"] for r in after if r["treatment"] == "holdout"}
+    assert controls == {"h1": MONDAY, "h2": MONDAY} and len(after) == 5
+    assert publish_engagement()["days"] == []
+
+
+@ON_ONE_DATABASE
+def test_a_lake_without_holdouts_gets_those_of_all_times(shop: Settings) -> None:
+    """As one has that was filled before holdouts were brought into it."""
+    for day in range(0, 20, 9):
+        plan(shop, MONDAY + day * DAY, ["a"], held=[("h1", "holdout")])
+        send(shop, MONDAY + day * DAY)
+    publish_engagement()
+    whole = rows(shop, "messages_history")
+    lake, made = Lake(shop), CONTRACT["messages_history"].schema
+    for interval in lake.intervals("messages_history"):
+        sends = [r for r in whole if interval.endswith(str(r["sent_at"].date())) and r["treatment"] == "message"]
+        written = lake.write("messages_history", pa.Table.from_pylist(sends, schema=made))
+        lake.commit(interval, {"messages_history": written})
+    assert len(rows(shop, "messages_history")) == 3
+    assert len(publish_engagement()["days"]) == 3
+    assert rows(shop, "messages_history") == whole and len(whole) == 6
 
 
 def test_who_was_held_out_was_sent_nothing(shop: Settings) -> None:

@@ -47,6 +47,7 @@ MODELS = {
     "propensity_28d",
     "clv",
     "next_order",
+    "next_product_order",
     "acquisition",
     "uplift",
     "channel",
@@ -117,7 +118,8 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
         "customer_id", "as_of", "propensity_1d", "reasons_1d", "propensity_7d", "reasons_7d", "propensity_28d",
         "reasons_28d", "send_hour", "send_hour_weight", "send_hours", "send_hours_email", "send_hours_push",
         *(f"clv_{until}{end}" for until in ("30d", "1y", "3y") for end in ("", "_low", "_high")),
-        "dormancy_28d", "next_order_at", "next_order_low", "next_order_high", "next_order_reason", "uplift",
+        "dormancy_28d", "next_order_at", "next_order_low", "next_order_high", "next_order_reason",
+        "next_product_id", "next_product_at", "uplift",
         "uplift_error", "channel_email", "channel_push", "channel", "segment_1d",
         "segment_7d", "segment_28d", "model_version",
         "scored_at",
@@ -132,6 +134,8 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     for name in ("uplift", "uplift_error", "channel_email", "channel_push", "channel"):
         assert set(values[name]) == {None}, "nothing was sent, so nothing was learned"
     assert all(0 <= p <= 1 for name in ("propensity_1d", "propensity_7d", "propensity_28d") for p in values[name])
+    assert {at is None for at in values["next_product_at"]} == {True, False}, "some bought a product twice"
+    assert set(values["next_product_id"]) - {None} <= {f"p{i:02}" for i in range(18)}
     assert all(hour in range(24) for hour in values["send_hour"])
     for name in ("send_hours", "send_hours_email", "send_hours_push"):
         assert {(len(week), max(week)) for week in values[name]} == {(168, 255)}

@@ -133,6 +133,16 @@ def test_what_each_goal_reads(shop: Lake) -> None:
     assert table["p"].to_pylist() == pytest.approx([0.3] * 4) and bought["unit"] == "buyers"
 
 
+def test_the_uplifts_error_is_shared_by_all_who_are_chosen(shop: Lake) -> None:
+    told = {"uplift": 0.02, "uplift_error": 0.5, "propensity_7d": 0.1, "propensity_28d": 0.1}
+    publish_scores(shop, {f"c{c:02}": dict(told) for c in range(4)})
+    report, table = target_customers("incremental", as_of=AS_OF)
+    so_far, high = (np.array(table[name].to_pylist()) for name in ("expected_so_far", "high"))
+    count, chance = np.arange(1, 5), 0.1 * 0.9 + 0.12 * 0.88
+    assert high - so_far == pytest.approx(1.96 * np.hypot(0.5 * count, np.sqrt(chance * count)), rel=0.001)
+    assert report["chosen"]["high"] == pytest.approx(high[-1], abs=1e-4)
+
+
 def test_a_channels_chances_are_preferred_to_past_rates(shop: Lake) -> None:
     told = {"c00": {"channel_email": 0.1, "channel_push": 0.4}, "c01": {"channel_email": None, "click_rate": 0.2}}
     publish_scores(shop, told)
@@ -289,6 +299,8 @@ def test_from_facts_to_an_audience(home: Path) -> None:
     assert {row["visitor_id"] for row in rows} <= carts
     assert all(json.loads(row["interests"]) == [["kind a", 1.0]] for row in rows)
     assert all(json.loads(row["products"])[0].startswith("a") for row in rows)
+    _, shorter = target_customers("acquire", within=28, wanted=Wanted(size=20), as_of=AS_OF, products=False)
+    assert shorter.equals(table.drop_columns(["interests", "products"])), "for a file alone"
     became = {e["visitor_id"] for e in looks if e["event_name"] == "login"}
     assert not became & {row["visitor_id"] for row in rows}, "who bought is no visitor any more"
     assert timedelta(days=30) > T - min(

@@ -1,8 +1,8 @@
-"""Channels: planted liking, fatigue and costs are found; who has not agreed gets nothing."""
+"""Channels: planted liking and fatigue are found, models tell of nobody, and the best option is chosen."""
 
 from __future__ import annotations
 
-from datetime import date
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +10,24 @@ import pandas as pd
 import pytest
 from controltower.models.channel.choice import (
     CHOSEN,
-    NO_CONSENT,
+    NO_OPEN_CHANNEL,
     NONE,
     NOT_WORTH_IT,
     Option,
+    chances,
     choose,
-    following,
 )
 from controltower.models.channel.response import KINDS, STRENGTHS, BestChannel, ChannelResponse, OwnChannel, strength
 from controltower.models.channel.sends import (
+    ANSWER_DAYS,
     Sends,
-    cost_per_message,
-    read_consented,
-    read_costs,
+    read_answers,
     read_sends,
     recent,
     sends,
 )
 from controltower.models.channel.training import train
-from support.shop_tables import SHOP, T, ago, lake_with, money, order, orders
+from support.shop_tables import SHOP, T, ago, lake_with, order, orders
 
 DAY = 86_400
 NOW = 20_000 * DAY
@@ -62,32 +61,32 @@ def test_own_answers_count_where_customers_differ(liked: Sends) -> None:
     outcome = train(liked, T)
     assert outcome.published and isinstance(outcome.model, OwnChannel), outcome.why
     assert outcome.metrics["log_loss"] < outcome.baseline_metrics["log_loss"]
-    p = outcome.model.predict(liked.customer_ids)
+    p = outcome.model.predict(liked.counts())
     own = pd.DataFrame({"c": liked.customer, "k": liked.channel, "y": liked.hits[:, 0]}).groupby(["c", "k"])["y"].mean()
     assert np.corrcoef(p[:, 1], own.unstack().to_numpy()[:, 1])[0, 1] > 0.9
     assert ((p > 0) & (p < 1)).all() and p.std() > 0.02
     assert p.mean(axis=0) == pytest.approx(outcome.model.rates[:, 0], rel=0.15)
-    stranger = outcome.model.predict(np.array(["nobody"]))
+    stranger = outcome.model.predict(liked.counts(np.array(["nobody"])))
     assert stranger[0] == pytest.approx(outcome.model.of_segments[0, :, 0])
 
 
 def test_where_customers_are_alike_everybodys_rates_serve() -> None:
     outcome = train(sends(drawn(2, liking=0.0)), T)
     assert not outcome.published and isinstance(outcome.model, BestChannel)
-    assert np.ptp(outcome.model.predict(np.array(["c0000", "c0001"])), axis=0).tolist() == [0, 0]
+    assert np.ptp(outcome.model.predict(sends(drawn(1, 2)).counts()), axis=0).tolist() == [0, 0]
 
 
 def test_few_clicks_and_no_sends_give_a_plain_sentence() -> None:
     few = train(sends(drawn(1, customers=5, each=10)), T)
     assert isinstance(few.model, BestChannel) and "too few" in few.why
     none = train(sends(drawn(1, customers=5).iloc[:0]), T)
-    assert none.window is None and none.model.predict(np.array(["c"])).shape == (1, 0)  # type: ignore[attr-defined]
+    assert none.window is None and none.model.predict(np.zeros((1, 0, 3))).shape == (1, 0)  # type: ignore[attr-defined]
 
 
 def test_fatigue_is_found_and_never_raises_a_rate() -> None:
     tired = OwnChannel().fit(sends(drawn(3, tires=0.25)))
     assert -0.35 < tired.slopes[0] < -0.15, tired.slopes
-    who, often, seldom = np.array(["c0000"]), np.array([6]), np.array([0])
+    who, often, seldom = np.zeros((1, 2, 3)), np.array([6]), np.array([0])
     assert (tired.predict(who, week=often, month=often) < tired.predict(who, week=seldom, month=seldom)).all()
     rested = OwnChannel().fit(sends(drawn(3, tires=-0.1)))
     assert not rested.slopes.any()
@@ -97,9 +96,9 @@ def test_segments_tell_of_strangers(liked: Sends) -> None:
     rate = np.bincount(liked.customer, weights=liked.hits[:, 0]) / np.bincount(liked.customer)
     segments = np.where(rate > np.median(rate), "keen", "cool")
     model = OwnChannel().fit(liked, segments)
-    keen, cool, other = model.predict(np.array(["x", "y", "z"]), np.array(["keen", "cool", "new"]))
+    keen, cool, other = model.predict(np.zeros((3, 2, 3)), np.array(["keen", "cool", "new"]))
     assert (keen > 1.5 * cool).all() and other == pytest.approx(model.rates[:, 0])
-    assert (model.predict(liked.customer_ids, segments, response="ordered") < 0.01).all(), "nobody ordered"
+    assert (model.predict(liked.counts(), segments, response="ordered") < 0.01).all(), "nobody ordered"
 
 
 def test_a_messages_own_lift(liked: Sends) -> None:
@@ -121,8 +120,29 @@ def test_saved_and_loaded_it_says_the_same(kind: type[ChannelResponse], liked: S
     model = kind().fit(liked)
     model.save(tmp_path)
     again, many = kind.load(tmp_path), np.full(len(liked.customer_ids), 5)
-    before, after = (m.predict(liked.customer_ids, week=many, month=many) for m in (model, again))
+    before, after = (m.predict(liked.counts(), week=many, month=many) for m in (model, again))
     assert (before == after).all() and (again.lift("news/b") == model.lift("news/b")).all()
+    with np.load(tmp_path / "state.npz") as state:
+        for name, values in state.items():
+            assert len(liked.customer_ids) not in values.shape, f"{name} tells of each customer"
+            assert not np.isin(values.astype(np.str_), liked.customer_ids).any(), name
+
+
+def test_a_model_that_holds_customers_must_be_trained_again(liked: Sends, tmp_path: Path) -> None:
+    model = OwnChannel().fit(liked)
+    model.save(tmp_path)
+    np.savez(tmp_path / "state.npz", **model._state(), customer_ids=liked.customer_ids, counts=liked.counts())
+    with pytest.raises(KeyError):  # which the registry says in words
+        OwnChannel.load(tmp_path)
+
+
+def test_what_is_judged_knew_no_answer_that_wasnt_over(liked: Sends) -> None:
+    """The clicks of the last days before the edge change nothing of what is said beyond it."""
+    edge = int(np.quantile(liked.second, 0.75))
+    late = (liked.second > edge - ANSWER_DAYS * DAY) & (liked.second <= edge)
+    assert liked.hits[late, 0].any()
+    turned = replace(liked, hits=np.where(late[:, None], 1 - liked.hits, liked.hits))
+    assert train(turned, T).metrics == train(liked, T).metrics
 
 
 def test_the_best_option_pays_most_beyond_its_cost() -> None:
@@ -131,7 +151,7 @@ def test_the_best_option_pays_most_beyond_its_cost() -> None:
     made = choose(response, np.array([0.05, 0.0]), np.array([2.0, 100.0, 1.0, 1.0, 1.0]), allowed)
     assert made.option.tolist() == [1, 1, 1, NONE, 1]
     assert made.expected == pytest.approx([0.18, 10.0, 0.0, 0.0, 0.2])
-    assert made.reason.tolist() == [CHOSEN, CHOSEN, CHOSEN, NO_CONSENT, CHOSEN]
+    assert made.reason.tolist() == [CHOSEN, CHOSEN, CHOSEN, NO_OPEN_CHANNEL, CHOSEN]
     dear = choose(response[:2], np.array([9.0, 9.0]), 1.0)
     assert dear.option.tolist() == [NONE, NONE] and set(dear.reason) == {NOT_WORTH_IT}
     assert choose(np.zeros((2, 0)), np.zeros(0), 1.0).option.tolist() == [NONE, NONE]
@@ -143,22 +163,16 @@ def test_equal_options_are_decided_by_their_order() -> None:
     assert choose(third[:, ::-1], np.zeros(3), 1.0).option.tolist() == [0]
 
 
-def test_which_way_campaign_b_goes(liked: Sends) -> None:
-    """A is done; B has two messages by e-mail and one by push, and SMS that was never tried."""
-    model, who = OwnChannel().fit(liked), liked.customer_ids
-    b = [Option("email", "news/a"), Option("email", "news/b"), Option("push", "b"), Option("sms", "b")]
-    none, some = np.zeros(len(who), dtype=int), np.ones(len(who), dtype=int)
-    consented = {"email": set(who[:400]), "push": set(who[:500]), "sms": set()}
-    costs = {"email": 0.001, "push": 0.0, "sms": 0.05}
-    made = following(model, who, b, value=2.0, costs=costs, consented=consented, week=some, month=none)
-    assert set(made.option[:400]) == {1, 2}, "message b is the better one"
-    assert set(made.option[400:500]) == {2} and set(made.reason[500:]) == {NO_CONSENT}
-    p = model.predict(who, week=some, month=none)
-    best = np.where(p[:, 0] * model.lift("news/b")[0] * 2 - 0.001 > p[:, 1] * 2, 1, 2)
-    assert (made.option[:400] == best[:400]).all()
-    worthless = following(model, who, b, value=1e-6, costs={"email": 1, "push": 1}, consented=consented, week=some,
-                          month=none)  # fmt: skip
-    assert (worthless.option == NONE).all()
+def test_options_are_channels_with_messages(liked: Sends) -> None:
+    """Two messages by e-mail, one by push, and SMS that was never tried."""
+    model, own = OwnChannel().fit(liked), liked.counts()
+    some, none = np.ones(len(own), dtype=int), np.zeros(len(own), dtype=int)
+    options = [Option("email", "news/a"), Option("email", "news/b"), Option("push", "b"), Option("sms", "b")]
+    found = chances(model, own, options, some, none)
+    p = model.predict(own, None, some, none)
+    assert found[:, 1] == pytest.approx(p[:, 0] * model.lift("news/b")[0]) and (found[:, 1] > found[:, 0]).all()
+    assert (found[:, 2] == p[:, 1]).all() and (found[:, 3] == p.min(axis=1)).all()
+    assert chances(model, own, [], some, none).shape == (len(own), 0)
 
 
 def test_sends_are_read_from_the_lake(tmp_path: Path) -> None:
@@ -177,36 +191,26 @@ def test_sends_are_read_from_the_lake(tmp_path: Path) -> None:
         {"event_id": "e3", "message_id": "m3", "event": "clicked", "occurred_at": ago(19), "attributes": machine},
     ]  # fmt: skip
     bought = orders(order("o1", "c1", ago(33), ("p", 1, 5.0)), order("o2", "c1", ago(39), ("p", 1, 5.0)))
-    costs = [
-        {"date": date(2026, 6, 1), "channel": "email", "campaign": "a", "amount": money(6), "currency": "GBP"},
-        {"date": date(2026, 6, 1), "channel": "push", "campaign": "a", "amount": money(4), "currency": "USD"},
-        {"date": date(2026, 6, 2), "channel": "email", "campaign": "a", "amount": money(3), "currency": "USD"},
-    ]
-    rates = [{"date": date(2026, 6, 1), "from": "USD", "to": "GBP", "rate": 0.5}]
-    agreed = [
-        {"customer_id": "c1", "channel": "email", "purpose": "marketing", "recorded_at": ago(9), "granted": yes,
-         "source": source} for yes, source in ((True, "form"), (False, "page"))
-    ] + [
-        {"customer_id": "c1", "channel": "push", "purpose": "marketing", "recorded_at": ago(days), "granted": yes,
-         "source": "form"} for yes, days in ((False, 9), (True, 8))
-    ]  # fmt: skip
     known = [{"customer_id": c, "updated_at": ago(400)} for c in ("c1", "c2")]
     lake = lake_with(
         tmp_path,
-        {"customers": known, "messages_history": messages, "message_events": answers, "costs": costs,
-         "exchange_rates": rates, "consents": agreed, **bought},
+        {"customers": known, "messages_history": messages, "message_events": answers, **bought},
     )  # fmt: skip
     with lake.read(T) as reading:
         rows = reading.frame(read_sends(reading.table, T, SHOP))
-        spent = reading.frame(read_costs(reading.table, T, SHOP))
-        consented = reading.frame(read_consented(reading.table, T))
+        one = reading.frame(read_sends(reading.table, T, SHOP, most=1))
+        counted = reading.frame(read_answers(reading.table, T, SHOP, ["email", "push", "sms"]))
     made = sends(rows)
     assert made.customer_ids.tolist() == ["c1", "c2"] and made.channels.tolist() == ["email", "push"]
     shown = np.c_[made.customer, made.channel, made.week, made.month, made.hits]
     assert shown.tolist() == [[0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 1, 1], [0, 0, 0, 2, 0, 0], [1, 1, 0, 0, 0, 0]]
-    # 3 USD of a day without a rate are left out; the control is no message
-    assert cost_per_message(spent, rows) == pytest.approx({"email": 6 / 3, "push": 2 / 2})
-    assert consented.to_numpy().tolist() == [["c1", "push"]], "a withdrawal wins a tie"
+    all_of_one = rows[rows["customer_id"] == one["customer_id"].iloc[0]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(one, all_of_one)
+    own = counted.set_index("customer_id").loc[["c1", "c2"]].to_numpy(int).reshape(2, 3, 3)
+    assert own.tolist() == [[[2, 0, 0], [1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 0, 0], [0, 0, 0]]]
+    assert (own == made.counts(np.array(["c1", "c2"]), np.array(["email", "push", "sms"]))).all()
+    strangers = made.counts(np.array(["c2", "other"]), np.array(["push"]))
+    assert strangers.tolist() == [[[1, 0, 0]], [[0, 0, 0]]]
 
 
 def test_messages_are_counted_up_to_a_moment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import ibis
@@ -146,7 +147,7 @@ def history(**more: float | str | None) -> dict[str, object]:
 
 
 def test_trials_are_read_from_the_lake(tmp_path: Path) -> None:
-    """Orders within 14 days count for both groups; what is too new, or of campaigns without controls, is no trial."""
+    """Orders within 14 days count for both groups; what is too new, or without controls on its day, is no trial."""
     sent = [
         history(message_id="m1", customer_id="c1", propensity=0.8, sent_at=ago(30)),
         history(message_id="m2", customer_id="c2", propensity=0.2, sent_at=ago(30), treatment="No e-mail"),
@@ -154,6 +155,7 @@ def test_trials_are_read_from_the_lake(tmp_path: Path) -> None:
         history(message_id="m4", customer_id="c1", propensity=0.8, sent_at=ago(3), campaign="new"),
         history(message_id="m5", customer_id="c1", propensity=0.8, sent_at=ago(30), campaign="all"),
         history(message_id="m6", customer_id="c2", propensity=0.8, sent_at=ago(28), campaign="all"),
+        history(message_id="m7", customer_id="c4", propensity=0.8, sent_at=ago(28)),
     ]
     bought = orders(
         order("o1", "c1", ago(20), ("p", 2, 5.0)), order("o2", "c2", ago(29), ("p", 1, 3.0)),
@@ -170,7 +172,8 @@ def test_trials_are_read_from_the_lake(tmp_path: Path) -> None:
     with lake.read(T) as reading:
         read = reading.frame(read_trials(reading.table, T, SHOP))
     rows = prepared(read).set_index("customer_id")
-    assert set(read["campaign"]) == {"spring", "all"} and set(rows["campaign"]) == {"spring"}
+    assert set(read["campaign"]) == {"spring"} and set(read["treatment"]) == {"message", "No e-mail"}
+    assert set(read["customer_id"]) == {"c1", "c2", "c3"}, "on the day of m7 all were written to"
     assert rows["clicked"].to_dict() == {"c1": 1, "c2": 0, "c3": 0}, "a click in another campaign is none in this one"
     shown = rows[["treated", "propensity", "visited", "converted", "spent"]]
     assert shown.loc["c1"].tolist() == pytest.approx([1, 0.8, 0, 1, 10.0])
@@ -180,6 +183,33 @@ def test_trials_are_read_from_the_lake(tmp_path: Path) -> None:
     assert made.features["f"].tolist() == [2.0, 1.0] and made.outcome.tolist() == [10.0, 3.0]
     assert starts(prepared(read))["spring"] < ago(30)
     assert len(experiment(prepared(read), {})) == 0
+
+
+@pytest.mark.parametrize(("attributes", "hour"), [(None, 0), ('{"run_id": 1, "occurrence": "2026-05"}', 18)])
+def test_a_message_without_effect_has_none_however_late_it_left(
+    attributes: str | None, hour: int, tmp_path: Path
+) -> None:
+    """Half of each group orders, most of them soon, while messages leave for a day: what came before counts, too."""
+    began, count = ago(30).replace(hour=hour, minute=0, second=0, microsecond=0), 220
+    sent, bought = [], []
+    for who, n in ((f"{group}{n}", n) for group in ("held", "sent") for n in range(count)):
+        held = who.startswith("held")
+        late = timedelta(hours=0 if held else 7 * n % 24)
+        how = "holdout" if held else "message"
+        row = history(message_id=who, customer_id=who, treatment=how, attributes=attributes)
+        sent.append(row | {"sent_at": began + late})
+        if n % 2:  # after a day and a half on average, the more the sooner
+            bought.append(order(who, who, began - timedelta(days=1.5 * np.log((n + 0.5) / count)), ("p", 1, 5.0)))
+    known = [{"customer_id": row["customer_id"], "updated_at": ago(400)} for row in sent]
+    lake = lake_with(tmp_path, {"customers": known, "messages_history": sent, **orders(*bought)})
+    with lake.read(T) as reading:
+        rows = prepared(reading.frame(read_trials(reading.table, T, SHOP)))
+    assert set(rows["second"]) == {int(began.timestamp())}
+    shares = rows.groupby("treated")[["converted", "spent"]].mean()
+    assert shares.loc[0].tolist() == shares.loc[1].tolist() == [0.5, 2.5]
+    flat = pd.DataFrame({"f": np.arange(len(rows)) % 7.0}, index=rows["customer_id"])
+    outcome = train(experiment(rows, {"spring": flat}), T, learners=(DoublyRobust,), base="linear")
+    assert not outcome.details["effect_shown"] and not outcome.published
 
 
 def members(arms: dict[str, tuple[int, float | None]]) -> pd.DataFrame:
@@ -212,11 +242,16 @@ def test_what_a_propensity_says(arms: dict[str, tuple[int, float | None]], arm: 
 
 
 def test_words_for_nothing_sent() -> None:
-    words = ["Control", "global_holdout", "No E-Mail", "none", "message", None, "Womens E-Mail", "0", None, None]
-    rows = pa.table({"treatment": pa.array(words), "variant": pa.array([*["b"] * 8, "hold-out", None])})
+    """A variant called control may be a creative; only what says outright that nothing was sent counts there."""
+    words = ["Control", "global_holdout", "No E-Mail", "none", "message", None, "Womens E-Mail", "0", "sent"]
+    variants = ["hold-out", "No E-Mail", None, "control", "Control Group", "none", "0"]
+    rows = pa.table({
+        "treatment": pa.array([*words, *[None] * len(variants)]),
+        "variant": pa.array([*["b"] * (len(words) - 1), "holdout", *variants]),
+    })  # fmt: skip
     told = ibis.memtable(rows)
     assert told.select(said=nothing_sent(told)).to_pyarrow()["said"].to_pylist() == [
-        True, True, True, True, False, False, False, True, True, False
+        True, True, True, True, False, False, False, True, False, True, True, False, False, False, False, False
     ]  # fmt: skip
 
 

@@ -20,25 +20,27 @@ def plan(
     arms: Sequence[str],
     *,
     campaign: str = "spring",
+    occurrence: str | None = None,
     channel: str = "email",
     at_most: int | None = None,
     hold: str | None = None,
     choices: Sequence[dict[str, Any]] = (),
     held: Sequence[tuple[str, str]] = (),
 ) -> int:
-    """An occurrence by the day of `at`, due at once: customer c0 gets arms[0], and so on; of the first of them it is
-    said what was chosen. `held`: customers with the holdout they are in. Returns the run id."""
+    """An occurrence (by the day of `at` unless told), due at once: customer c0 gets arms[0], and so on, none where it
+    is empty; of the first of them it is said what was chosen. `held`: customers with the holdout they are in. Returns
+    the run id."""
     with begin(settings) as ledger:
         subjects = plans.subject_ids(ledger, [*(f"c{n}" for n in range(len(arms))), *(who for who, _ in held)], at)
         return plans.freeze(
-            ledger, occurrence_id=plans.lock_occurrence(ledger, campaign, at.date().isoformat(), at),
+            ledger, occurrence_id=plans.lock_occurrence(ledger, campaign, occurrence or at.date().isoformat(), at),
             campaign=campaign, as_of=at, now=at, spec={"name": campaign, "audience": {"at_most": at_most}},
             spec_hash="s", content_hash="t", policy={"holdout": 0.1, "global_holdout": 0.05}, key=b"a home's key",
             policy_version="2", triggered_by=None, expires_in=timedelta(days=1), hold=hold,
             plan=tabulate([
                 Decision(f"c{n}", subjects[f"c{n}"], "message", 0.45, arm=arm, share=0.5, channel=channel, due_at=at,
                          choices=choices[n] if n < len(choices) else {})
-                for n, arm in enumerate(arms)
+                for n, arm in enumerate(arms) if arm
             ] + [
                 Decision(who, subjects[who], "holdout", 0.095 if arm == "holdout" else 0.05, reason=arm, arm=arm,
                          choices={"channels": [channel], "refused": {}})

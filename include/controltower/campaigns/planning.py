@@ -174,9 +174,16 @@ class _Channels:
         return cls(distinct, which, np.array(first, int)[which], np.array(reasons, int)[which])
 
 
-def open_channels(members: pa.Table, channels: Sequence[str], permissions: Permissions) -> Mask:
-    """By member (see MEMBERS) and channel, whether they may be written to there."""
-    return np.stack([_refusals(members, channel, permissions) == _OPEN for channel in channels], axis=1)
+def open_channels(
+    members: pa.Table, channels: Sequence[str], permissions: Permissions
+) -> tuple[Mask, NDArray[np.object_]]:
+    """By member (see MEMBERS) and channel, whether they may be written to there; and of each whom on none, the reason
+    that a decision has (None of the others)."""
+    found = _Channels.of(members, channels, permissions)
+    opened = np.array([[channel in one["channels"] for channel in channels] for one in found.distinct], bool)
+    reasons = np.array(REASONS, object)[found.reason]
+    reasons[found.first >= 0] = None
+    return opened.reshape(-1, len(channels))[found.which], reasons
 
 
 def _worths(expected: pa.ChunkedArray, channels: int) -> tuple[list[tuple[list[int], list[float]]], Codes]:

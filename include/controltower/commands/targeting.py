@@ -38,7 +38,9 @@ def target(
     from controltower.jobs.targeting import Wanted, target_customers
 
     told = (tuple(values or ()) for values in (product, category, brand, collection, coupon))
-    report, table = target_customers(goal, About(*told), within, Wanted(size, budget, cost), as_of)
+    report, table = target_customers(
+        goal, About(*told), within, Wanted(size, budget, cost), as_of, products=out is not None
+    )
     if as_json:
         print(json.dumps(report, ensure_ascii=False, indent=1))
         if out:

@@ -25,7 +25,7 @@ def aim(past: Past, within: float) -> Aimed:
 
     served, card = past.registry.load(training.NAME, past.as_of, acquisition.KINDS)
     with past.lake.read(past.as_of) as reading:
-        there = people.read_people(reading.table, reading.frame, past.as_of, past.shop)
+        there = people.read_people(reading.table, reading.frame, past.as_of, past.shop, reading.computed)
     if not len(there):
         raise NoData(
             "Everybody known has bought, and no visitor was here in the last 30 days.",
@@ -45,37 +45,34 @@ def aim(past: Past, within: float) -> Aimed:
 def products_for(past: Past, ids: np.ndarray, visitor: np.ndarray) -> tuple[list[str], list[str]]:
     """For each of these people, as JSON: `interests`, [category, share] of what they looked at in 90 days, the most
     first; `products`, up to PRODUCTS ids that sell best in these categories now, by share; without any, of all."""
-    import ibis
     import numpy as np
+    import pyarrow as pa
 
     from controltower.models.acquisition import people
     from controltower.models.recommend.history import catalogue_mask
     from controltower.profiles.facts import gather
     from controltower.profiles.portable import DAY
 
+    who = pa.table({"person": pa.array(ids.tolist(), pa.string()), "visitor": pa.array(visitor.astype(np.int64)),
+                    "place": pa.array(np.arange(len(ids)))})  # fmt: skip
     with past.lake.read(past.as_of) as reading:
-        looked = people.read_interests(reading.table, reading.frame, past.as_of, past.shop)
+        looked = people.read_interests(reading.table, reading.frame, past.as_of, past.shop, who)
         lines = gather(reading.table, past.as_of, past.shop).lines
         lines = lines.filter(lines.bought, ~lines.returned, lines.age < people.DAYS * DAY)
         sold = lines.group_by("product_id", "category").aggregate(number=lines.count())
-        rows = reading.frame(sold.order_by(ibis.desc("number"), "product_id"))
-        rows = rows.sort_values("product_id")
+        rows = reading.frame(sold.order_by("product_id"))
         shown = catalogue_mask(reading.table, past.as_of, rows["product_id"].to_numpy(dtype=np.str_))
     best = rows[shown].sort_values(["number", "product_id"], ascending=[False, True])
-    of_category = {str(name): group["product_id"].tolist() for name, group in best.groupby("category")}
-    anything = best["product_id"].head(PRODUCTS).tolist()
-    wanted = {(one, bool(v)) for one, v in zip(ids.tolist(), visitor, strict=True)}
-    theirs: dict[tuple[str, bool], list[tuple[str, float]]] = {}
-    for one, v, category, share in zip(
-        looked["person"], looked["visitor"], looked["category"], looked["share"], strict=True
-    ):
-        if (one, bool(v)) in wanted:
-            theirs.setdefault((one, bool(v)), []).append((category, float(share)))
-    interests, products = [], []
-    for one, v in zip(ids.tolist(), visitor, strict=True):
-        liked = sorted(theirs.get((one, bool(v)), []), key=lambda pair: (-pair[1], pair[0]))
-        interests.append(json.dumps([[c, round(share, 4)] for c, share in liked], ensure_ascii=False))
-        products.append(json.dumps(_filled(liked, of_category) or anything))
+    of_category = {str(name): group["product_id"].head(PRODUCTS).tolist() for name, group in best.groupby("category")}
+    anything = json.dumps(best["product_id"].head(PRODUCTS).tolist())
+    interests, products = ["[]"] * len(ids), [anything] * len(ids)
+    places, starts = np.unique(looked["place"].to_numpy(), return_index=True)
+    pairs = list(zip(looked["category"].tolist(), looked["share"].tolist(), strict=True))
+    for place, start, end in zip(places.tolist(), starts, [*starts[1:], len(pairs)], strict=True):
+        liked = pairs[start:end]
+        interests[place] = json.dumps([[c, round(share, 4)] for c, share in liked], ensure_ascii=False)
+        if found := _filled(liked, of_category):
+            products[place] = json.dumps(found)
     return interests, products
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controltower import clock, settings
@@ -46,7 +46,8 @@ def publish_engagement(as_of: str | None = None) -> dict[str, Any]:
     at = clock.parse(as_of, settings.load_shop(conf)) if as_of else clock.now(conf)
     lake = Lake(conf)
     with reading(conf) as ledger:
-        sent = list(_sent(ledger, _since(lake, MESSAGES, at), conf.signing_key))
+        again = _lacks_holdouts(lake, ledger)
+        sent = list(_sent(ledger, None if again else _since(lake, MESSAGES, at), conf.signing_key))
         answered = list(_answered(ledger, _since(lake, EVENTS, at)))
     gone = erased_people(conf)  # as of now: who has a pseudonym by then is in the list
     erased = gone.pseudonyms | set(gone.among({customer for _, customer, _ in (*sent, *answered)}))
@@ -71,6 +72,17 @@ def _since(lake: Lake, table: str, at: datetime) -> datetime | None:
     if not published:
         return None
     return datetime.fromisoformat(max(published).removeprefix(SOURCE)).replace(tzinfo=UTC) - LOOK_BACK
+
+
+def _lacks_holdouts(lake: Lake, ledger: sa.Connection) -> bool:
+    """Whether runs drew holdouts of which the lake has none: sends were published before holdouts were."""
+    from controltower.ledger import engagement
+
+    with lake.read() as reading:
+        theirs = "treatment = 'holdout' AND contains(attributes, '\"run_id\"')"
+        if reading.execute(f"SELECT 1 FROM ({reading.every_row(MESSAGES)}) WHERE {theirs} LIMIT 1"):
+            return False
+    return engagement.hold_out(ledger)
 
 
 def _news(lake: Lake, table: str, until: datetime, facts: Iterable[Fact], erased: Collection[str]) -> Days:
@@ -99,19 +111,31 @@ def _interval(day: date) -> str:
 
 def _sent(ledger: sa.Connection, since: datetime | None, key: Callable[[], bytes]) -> Iterator[Fact]:
     from controltower.ledger import engagement
+
+    left, held = _left(ledger, since)
+    if since and (first := min((w.due_at for w in held), default=since)) < since:
+        # A later version of an occurrence that began before: whom it held out anew counts from then, and days are
+        # written as a whole. The occurrence's first version is at hand then, too, and goes before.
+        since = datetime.combine(first.astimezone(UTC).date(), time(), UTC)
+        left, held = _left(ledger, since)
+    probabilities = engagement.probabilities(ledger, {sent.run_id for sent in left})
+    for s in left:
+        yield s.sent_at, s.customer_id, _message(s, probabilities.get((s.run_id, s.customer_id)))
+    rows: dict[str, Fact] = {}  # a later version of an occurrence holds the same people out again
+    for w in held:
+        row = _withheld(w, message_ids(key(), w.campaign, w.occurrence, WITHHELD)(w.subject_id))
+        rows.setdefault(row["message_id"], (w.due_at, w.customer_id, row))
+    yield from (fact for fact in rows.values() if since is None or fact[0] >= since)
+
+
+def _left(ledger: sa.Connection, since: datetime | None) -> tuple[list[Sent], list[Withheld]]:
+    """What left from a moment on, and whom these runs held out."""
+    from controltower.ledger import engagement
     from controltower.ledger.sends import sends
 
     after = since - timedelta(microseconds=1) if since else None  # `sends` leaves its lower bound out
     left = sorted(sends(ledger, since=after), key=lambda sent: sent.seq)
-    runs = {sent.run_id for sent in left}
-    probabilities = engagement.probabilities(ledger, runs)
-    for s in left:
-        yield s.sent_at, s.customer_id, _message(s, probabilities.get((s.run_id, s.customer_id)))
-    rows: dict[str, Fact] = {}  # a later version of an occurrence holds the same people out again
-    for w in engagement.withheld(ledger, runs):
-        row = _withheld(w, message_ids(key(), w.campaign, w.occurrence, WITHHELD)(w.subject_id))
-        rows.setdefault(row["message_id"], (w.due_at, w.customer_id, row))
-    yield from (fact for fact in rows.values() if since is None or fact[0] >= since)
+    return left, list(engagement.withheld(ledger, {sent.run_id for sent in left}))
 
 
 def _answered(ledger: sa.Connection, since: datetime | None) -> Iterable[Fact]:
@@ -135,7 +159,7 @@ def _message(sent: Sent, probability: float | None) -> dict[str, Any]:
 
 
 def _withheld(withheld: Withheld, row_id: str) -> dict[str, Any]:
-    """As if it had been sent when the run's first message was due."""
+    """As if it had been sent when the occurrence's first message was due."""
     return {
         "message_id": row_id,
         "customer_id": withheld.customer_id,

@@ -54,13 +54,15 @@ def target_customers(
     within: float = 7,
     wanted: Wanted | None = None,
     as_of: str | None = None,
+    *,
+    products: bool = True,
 ) -> tuple[dict[str, Any], pa.Table]:
     """Who brings most of a goal within so many days after the newest scores not later than as_of.
 
     Stores nothing. Returns a report and a row for each who is chosen, best first: rank, customer_id (of `acquire` null
     for visitors, and visitor_id), expected, p and what else the goal is made of, what is expected of all until then
-    (expected_so_far, low, high), model_version, goal, as_of. BadSpec where the request can't be met, NoData where
-    scores or a model lack.
+    (expected_so_far, low, high), model_version, goal, as_of. products: of `acquire`, also interests and products of
+    each, for a file. BadSpec where the request can't be met, NoData where scores or a model lack.
     """
     from threadpoolctl import threadpool_limits
 
@@ -92,7 +94,7 @@ def target_customers(
             )
         if not made.result.size:
             raise BadSpec("The budget pays for nobody.", f"Say --budget {wanted.cost:g} or more.")
-        table = _table(past, made, aimed)
+        table = _table(past, made, aimed, products)
     report = {
         "goal": goal, "about": str(about), "within": within, "as_of": past.as_of.isoformat(),
         "asked": asked.isoformat(), "unit": _unit(goal, shop), "people": len(aimed.customers.customer_ids),
@@ -168,7 +170,7 @@ def _aimed(past: Past, goal: str, about: About, within: float) -> Aimed:
     return acquiring.aim(past, within)
 
 
-def _table(past: Past, made: Audience, aimed: Aimed) -> pa.Table:
+def _table(past: Past, made: Audience, aimed: Aimed, with_products: bool) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
@@ -187,6 +189,7 @@ def _table(past: Past, made: Audience, aimed: Aimed) -> pa.Table:
             columns[name] = pa.array(np.asarray(values, dtype=float)[at], pa.float64(), from_pandas=True)
     if "visitor" in aimed.more:
         columns["likeness"] = pa.array(aimed.more["likeness"][at], pa.float64())
+    if "visitor" in aimed.more and with_products:
         interests, products = products_for(past, made.customer_ids, aimed.more["visitor"][at])
         columns |= {"interests": pa.array(interests, pa.string()), "products": pa.array(products, pa.string())}
     for place, name in enumerate(("expected_so_far", "low", "high")):

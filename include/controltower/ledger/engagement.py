@@ -10,7 +10,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from controltower.ledger.tables import campaign_runs, choices, decisions, delivery_events, messages, occurrences
+from controltower.ledger.database import among
+from controltower.ledger.tables import (
+    batches,
+    campaign_runs,
+    choices,
+    decisions,
+    delivery_events,
+    messages,
+    occurrences,
+    requests,
+)
 
 _RUNS_AT_ONCE = 500  # a query
 
@@ -41,29 +51,44 @@ class Withheld:
     subject_id: int
     channel: str
     probability: float  # of being held out, by either holdout
-    due_at: datetime  # when the run's first message was
+    due_at: datetime  # when the occurrence's first message was, of the versions of which some were tried
 
 
 def withheld(connection: sa.Connection, run_ids: Collection[int]) -> Iterator[Withheld]:
     """Whom these runs held out, the older runs first. Who is held out of all campaigns is among them."""
     for run_id in sorted(run_ids):
         r, o, d = campaign_runs.c, occurrences.c, decisions.c
-        due = sa.select(sa.func.min(d.due_at)).where(d.run_id == run_id, d.outcome == "message")
-        first = connection.execute(due).scalar_one()  # a batch's own may be put off
-        about = sa.select(o.campaign, o.occurrence, r.policy).join(
+        about = sa.select(o.occurrence_id, o.campaign, o.occurrence, r.policy).join(
             occurrences, o.occurrence_id == r.occurrence_id
         ).where(r.run_id == run_id)  # fmt: skip
-        campaign, occurrence, policy = connection.execute(about).one()
+        occurrence_id, campaign, occurrence, policy = connection.execute(about).one()
+        tried = _tried(occurrence_id)
+        due = sa.select(sa.func.min(d.due_at)).where(d.run_id.in_(tried), d.outcome == "message")
+        first = connection.execute(due).scalar_one()  # a batch's own may be put off
         everywhere, own = policy.get("global_holdout", 0.0), policy.get("holdout", 0.0)
         probability = everywhere + (1 - everywhere) * own
         held = sa.select(d.customer_id, d.subject_id, d.choices).where(d.run_id == run_id, d.outcome == "holdout")
         rows = connection.execute(held.order_by(d.customer_id)).all()
         c = choices.c
-        wanted = sa.select(c.number, c.choice).where(c.run_id == run_id, c.number.in_({row.choices[0] for row in rows}))
+        numbered = among(connection, c.number, {row.choices[0] for row in rows})
+        wanted = sa.select(c.number, c.choice).where(c.run_id == run_id, numbered)
         chosen = dict(connection.execute(wanted).tuples().all())
         for customer_id, subject_id, numbers in rows:
             channel = chosen[numbers[0]]["channels"][0]
             yield Withheld(run_id, campaign, occurrence, customer_id, subject_id, channel, probability, first)
+
+
+def hold_out(connection: sa.Connection) -> bool:
+    """Whether any run drew a holdout, by its policy."""
+    policies = connection.execute(sa.select(campaign_runs.c.policy)).scalars()
+    return any(policy.get("holdout") or policy.get("global_holdout") for policy in policies)
+
+
+def _tried(occurrence_id: int) -> sa.Select[Any]:
+    """The runs of an occurrence that called a provider."""
+    r, b = campaign_runs.c, batches.c
+    called = sa.exists().where(requests.c.batch_id == b.batch_id)
+    return sa.select(b.run_id).join(campaign_runs, r.run_id == b.run_id).where(r.occurrence_id == occurrence_id, called)
 
 
 def answers(connection: sa.Connection, since: datetime | None) -> Iterator[Answer]:

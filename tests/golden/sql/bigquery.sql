@@ -70,7 +70,7 @@ WITH `t32` AS (
       )
   ) AS `t48`
     ON `t41`.`customer_id` = `t48`.`customer_id`
-), `t72` AS (
+), `t70` AS (
   SELECT
     `t44`.`product_id`,
     `t44`.`category`,
@@ -104,7 +104,7 @@ WITH `t32` AS (
   ) AS `t44`
 ), `t80` AS (
   SELECT
-    `t69`.`customer_id`,
+    `t74`.`customer_id`,
     `t49`.`message_id`,
     `t49`.`event`,
     `t49`.`second`,
@@ -133,11 +133,7 @@ WITH `t32` AS (
           REPLACE(
             REPLACE(
               REPLACE(
-                REPLACE(
-                  REPLACE(REPLACE(LOWER(COALESCE(`t4`.`treatment`, `t4`.`variant`)), ' ', ''), '-', ''),
-                  '_',
-                  ''
-                ),
+                REPLACE(REPLACE(REPLACE(LOWER(`t4`.`treatment`), ' ', ''), '-', ''), '_', ''),
                 '.',
                 ''
               ),
@@ -167,9 +163,36 @@ WITH `t32` AS (
           ),
           FALSE
         )
+        OR COALESCE(
+          (
+            `t4`.`treatment` IS NULL
+          )
+          AND REPLACE(
+            REPLACE(
+              REPLACE(REPLACE(REPLACE(REPLACE(LOWER(`t4`.`variant`), ' ', ''), '-', ''), '_', ''), '.', ''),
+              ':',
+              ''
+            ),
+            '/',
+            ''
+          ) IN (
+            'globalholdout',
+            'holdout',
+            'nocontact',
+            'noemail',
+            'nomail',
+            'nomessage',
+            'nopush',
+            'nosend',
+            'nothing',
+            'notreatment',
+            'untreated'
+          ),
+          FALSE
+        )
       )
-  ) AS `t69`
-    ON `t49`.`message_id` = `t69`.`message_id`
+  ) AS `t74`
+    ON `t49`.`message_id` = `t74`.`message_id`
 ), `t113` AS (
   SELECT
     `t109`.`customer_id`,
@@ -225,22 +248,22 @@ WITH `t32` AS (
       *
     FROM (
       SELECT
-        `t94`.`order_id`,
-        `t94`.`product_id`,
-        `t94`.`quantity`,
-        `t94`.`unit_price`,
-        `t94`.`discount`,
-        `t94`.`customer_id`,
-        `t94`.`ordered_at`,
-        `t94`.`status`,
-        `t94`.`currency`,
-        `t94`.`channel`,
-        `t94`.`coupon`,
-        `t94`.`second`,
-        `t94`.`age`,
-        `t94`.`category`,
-        `t94`.`price`,
-        `t94`.`usual_price`,
+        `t93`.`order_id`,
+        `t93`.`product_id`,
+        `t93`.`quantity`,
+        `t93`.`unit_price`,
+        `t93`.`discount`,
+        `t93`.`customer_id`,
+        `t93`.`ordered_at`,
+        `t93`.`status`,
+        `t93`.`currency`,
+        `t93`.`channel`,
+        `t93`.`coupon`,
+        `t93`.`second`,
+        `t93`.`age`,
+        `t93`.`category`,
+        `t93`.`price`,
+        `t93`.`usual_price`,
         `t33`.`rate_date`,
         `t33`.`rate_from`,
         `t33`.`rate`
@@ -293,10 +316,10 @@ WITH `t32` AS (
               AND `t9`.`ordered_at` <= TIMESTAMP('2026-06-15T00:00:00+00:00')
           ) AS `t50`
             ON `t27`.`order_id` = `t50`.`order_id`
-          LEFT OUTER JOIN `t72` AS `t79`
+          LEFT OUTER JOIN `t70` AS `t79`
             ON `t27`.`product_id` = `t79`.`product_id`
         ) AS `t87`
-      ) AS `t94`
+      ) AS `t93`
       LEFT OUTER JOIN (
         SELECT
           `t11`.`date` AS `rate_date`,
@@ -306,8 +329,8 @@ WITH `t32` AS (
         WHERE
           `t11`.`to` = 'GBP'
       ) AS `t33`
-        ON `t94`.`currency` = `t33`.`rate_from`
-        AND DATE(`t94`.`ordered_at`) = `t33`.`rate_date`
+        ON `t93`.`currency` = `t33`.`rate_from`
+        AND DATE(`t93`.`ordered_at`) = `t33`.`rate_date`
     ) AS `t100`
     WHERE
       (
@@ -632,28 +655,28 @@ FROM (
     `t121`.`bought_price_level`,
     COALESCE(`t125`.`distinct_categories`, 0.0) AS `distinct_categories`,
     `t125`.`top_category_bought_share`,
-    COALESCE(`t65`.`coupons_open`, 0.0) AS `coupons_open`,
-    `t65`.`coupon_use_share`,
-    COALESCE(`t73`.`coupon_failures_90d`, 0.0) AS `coupon_failures_90d`,
-    COALESCE(`t73`.`views_7d`, 0.0) AS `views_7d`,
-    COALESCE(`t73`.`views_30d`, 0.0) AS `views_30d`,
-    COALESCE(`t73`.`views_90d`, 0.0) AS `views_90d`,
-    COALESCE(`t73`.`carts_7d`, 0.0) AS `carts_7d`,
-    COALESCE(`t73`.`carts_30d`, 0.0) AS `carts_30d`,
-    COALESCE(`t73`.`carts_90d`, 0.0) AS `carts_90d`,
-    COALESCE(`t73`.`cart_removals_30d`, 0.0) AS `cart_removals_30d`,
-    COALESCE(`t73`.`checkouts_30d`, 0.0) AS `checkouts_30d`,
-    `t73`.`days_since_last_event`,
-    `t73`.`days_since_last_cart`,
-    COALESCE(`t73`.`searches_30d`, 0.0) AS `searches_30d`,
-    COALESCE(`t73`.`searches_90d`, 0.0) AS `searches_90d`,
-    COALESCE(`t73`.`empty_searches_90d`, 0.0) AS `empty_searches_90d`,
-    COALESCE(`t73`.`distinct_queries_90d`, 0.0) AS `distinct_queries_90d`,
-    `t73`.`days_since_last_search`,
-    `t73`.`web_event_share_90d`,
-    `t73`.`app_event_share_90d`,
-    `t73`.`store_event_share_90d`,
-    `t73`.`days_since_first_event`,
+    COALESCE(`t63`.`coupons_open`, 0.0) AS `coupons_open`,
+    `t63`.`coupon_use_share`,
+    COALESCE(`t71`.`coupon_failures_90d`, 0.0) AS `coupon_failures_90d`,
+    COALESCE(`t71`.`views_7d`, 0.0) AS `views_7d`,
+    COALESCE(`t71`.`views_30d`, 0.0) AS `views_30d`,
+    COALESCE(`t71`.`views_90d`, 0.0) AS `views_90d`,
+    COALESCE(`t71`.`carts_7d`, 0.0) AS `carts_7d`,
+    COALESCE(`t71`.`carts_30d`, 0.0) AS `carts_30d`,
+    COALESCE(`t71`.`carts_90d`, 0.0) AS `carts_90d`,
+    COALESCE(`t71`.`cart_removals_30d`, 0.0) AS `cart_removals_30d`,
+    COALESCE(`t71`.`checkouts_30d`, 0.0) AS `checkouts_30d`,
+    `t71`.`days_since_last_event`,
+    `t71`.`days_since_last_cart`,
+    COALESCE(`t71`.`searches_30d`, 0.0) AS `searches_30d`,
+    COALESCE(`t71`.`searches_90d`, 0.0) AS `searches_90d`,
+    COALESCE(`t71`.`empty_searches_90d`, 0.0) AS `empty_searches_90d`,
+    COALESCE(`t71`.`distinct_queries_90d`, 0.0) AS `distinct_queries_90d`,
+    `t71`.`days_since_last_search`,
+    `t71`.`web_event_share_90d`,
+    `t71`.`app_event_share_90d`,
+    `t71`.`store_event_share_90d`,
+    `t71`.`days_since_first_event`,
     `t108`.`viewed_price_level_90d`,
     COALESCE(`t108`.`distinct_products_viewed_90d`, 0.0) AS `distinct_products_viewed_90d`,
     COALESCE(`t108`.`distinct_categories_viewed_90d`, 0.0) AS `distinct_categories_viewed_90d`,
@@ -699,11 +722,11 @@ FROM (
     COALESCE(`t98`.`complaints_90d`, 0.0) AS `complaints_90d`,
     `t85`.`days_since_signup`,
     `t85`.`points`,
-    `t105`.`days_to_holiday`,
-    `t105`.`days_to_festival`,
-    `t105`.`weather`,
-    `t105`.`temperature`,
-    `t105`.`precipitation`
+    `t104`.`days_to_holiday`,
+    `t104`.`days_to_festival`,
+    `t104`.`weather`,
+    `t104`.`temperature`,
+    `t104`.`precipitation`
   FROM (
     SELECT
       `t61`.`customer_id`
@@ -871,11 +894,11 @@ FROM (
     ON `t75`.`customer_id` = `t121`.`lines_of`
   LEFT OUTER JOIN (
     SELECT
-      `t118`.`customer_id` AS `bought_categories_of`,
+      `t117`.`customer_id` AS `bought_categories_of`,
       CAST(COUNT(*) AS FLOAT64) AS `distinct_categories`,
       ieee_divide(
-        CAST(MAX(`t118`.`lines`) AS FLOAT64),
-        NULLIF(CAST(SUM(`t118`.`lines`) AS FLOAT64), 0.0)
+        CAST(MAX(`t117`.`lines`) AS FLOAT64),
+        NULLIF(CAST(SUM(`t117`.`lines`) AS FLOAT64), 0.0)
       ) AS `top_category_bought_share`
     FROM (
       SELECT
@@ -892,7 +915,7 @@ FROM (
       GROUP BY
         1,
         2
-    ) AS `t118`
+    ) AS `t117`
     GROUP BY
       1
   ) AS `t125`
@@ -930,8 +953,8 @@ FROM (
     ) AS `t52`
     GROUP BY
       1
-  ) AS `t65`
-    ON `t75`.`customer_id` = `t65`.`coupons_of`
+  ) AS `t63`
+    ON `t75`.`customer_id` = `t63`.`coupons_of`
   LEFT OUTER JOIN (
     SELECT
       `t38`.`customer_id` AS `events_of`,
@@ -1106,24 +1129,24 @@ FROM (
     ) AS `t38`
     GROUP BY
       1
-  ) AS `t73`
-    ON `t75`.`customer_id` = `t73`.`events_of`
+  ) AS `t71`
+    ON `t75`.`customer_id` = `t71`.`events_of`
   LEFT OUTER JOIN (
     SELECT
-      `t97`.`customer_id` AS `interests_of`,
+      `t96`.`customer_id` AS `interests_of`,
       ieee_divide(
-        CAST(SUM(`t97`.`price`) AS FLOAT64),
-        NULLIF(CAST(SUM(`t97`.`usual_price`) AS FLOAT64), 0.0)
+        CAST(SUM(`t96`.`price`) AS FLOAT64),
+        NULLIF(CAST(SUM(`t96`.`usual_price`) AS FLOAT64), 0.0)
       ) AS `viewed_price_level_90d`,
-      CAST(SUM(`t97`.`products`) AS FLOAT64) AS `distinct_products_viewed_90d`,
-      CAST(COUNT(`t97`.`category`) AS FLOAT64) AS `distinct_categories_viewed_90d`,
+      CAST(SUM(`t96`.`products`) AS FLOAT64) AS `distinct_products_viewed_90d`,
+      CAST(COUNT(`t96`.`category`) AS FLOAT64) AS `distinct_categories_viewed_90d`,
       ieee_divide(
-        CAST(MAX(IF(`t97`.`category` IS NOT NULL, `t97`.`views`, NULL)) AS FLOAT64),
-        NULLIF(CAST(SUM(IF(`t97`.`category` IS NOT NULL, `t97`.`views`, NULL)) AS FLOAT64), 0.0)
+        CAST(MAX(IF(`t96`.`category` IS NOT NULL, `t96`.`views`, NULL)) AS FLOAT64),
+        NULLIF(CAST(SUM(IF(`t96`.`category` IS NOT NULL, `t96`.`views`, NULL)) AS FLOAT64), 0.0)
       ) AS `top_category_viewed_share_90d`,
       ieee_divide(
-        CAST(SUM(`t97`.`views`) AS FLOAT64),
-        NULLIF(CAST(SUM(`t97`.`products`) AS FLOAT64), 0.0)
+        CAST(SUM(`t96`.`views`) AS FLOAT64),
+        NULLIF(CAST(SUM(`t96`.`products`) AS FLOAT64), 0.0)
       ) AS `views_per_product_90d`
     FROM (
       SELECT
@@ -1176,66 +1199,66 @@ FROM (
               1,
               2
           ) AS `t58`
-          LEFT OUTER JOIN `t72` AS `t78`
+          LEFT OUTER JOIN `t70` AS `t78`
             ON `t58`.`product_id` = `t78`.`product_id`
         ) AS `t86`
       ) AS `t89`
       GROUP BY
         1,
         2
-    ) AS `t97`
+    ) AS `t96`
     GROUP BY
       1
   ) AS `t108`
     ON `t75`.`customer_id` = `t108`.`interests_of`
   LEFT OUTER JOIN (
     SELECT
-      `t67`.`customer_id` AS `sessions_of`,
-      CAST(COUNTIF(`t67`.`age` < 2592000) AS FLOAT64) AS `sessions_30d`,
+      `t65`.`customer_id` AS `sessions_of`,
+      CAST(COUNTIF(`t65`.`age` < 2592000) AS FLOAT64) AS `sessions_30d`,
       CAST(COUNT(*) AS FLOAT64) AS `sessions_90d`,
       CAST(COUNT(
-        DISTINCT CAST(FLOOR(ieee_divide(CAST(`t67`.`age` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))) AS INT64)
+        DISTINCT CAST(FLOOR(ieee_divide(CAST(`t65`.`age` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))) AS INT64)
       ) AS FLOAT64) AS `session_days_90d`,
-      ieee_divide(CAST(SUM(`t67`.`events`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `events_per_session_90d`,
-      ieee_divide(CAST(SUM(`t67`.`length`) AS FLOAT64), NULLIF(CAST(COUNT(*) * 60 AS FLOAT64), 0.0)) AS `minutes_per_session_90d`,
+      ieee_divide(CAST(SUM(`t65`.`events`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `events_per_session_90d`,
+      ieee_divide(CAST(SUM(`t65`.`length`) AS FLOAT64), NULLIF(CAST(COUNT(*) * 60 AS FLOAT64), 0.0)) AS `minutes_per_session_90d`,
       ieee_divide(
-        CAST(COUNTIF(`t67`.`events` = 1) AS FLOAT64),
+        CAST(COUNTIF(`t65`.`events` = 1) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `single_event_share_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t67`.`carted` = 1
+          `t65`.`carted` = 1
         ) AND (
-          `t67`.`viewed` = 1
+          `t65`.`viewed` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t67`.`viewed` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t65`.`viewed` = 1) AS FLOAT64), 0.0)
       ) AS `view_to_cart_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t67`.`checked_out` = 1
+          `t65`.`checked_out` = 1
         ) AND (
-          `t67`.`carted` = 1
+          `t65`.`carted` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t67`.`carted` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t65`.`carted` = 1) AS FLOAT64), 0.0)
       ) AS `cart_to_checkout_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t67`.`purchased` = 1
+          `t65`.`purchased` = 1
         ) AND (
-          `t67`.`checked_out` = 1
+          `t65`.`checked_out` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t67`.`checked_out` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t65`.`checked_out` = 1) AS FLOAT64), 0.0)
       ) AS `checkout_to_purchase_90d`,
       ieee_divide(
         CAST(COUNTIF((
-          `t67`.`purchased` = 0
+          `t65`.`purchased` = 0
         ) AND (
-          `t67`.`carted` = 1
+          `t65`.`carted` = 1
         )) AS FLOAT64),
-        NULLIF(CAST(COUNTIF(`t67`.`carted` = 1) AS FLOAT64), 0.0)
+        NULLIF(CAST(COUNTIF(`t65`.`carted` = 1) AS FLOAT64), 0.0)
       ) AS `cart_abandonment_90d`,
       ieee_divide(
-        CAST(COUNTIF(`t67`.`searched` = 1) AS FLOAT64),
+        CAST(COUNTIF(`t65`.`searched` = 1) AS FLOAT64),
         NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)
       ) AS `search_session_share_90d`
     FROM (
@@ -1273,7 +1296,7 @@ FROM (
       GROUP BY
         1,
         2
-    ) AS `t67`
+    ) AS `t65`
     GROUP BY
       1
   ) AS `t91`
@@ -1336,14 +1359,14 @@ FROM (
       ieee_divide(CAST(SUM(`t103`.`weekend`) AS FLOAT64), NULLIF(CAST(COUNT(*) AS FLOAT64), 0.0)) AS `weekend_event_share_90d`
     FROM (
       SELECT
-        `t84`.`customer_id`,
-        MOD(`t84`.`local_second`, 86400) AS `clock`,
+        `t83`.`customer_id`,
+        MOD(`t83`.`local_second`, 86400) AS `clock`,
         CAST(IF(
           COALESCE(
             (
               MOD(
                 CAST(FLOOR(
-                  ieee_divide(CAST(`t84`.`local_second` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))
+                  ieee_divide(CAST(`t83`.`local_second` AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0))
                 ) AS INT64) + 3,
                 7
               )
@@ -1400,7 +1423,7 @@ FROM (
           ON `t77`.`zone` = `t16`.`offset_zone`
           AND `t77`.`second` >= `t16`.`offset_from`
           AND `t77`.`second` < `t16`.`offset_until`
-      ) AS `t84`
+      ) AS `t83`
     ) AS `t103`
     GROUP BY
       1
@@ -1561,32 +1584,32 @@ FROM (
       CAST(COUNT(DISTINCT IF(`t112`.`after_answer`, `t112`.`message_id`, NULL)) AS FLOAT64) AS `messages_unanswered`
     FROM (
       SELECT
-        `t68`.`customer_id`,
-        `t68`.`message_id`,
-        `t68`.`channel`,
-        `t68`.`age`,
-        COALESCE(`t106`.`clicked`, 0) = 1 AS `clicked`,
+        `t73`.`customer_id`,
+        `t73`.`message_id`,
+        `t73`.`channel`,
+        `t73`.`age`,
+        COALESCE(`t107`.`clicked`, 0) = 1 AS `clicked`,
         (
-          MIN(`t106`.`last_click`) OVER (
-            PARTITION BY `t68`.`customer_id`
+          MIN(`t107`.`last_click`) OVER (
+            PARTITION BY `t73`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           ) IS NULL
         )
         OR (
-          `t68`.`age` < MIN(`t106`.`last_click`) OVER (
-            PARTITION BY `t68`.`customer_id`
+          `t73`.`age` < MIN(`t107`.`last_click`) OVER (
+            PARTITION BY `t73`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           )
         ) AS `after_click`,
         (
-          MIN(IF(`t106`.`answered_id` IS NOT NULL, `t68`.`age`, NULL)) OVER (
-            PARTITION BY `t68`.`customer_id`
+          MIN(IF(`t107`.`answered_id` IS NOT NULL, `t73`.`age`, NULL)) OVER (
+            PARTITION BY `t73`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           ) IS NULL
         )
         OR (
-          `t68`.`age` < MIN(IF(`t106`.`answered_id` IS NOT NULL, `t68`.`age`, NULL)) OVER (
-            PARTITION BY `t68`.`customer_id`
+          `t73`.`age` < MIN(IF(`t107`.`answered_id` IS NOT NULL, `t73`.`age`, NULL)) OVER (
+            PARTITION BY `t73`.`customer_id`
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           )
         ) AS `after_answer`
@@ -1604,11 +1627,7 @@ FROM (
               REPLACE(
                 REPLACE(
                   REPLACE(
-                    REPLACE(
-                      REPLACE(REPLACE(LOWER(COALESCE(`t4`.`treatment`, `t4`.`variant`)), ' ', ''), '-', ''),
-                      '_',
-                      ''
-                    ),
+                    REPLACE(REPLACE(REPLACE(LOWER(`t4`.`treatment`), ' ', ''), '-', ''), '_', ''),
                     '.',
                     ''
                   ),
@@ -1638,8 +1657,35 @@ FROM (
               ),
               FALSE
             )
+            OR COALESCE(
+              (
+                `t4`.`treatment` IS NULL
+              )
+              AND REPLACE(
+                REPLACE(
+                  REPLACE(REPLACE(REPLACE(REPLACE(LOWER(`t4`.`variant`), ' ', ''), '-', ''), '_', ''), '.', ''),
+                  ':',
+                  ''
+                ),
+                '/',
+                ''
+              ) IN (
+                'globalholdout',
+                'holdout',
+                'nocontact',
+                'noemail',
+                'nomail',
+                'nomessage',
+                'nopush',
+                'nosend',
+                'nothing',
+                'notreatment',
+                'untreated'
+              ),
+              FALSE
+            )
           )
-      ) AS `t68`
+      ) AS `t73`
       LEFT OUTER JOIN (
         SELECT
           `t101`.`clicked`,
@@ -1647,21 +1693,21 @@ FROM (
           `t101`.`message_id` AS `answered_id`
         FROM (
           SELECT
-            `t92`.`message_id`,
-            MAX(CAST(IF(COALESCE(`t92`.`event` = 'clicked', FALSE), 1, 0) AS INT64)) AS `clicked`,
-            MIN(IF(`t92`.`event` = 'clicked', `t92`.`age`, NULL)) AS `last_click`
+            `t94`.`message_id`,
+            MAX(CAST(IF(COALESCE(`t94`.`event` = 'clicked', FALSE), 1, 0) AS INT64)) AS `clicked`,
+            MIN(IF(`t94`.`event` = 'clicked', `t94`.`age`, NULL)) AS `last_click`
           FROM (
             SELECT
               *
-            FROM `t80` AS `t81`
+            FROM `t80` AS `t84`
             WHERE
-              `t81`.`event` IN ('opened', 'clicked')
-          ) AS `t92`
+              `t84`.`event` IN ('opened', 'clicked')
+          ) AS `t94`
           GROUP BY
             1
         ) AS `t101`
-      ) AS `t106`
-        ON `t68`.`message_id` = `t106`.`answered_id`
+      ) AS `t107`
+        ON `t73`.`message_id` = `t107`.`answered_id`
     ) AS `t112`
     GROUP BY
       1
@@ -1669,83 +1715,83 @@ FROM (
     ON `t75`.`customer_id` = `t119`.`messages_of`
   LEFT OUTER JOIN (
     SELECT
-      `t81`.`customer_id` AS `reactions_of`,
+      `t84`.`customer_id` AS `reactions_of`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t81`.`event` = 'opened'
+            `t84`.`event` = 'opened'
           ) AND (
-            `t81`.`age` < 2592000
+            `t84`.`age` < 2592000
           ),
-          `t81`.`message_id`,
+          `t84`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `opens_30d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t81`.`event` = 'clicked'
+            `t84`.`event` = 'clicked'
           ) AND (
-            `t81`.`age` < 2592000
+            `t84`.`age` < 2592000
           ),
-          `t81`.`message_id`,
+          `t84`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `clicks_30d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t81`.`event` = 'clicked'
+            `t84`.`event` = 'clicked'
           ) AND (
-            `t81`.`age` < 7776000
+            `t84`.`age` < 7776000
           ),
-          `t81`.`message_id`,
+          `t84`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `clicks_90d`,
       ieee_divide(
-        CAST(MIN(IF(`t81`.`event` = 'clicked', `t81`.`age`, NULL)) AS FLOAT64),
+        CAST(MIN(IF(`t84`.`event` = 'clicked', `t84`.`age`, NULL)) AS FLOAT64),
         NULLIF(CAST(86400 AS FLOAT64), 0.0)
       ) AS `days_since_last_click`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t81`.`event` = 'unsubscribed'
+            `t84`.`event` = 'unsubscribed'
           ) AND (
-            `t81`.`age` < 7776000
+            `t84`.`age` < 7776000
           ),
-          `t81`.`message_id`,
+          `t84`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `unsubscribed_90d`,
       CAST(COUNT(
         DISTINCT IF(
           (
-            `t81`.`event` = 'complained'
+            `t84`.`event` = 'complained'
           ) AND (
-            `t81`.`age` < 7776000
+            `t84`.`age` < 7776000
           ),
-          `t81`.`message_id`,
+          `t84`.`message_id`,
           NULL
         )
       ) AS FLOAT64) AS `complaints_90d`
-    FROM `t80` AS `t81`
+    FROM `t80` AS `t84`
     GROUP BY
       1
   ) AS `t98`
     ON `t75`.`customer_id` = `t98`.`reactions_of`
   LEFT OUTER JOIN (
     SELECT
-      `t71`.`customer_id` AS `customers_of`,
-      ieee_divide(CAST(MAX(`t71`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_signup`,
-      MAX(`t71`.`points`) AS `points`
+      `t69`.`customer_id` AS `customers_of`,
+      ieee_divide(CAST(MAX(`t69`.`age`) AS FLOAT64), NULLIF(CAST(86400 AS FLOAT64), 0.0)) AS `days_since_signup`,
+      MAX(`t69`.`points`) AS `points`
     FROM (
       SELECT
         `t61`.`customer_id`,
         `t61`.`points`,
         `t61`.`age`
       FROM `t59` AS `t61`
-    ) AS `t71`
+    ) AS `t69`
     GROUP BY
       1
   ) AS `t85`
@@ -1768,9 +1814,9 @@ FROM (
         COALESCE(`t55`.`near_precipitation`, `t43`.`precipitation`) AS `precipitation`
       FROM (
         SELECT
-          `t82`.`customer_id`,
-          COALESCE(`t82`.`country`, 'KR') AS `country`,
-          `t82`.`home_store`
+          `t81`.`customer_id`,
+          COALESCE(`t81`.`country`, 'KR') AS `country`,
+          `t81`.`home_store`
         FROM (
           SELECT
             `t75`.`customer_id`,
@@ -1790,7 +1836,7 @@ FROM (
             FROM `customers` AS `t5`
           ) AS `t24`
             ON `t75`.`customer_id` = `t24`.`customer_id`
-        ) AS `t82`
+        ) AS `t81`
       ) AS `t95`
       LEFT OUTER JOIN (
         SELECT
@@ -1816,8 +1862,8 @@ FROM (
     ) AS `t99`
     GROUP BY
       1
-  ) AS `t105`
-    ON `t75`.`customer_id` = `t105`.`surroundings_of`
+  ) AS `t104`
+    ON `t75`.`customer_id` = `t104`.`surroundings_of`
 ) AS `t146`
 WHERE
   `t146`.`orders_90d` >= 1.0

@@ -26,11 +26,13 @@ def train(past: Past) -> Iterator[Outcome]:
     with past.lake.read(past.as_of) as reading:
         dates = training.times(past.as_of, _first_event(past))
         since = min(dates, default=past.as_of)
-        became = people.read_became(reading.table, reading.frame, past.as_of, since)
+        became = people.read_became(reading.table, reading.frame, past.as_of, since, past.shop)
     snapshots = []
     for date in dates:
         with past.lake.read(date) as reading:
-            there = people.read_people(reading.table, reading.frame, date, past.shop)
+            everybody = people.read_people(reading.table, reading.frame, date, past.shop, reading.computed)
+        there = training.drawn(everybody)
+        del everybody  # at most one date's is held whole
         bought = people.bought(there, date, model.Acquisition.DAYS, past.purchases, became)
         snapshots.append(training.Snapshot(date, there, bought))
     log.info("training who becomes a customer on %d past dates", len(snapshots))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from controltower.models.base import Outcome
     from controltower.models.channel.sends import Sends
+    from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
 
@@ -46,7 +47,8 @@ def score(now: Now) -> dict[str, pa.Array]:
     names = [f"channel_{channel}" for channel in CHANNELS]
     if (model := now.load(NAMES[0], KINDS)) is None:
         return now.numbers(None, names) | {"channel": pa.nulls(len(now.customers), pa.string())}
-    chances = model.on(CHANNELS, now.customers, *lately(now.reading, now.as_of, now.customers))
+    own = answers(now.reading, now.as_of, now.shop, now.customers, model.channels)
+    chances = model.on(CHANNELS, own, *lately(now.reading, now.as_of, now.customers))
     best = choose(chances, np.zeros(len(CHANNELS)), 1.0, _open(now)).option
     named = pa.DictionaryArray.from_arrays(pa.array(best, mask=best == NONE), pa.array(CHANNELS)).cast(pa.string())
     return now.numbers(pd.DataFrame(dict(zip(names, chances.T, strict=True))), names) | {"channel": named}
@@ -73,7 +75,7 @@ def evaluate(past: Past, until: datetime) -> Evaluated:
     asked: dict[str, Any] = {outcome.model.name: outcome.model}
     asked.setdefault(BestChannel.name, BestChannel().fit(known))
     everybody = np.full(len(later), "")
-    p = {name: training.clicked(model, later, everybody) for name, model in asked.items()}
+    p = {name: training.clicked(model, known, later, everybody) for name, model in asked.items()}
     rows = []
     for name, chance in p.items():
         for n, where in enumerate(later.channels):
@@ -102,6 +104,15 @@ def lately(reading: Any, as_of: datetime, customers: np.ndarray) -> tuple[np.nda
     recent = reading.frame(read_recent(reading.table, as_of)).set_index("customer_id")
     there = recent.reindex(customers, fill_value=0)
     return there["week"].to_numpy(int), there["month"].to_numpy(int)
+
+
+def answers(reading: Any, as_of: datetime, shop: Shop, customers: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Counts (n, channels, 1 + RESPONSES) of what customers were sent and how they answered, as of a moment."""
+    from controltower.models.channel.sends import RESPONSES, read_answers
+
+    counted = reading.frame(read_answers(reading.table, as_of, shop, channels.tolist())).set_index("customer_id")
+    own = counted.reindex(customers, fill_value=0).to_numpy(float)
+    return own.reshape(len(customers), len(channels), 1 + len(RESPONSES))
 
 
 def _sends(past: Past, until: datetime) -> Sends:

@@ -1,4 +1,4 @@
-"""When customers order again, and how likely they don't within 28 days (dormancy)."""
+"""When customers order again, which product, and how likely they don't within 28 days (dormancy)."""
 
 from __future__ import annotations
 
@@ -15,48 +15,69 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from controltower.data.lake import Lake
+    from controltower.data.reading import Reading
     from controltower.models.base import Outcome
     from controltower.models.replenishment.purchases import Series
+    from controltower.shop import Shop
 
 log = logging.getLogger("controltower")
 
-NAMES: tuple[str, ...] = ("next_order",)
+NAMES: tuple[str, ...] = ("next_order", "next_product_order")
+DATES = ("next_order_at", "next_order_low", "next_order_high")
 
 
 def train(past: Past) -> Iterator[Outcome]:
     from controltower.models.replenishment import hazard
     from controltower.models.replenishment import training as orders
 
-    days = _days(past, past.as_of)
-    log.info("training the next order on %d customers", len(days.customer_ids))
-    in_service = past.in_service(orders.NEXT_ORDER, hazard.KINDS)
-    yield orders.train(orders.NEXT_ORDER, days, None, past.as_of, in_service)
-
-
-def _days(past: Past, time: datetime) -> Series:
-    from controltower.models.replenishment import purchases
-
-    with past.lake.read(time) as reading:
-        return purchases.series(reading.frame(purchases.read_orders(reading.table, time, past.shop)))
+    days, goods = _read(past.lake, past.as_of, past.shop)
+    log.info("training the next order on %d customers, and %d products bought again", len(days), len(goods))
+    for name, some, theirs in ((orders.NEXT_ORDER, days, None), (orders.NEXT_PRODUCT_ORDER, goods, days)):
+        yield orders.train(name, some, theirs, past.as_of, past.in_service(name, hazard.KINDS))
 
 
 def score(now: Now) -> dict[str, pa.Array]:
-    """dormancy_28d; next_order_at with _low and _high; next_order_reason where none can be told."""
+    """dormancy_28d; next_order_at with _low and _high; next_order_reason where none can be told. And, of what the
+    customer bought on two days or more, what is likeliest bought within 28 days, and when: next_product_id,
+    next_product_at."""
     import pyarrow as pa
 
-    from controltower.models.replenishment import hazard, purchases
+    from controltower.models.replenishment import hazard
 
-    dates = ("next_order_at", "next_order_low", "next_order_high")
-    moment, n = pa.timestamp("us", tz="UTC"), len(now.customers)
-    if (model := now.load("next_order", hazard.KINDS)) is None:
-        nothing = {name: pa.nulls(n, moment) for name in dates}
-        return now.numbers(None, ("dormancy_28d",)) | nothing | {"next_order_reason": pa.nulls(n, pa.string())}
-    days = purchases.series(now.reading.frame(purchases.read_orders(now.reading.table, now.as_of, now.shop)))
-    found = hazard.asked(now.customers, model.predict(days, None, now.as_of))
-    columns = now.numbers(found, ("dormancy_28d",))
-    columns |= {name: pa.array(found[name], moment, from_pandas=True) for name in dates}
-    columns["next_order_reason"] = pa.array(found["reason"], pa.string(), from_pandas=True)
+    moment, text, n = pa.timestamp("us", tz="UTC"), pa.string(), len(now.customers)
+    columns = now.numbers(None, ("dormancy_28d",)) | {name: pa.nulls(n, moment) for name in DATES}
+    columns |= {"next_order_reason": pa.nulls(n, text), "next_product_id": pa.nulls(n, text)}
+    columns["next_product_at"] = pa.nulls(n, moment)
+    models = [now.load(name, hazard.KINDS) for name in NAMES]
+    if not any(models):
+        return columns
+    days, goods = _series(now.reading, now.as_of, now.shop)
+    if (model := models[0]) is not None:
+        found = hazard.asked(now.customers, model.predict(days, None, now.as_of))
+        columns |= now.numbers(found, ("dormancy_28d",))
+        columns |= {name: pa.array(found[name], moment, from_pandas=True) for name in DATES}
+        columns["next_order_reason"] = pa.array(found["reason"], text, from_pandas=True)
+    if (model := models[1]) is not None and len(goods):
+        found = model.predict(goods, days, now.as_of).sort_values(["order_28d", "item"], ascending=[False, True])
+        first = found.drop_duplicates("customer_id").set_index("customer_id").reindex(now.customers)
+        columns["next_product_id"] = pa.array(first["item"], text, from_pandas=True)
+        columns["next_product_at"] = pa.array(first["next_order_at"], moment, from_pandas=True)
     return columns
+
+
+def _read(lake: Lake, time: datetime, shop: Shop) -> tuple[Series, Series]:
+    with lake.read(time) as reading:
+        return _series(reading, time, shop)
+
+
+def _series(reading: Reading, time: datetime, shop: Shop) -> tuple[Series, Series]:
+    """Of customers, and of customers with what they bought on two days or more."""
+    from controltower.models.replenishment import purchases
+
+    days = purchases.series(reading.frame(purchases.read_orders(reading.table, time, shop)))
+    goods = reading.frame(purchases.read_product_orders(reading.table, time, shop))
+    return days, purchases.series(goods[goods["customer_id"].isin(days.customer_ids)], "product_id")
 
 
 def evaluate(past: Past, until: datetime) -> Evaluated:
@@ -68,9 +89,13 @@ def evaluate(past: Past, until: datetime) -> Evaluated:
     if days < hazard.SOON_DAYS:
         why = f"{hazard.SOON_DAYS} days aren't over: say --days {hazard.SOON_DAYS} or more."
         return Evaluated([], [why])
-    known, since = _days(past, past.as_of), _days(past, until)
+    (known, goods), (since, _) = (_read(past.lake, time, past.shop) for time in (past.as_of, until))
     outcome = orders.train(orders.NEXT_ORDER, known, None, past.as_of)
-    said = [f"{outcome.model.name} would have served. {outcome.why}"]
+    of_goods = orders.train(orders.NEXT_PRODUCT_ORDER, goods, known, past.as_of)
+    said = [
+        f"{outcome.model.name} would have served. {outcome.why}",
+        f"Of customers' products, on dates before: {of_goods.model.name} would have served. {of_goods.why}",
+    ]
     waits = orders.first_since(since, days, known.customer_ids)
     came = waits <= hazard.SOON_DAYS
     if not 0 < came.sum() < len(came):

@@ -30,7 +30,7 @@ TRIED: tuple[type[Acquisition], ...] = (Likeness, LastVisit)
 
 
 class Snapshot(NamedTuple):
-    """People who never had bought by a date (`people.read_people`), and who of them did in the DAYS after it."""
+    """People who never had bought by a date (`people.read_people`, `drawn`), and who of them did in the DAYS after."""
 
     as_of: datetime
     people: pd.DataFrame
@@ -51,12 +51,20 @@ def times(as_of: datetime, first: datetime) -> list[datetime]:
     return [t for t in dates if t >= first + timedelta(days=14)]
 
 
+def drawn(people: pd.DataFrame) -> pd.DataFrame:
+    """MOST of the people of a date, or all; what isn't drawn isn't held by the answer."""
+    if len(people) <= MOST:
+        return people
+    at = np.sort(np.random.default_rng(7).choice(len(people), MOST, replace=False))
+    return people.iloc[at].reset_index(drop=True)
+
+
 def train(
     as_of: datetime,
     snapshots: Sequence[Snapshot],
     in_service: publication.InService[Acquisition] = publication.nothing,
 ) -> Outcome:
-    there = [_drawn(s) for s in snapshots if len(s.people)]
+    there = [s for s in snapshots if len(s.people)]
     people, became = _stack(there)
     rows = {"rows": len(became), "positives": int(became.sum()), "snapshots": len(there)}
     if not _enough(became):
@@ -135,13 +143,6 @@ def _why(won: bool, ours: dict[str, float], theirs: dict[str, float], dates: int
         f" on {dates} past dates"
     )
     return f"It beat the last visit: {compared}." if won else f"It lost, so the last visit serves: {compared}."
-
-
-def _drawn(s: Snapshot) -> Snapshot:
-    if len(s.people) <= MOST:
-        return s
-    at = np.sort(np.random.default_rng(7).choice(len(s.people), MOST, replace=False))
-    return Snapshot(s.as_of, s.people.iloc[at], s.became[at])
 
 
 def _stack(snapshots: Sequence[Snapshot]) -> tuple[pd.DataFrame, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from controltower.models.channel.response import ChannelResponse
 
-CHOSEN, NO_CONSENT, NOT_WORTH_IT = REASONS = ("chosen", "no_consent", "not_worth_it")
+CHOSEN, NO_OPEN_CHANNEL, NOT_WORTH_IT = "chosen", "no_open_channel", "not_worth_it"
 NONE = -1
 
 
@@ -24,7 +24,8 @@ class Option(NamedTuple):
 @dataclass(frozen=True)
 class Choice:
     """By customer: the option's position or NONE, what is expected of it (value of responses less cost; 0 for none),
-    one of REASONS, and the expected of every option (customers, options; NaN where it isn't allowed)."""
+    CHOSEN, NO_OPEN_CHANNEL or NOT_WORTH_IT, and the expected of every option (customers, options; NaN where it isn't
+    allowed)."""
 
     option: np.ndarray
     expected: np.ndarray
@@ -52,56 +53,27 @@ def choose(
     best = compared.argmax(axis=1) if options else np.zeros(n, dtype=int)
     top = compared[np.arange(n), best] if options else np.full(n, -np.inf)
     sends, any_allowed = top >= 0, there.any(axis=1)
-    reason = np.where(sends, CHOSEN, np.where(any_allowed, NOT_WORTH_IT, NO_CONSENT))
+    reason = np.where(sends, CHOSEN, np.where(any_allowed, NOT_WORTH_IT, NO_OPEN_CHANNEL))
     picked = np.where(sends, expected[np.arange(n), best], 0.0) if options else np.zeros(n)
     return Choice(np.where(sends, best, NONE), picked, reason, expected)
 
 
 def chances(
     model: ChannelResponse,
-    customer_ids: np.ndarray,
+    own: np.ndarray,
     options: Sequence[Option],
     week: np.ndarray,
     month: np.ndarray,
     segments: np.ndarray | None = None,
     response: str = "clicked",
 ) -> np.ndarray:
-    """(customers, options) probabilities of a response. A channel that nothing was ever sent on gets the lowest rate of
-    all: what isn't known isn't promised."""
+    """(customers, options) probabilities of a response; own, week, month: see `ChannelResponse.predict`. A channel that
+    nothing was ever sent on gets the lowest rate of all: what isn't known isn't promised."""
     known = {str(channel): n for n, channel in enumerate(model.channels)}
-    p = model.predict(customer_ids, segments, week, month, response)
-    lowest = p.min(axis=1) if p.shape[1] else np.zeros(len(customer_ids))
+    p = model.predict(own, segments, week, month, response)
+    lowest = p.min(axis=1) if p.shape[1] else np.zeros(len(own))
     columns = []
     for option in options:
         at = known.get(option.channel)
         columns.append(lowest if at is None else np.minimum(p[:, at] * model.lift(option.message, response)[at], 1.0))
-    return np.stack(columns, axis=1) if options else np.zeros((len(customer_ids), 0))
-
-
-def following(
-    model: ChannelResponse,
-    customer_ids: np.ndarray,
-    options: Sequence[Option],
-    *,
-    value: np.ndarray | float,
-    costs: Mapping[str, float],
-    consented: Mapping[str, Collection[str]],
-    week: np.ndarray,
-    month: np.ndarray,
-    segments: np.ndarray | None = None,
-    response: str = "clicked",
-) -> Choice:
-    """Campaign A is done: by which channel, and with which message, does B go to each of its customers?
-
-    options: B's messages on the channels they are made for, the preferred first. value: of a response. costs: of a
-    message by channel (a channel that isn't there costs nothing). consented: by channel, who has agreed. week, month:
-    messages of the last 7 days and of the 21 before, A's included.
-    """
-    allowed = [np.isin(customer_ids, list(consented.get(option.channel, ()))) for option in options]
-    n = len(customer_ids)
-    return choose(
-        chances(model, customer_ids, options, week, month, segments, response),
-        np.array([costs.get(option.channel, 0.0) for option in options]),
-        value,
-        np.stack(allowed, axis=1) if options else np.zeros((n, 0), dtype=bool),
-    )
+    return np.stack(columns, axis=1) if options else np.zeros((len(own), 0))

@@ -1,11 +1,11 @@
 """How likely a customer answers a message on each channel: own answers, shrunk to those of the segment, and these to
 the channel's (empirical Bayes with beta-binomials), and lowered by what was sent lately.
 
-A rate is (hits + strength x prior) / (sends + strength). The strengths are the likeliest ones (Skellam 1948), by
-channel. Fatigue is a slope in log-odds a message of the last 7 and of the 21 days before, learned from the newer half
-of the sends beside rates of the older half, so that a customer's liking isn't taken for an effect of being written to.
-It never raises a rate. A message's own lift is what came of it by what was expected of those who got it (gamma-Poisson,
-shrunk to 1).
+A rate is (hits + strength x prior) / (sends + strength). A model holds rates and strengths only: own sends and hits are
+counted when it is asked, and handed over. The strengths are the likeliest ones (Skellam 1948), by channel. Fatigue is a
+slope in log-odds a message of the last 7 and of the 21 days before, learned from the newer half of the sends beside
+rates of the older half, so that a customer's liking isn't taken for an effect of being written to. It never raises a
+rate. A message's own lift is what came of it by what was expected of those who got it (gamma-Poisson, shrunk to 1).
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, logit
 
 from controltower.models.base import Model, ModelConfig, State
-from controltower.models.channel.sends import RESPONSES, Sends
+from controltower.models.channel.sends import RESPONSES, Sends, cells, positions
 
 STRENGTHS = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000, 1e6])
 EVERYBODY = ""  # the segment of customers of whom none is told
@@ -30,6 +29,7 @@ SURELY = 3.0  # log-likelihood that slopes must gain
 SLOPE_SPREAD = 0.3  # of slopes that are likely at all
 LIFT_STRENGTH = 10.0  # hits: a message with so many expected is believed half
 EDGE = 1e-6
+LEARNED = ("segments", "of_segments", "strengths", "slopes", "usual", "messages", "lifts")  # by OwnChannel
 
 
 class ChannelResponse(Model):
@@ -45,13 +45,13 @@ class ChannelResponse(Model):
         named = np.full(len(sends.customer_ids), EVERYBODY) if segments is None else np.asarray(segments, dtype=np.str_)
         self.channels = sends.channels
         sent = np.bincount(sends.channel, minlength=len(self.channels))[:, None]
-        self.rates = (_cells(sends.channel, sends.hits, len(self.channels)) + 0.5) / (sent + 1.0)
+        self.rates = (cells(sends.channel, sends.hits, len(self.channels)) + 0.5) / (sent + 1.0)
         self._fit(sends, named)
         return self
 
     def predict(
         self,
-        customer_ids: np.ndarray,
+        own: np.ndarray,
         segments: np.ndarray | None = None,
         week: np.ndarray | None = None,
         month: np.ndarray | None = None,
@@ -59,18 +59,19 @@ class ChannelResponse(Model):
     ) -> np.ndarray:
         """(customers, self.channels) probabilities of a response to the next message.
 
-        week, month: messages on all channels in the last 7 days, and in the 21 before those (see `sends.recent`);
-        where not given, as many as usual.
+        own: counts (customers, self.channels, 1 + RESPONSES) of messages sent whose answers are over, then of answers
+        (`Sends.counts`, `sends.read_answers`); all 0 of a stranger. week, month: messages on all channels in the last
+        7 days, and in the 21 before those (see `sends.recent`); where not given, as many as usual.
         """
-        named = np.full(len(customer_ids), EVERYBODY) if segments is None else np.asarray(segments, dtype=np.str_)
-        base = self._base(np.asarray(customer_ids, dtype=np.str_), named)[:, :, RESPONSES.index(response)]
+        named = np.full(len(own), EVERYBODY) if segments is None else np.asarray(segments, dtype=np.str_)
+        base = self._base(own, named)[:, :, RESPONSES.index(response)]
         return self._tired(base, week, month)
 
-    def on(self, channels: Sequence[str], customer_ids: np.ndarray, week: np.ndarray, month: np.ndarray) -> np.ndarray:
-        """(customers, channels) chances of a click as of `predict`; NaN on a channel that nothing was sent on."""
-        p = self.predict(customer_ids, None, week, month)
+    def on(self, channels: Sequence[str], own: np.ndarray, week: np.ndarray, month: np.ndarray) -> np.ndarray:
+        """(customers, channels) chances of a click, see `predict`; NaN on a channel that nothing was sent on."""
+        p = self.predict(own, None, week, month)
         at = {str(channel): n for n, channel in enumerate(self.channels)}
-        nothing = np.full(len(customer_ids), np.nan)
+        nothing = np.full(len(own), np.nan)
         return np.stack([p[:, at[c]] if c in at else nothing for c in channels], axis=1)
 
     def orders_a_click(self, channels: Sequence[str]) -> np.ndarray:
@@ -86,7 +87,7 @@ class ChannelResponse(Model):
     def _fit(self, sends: Sends, segments: np.ndarray) -> None: ...
 
     @abstractmethod
-    def _base(self, customer_ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    def _base(self, own: np.ndarray, segments: np.ndarray) -> np.ndarray:
         """(customers, channels, RESPONSES)."""
 
     def _tired(self, base: np.ndarray, week: np.ndarray | None, month: np.ndarray | None) -> np.ndarray:  # noqa: ARG002
@@ -106,8 +107,8 @@ class BestChannel(ChannelResponse):
 
     def _fit(self, sends: Sends, segments: np.ndarray) -> None: ...
 
-    def _base(self, customer_ids: np.ndarray, segments: np.ndarray) -> np.ndarray:  # noqa: ARG002
-        return np.tile(self.rates, (len(customer_ids), 1, 1))
+    def _base(self, own: np.ndarray, segments: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        return np.tile(self.rates, (len(own), 1, 1))
 
 
 class OwnChannel(ChannelResponse):
@@ -122,8 +123,6 @@ class OwnChannel(ChannelResponse):
     segments: np.ndarray  # names, sorted
     of_segments: np.ndarray  # (segments, channels, RESPONSES)
     strengths: np.ndarray  # (channels, RESPONSES) of a segment's rate beside a customer's sends
-    customer_ids: np.ndarray
-    counts: np.ndarray  # (customers, channels, 1 + RESPONSES): sends, then hits
     slopes: np.ndarray  # log-odds a message: of the week, of the month
     usual: np.ndarray  # messages of the week and of the month before an average send
     messages: np.ndarray
@@ -139,46 +138,39 @@ class OwnChannel(ChannelResponse):
     def _learn_rates(self, sends: Sends, segments: np.ndarray) -> None:
         n_channels = len(self.channels)
         self.segments, segment = np.unique(segments, return_inverse=True)
-        ones = np.c_[np.ones(len(sends), dtype=int), sends.hits]
-        cells = _cells(segment[sends.customer] * n_channels + sends.channel, ones, len(self.segments) * n_channels)
-        cells = cells.reshape(len(self.segments), n_channels, -1)
-        own = _cells(sends.customer * n_channels + sends.channel, ones, len(sends.customer_ids) * n_channels)
-        own = own.reshape(len(sends.customer_ids), n_channels, -1)
+        own = sends.counts()
+        summed = np.zeros((len(self.segments), *own.shape[1:]))
+        np.add.at(summed, segment, own)
         self.of_segments = np.empty((len(self.segments), n_channels, len(RESPONSES)))
         self.strengths = np.empty((n_channels, len(RESPONSES)))
         for c in range(n_channels):
             for r in range(len(RESPONSES)):
-                n, hits, prior = cells[:, c, 0], cells[:, c, 1 + r], np.full(len(cells), self.rates[c, r])
+                n, hits, prior = summed[:, c, 0], summed[:, c, 1 + r], np.full(len(summed), self.rates[c, r])
                 s = strength(hits, n, prior)
                 self.of_segments[:, c, r] = (hits + s * prior) / (n + s)
                 self.strengths[c, r] = strength(own[:, c, 1 + r], own[:, c, 0], self.of_segments[segment, c, r])
-        self.customer_ids, self.counts = sends.customer_ids, own
 
     def _learn_lifts(self, sends: Sends, segments: np.ndarray) -> None:
         n_channels = len(self.channels)
         self.messages = sends.messages
-        cell, cells = sends.message * n_channels + sends.channel, len(self.messages) * n_channels
+        cell, size = sends.message * n_channels + sends.channel, len(self.messages) * n_channels
         self.lifts = np.empty((len(self.messages), n_channels, len(RESPONSES)))
         for r in range(len(RESPONSES)):
             # by segment: a customer's own rate would hold this message's hits already
             at = np.searchsorted(self.segments, segments[sends.customer])
             p = self._tired(self.of_segments[at, :, r], sends.week, sends.month)[np.arange(len(sends)), sends.channel]
-            hits = np.bincount(cell, weights=sends.hits[:, r], minlength=cells)
-            expected = np.bincount(cell, weights=p, minlength=cells)
+            hits = np.bincount(cell, weights=sends.hits[:, r], minlength=size)
+            expected = np.bincount(cell, weights=p, minlength=size)
             self.lifts[:, :, r] = ((hits + LIFT_STRENGTH) / (expected + LIFT_STRENGTH)).reshape(-1, n_channels)
 
     def lift(self, message: str, response: str = "clicked") -> np.ndarray:
         at = np.flatnonzero(self.messages == message)
         return self.lifts[at[0], :, RESPONSES.index(response)] if len(at) else np.ones(len(self.channels))
 
-    def _base(self, customer_ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
-        at = _positions(self.segments, segments)
+    def _base(self, own: np.ndarray, segments: np.ndarray) -> np.ndarray:
+        at = positions(self.segments, segments)
         prior = np.where((at >= 0)[:, None, None], self.of_segments[at], self.rates)
-        own = _positions(self.customer_ids, customer_ids)
-        counts = np.where((own >= 0)[:, None, None], self.counts[own], 0) if len(self.counts) else np.zeros(
-            (len(own), len(self.channels), 1 + len(RESPONSES))
-        )  # fmt: skip
-        return np.asarray((counts[:, :, 1:] + self.strengths * prior) / (counts[:, :, :1] + self.strengths))
+        return np.asarray((own[:, :, 1:] + self.strengths * prior) / (own[:, :, :1] + self.strengths))
 
     def _tired(self, base: np.ndarray, week: np.ndarray | None, month: np.ndarray | None) -> np.ndarray:
         if week is None or month is None or not self.slopes.any():
@@ -191,15 +183,13 @@ class OwnChannel(ChannelResponse):
         return np.minimum(np.c_[week, month].astype(float), MOST_COUNTED)
 
     def _state(self) -> State:
-        return super()._state() | {
-            name: getattr(self, name)
-            for name in ("segments", "of_segments", "strengths", "customer_ids", "counts", "slopes", "usual",
-                         "messages", "lifts")
-        }  # fmt: skip
+        return super()._state() | {name: getattr(self, name) for name in LEARNED}
 
     def _restore(self, state: State) -> None:
+        if more := state.keys() - {"channels", "rates", *LEARNED}:
+            raise KeyError(*more)  # an earlier shape, with customers in it
         super()._restore(state)
-        for name in set(state) - {"channels", "rates"}:
+        for name in LEARNED:
             setattr(self, name, state[name])
 
 
@@ -224,7 +214,7 @@ def _slopes(sends: Sends, segments: np.ndarray, usual: np.ndarray) -> np.ndarray
     if min(y.sum(), len(y) - y.sum()) < FEWEST_CLICKS or not len(older):
         return np.zeros(2)
     plain = OwnChannel(OwnChannel.Config(fatigue=False)).fit(older, segments)
-    base = plain._base(sends.customer_ids, segments)[newer.customer, newer.channel, 0]
+    base = plain._base(older.counts(), segments)[newer.customer, newer.channel, 0]
     offset, x = logit(np.clip(base, EDGE, 1 - EDGE)), OwnChannel._counted(newer.week, newer.month) - usual
 
     def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
@@ -242,13 +232,3 @@ def _slopes(sends: Sends, segments: np.ndarray, usual: np.ndarray) -> np.ndarray
 
     (without, _), (best, slopes) = fitted(0.0), fitted(-3.0)
     return slopes if without - best >= SURELY else np.zeros(2)
-
-
-def _cells(cell: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """(count, columns): sums of the columns of values (n, columns) by cell."""
-    return np.stack([np.bincount(cell, weights=column, minlength=count) for column in values.T], axis=1)
-
-
-def _positions(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Of each asked, its position in known, -1 where it isn't there."""
-    return pd.Index(known).get_indexer(pd.Index(asked))

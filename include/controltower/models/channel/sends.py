@@ -7,6 +7,7 @@ channel in the 7 days before, and in the 21 days before those.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,11 +19,13 @@ import pandas as pd
 from controltower.profiles.facts import gather
 from controltower.profiles.facts.messages import sent_by
 from controltower.profiles.facts.tables import Tables
-from controltower.profiles.portable import DAY, MONEY, RATE, one_if, seconds
+from controltower.profiles.portable import DAY, one_if, seconds
 from controltower.shop import Shop
 
 RESPONSES = ("clicked", "ordered")
 LOOK_BACK_DAYS = 365
+ANSWER_DAYS = 7  # after a message, in which its answers count
+MOST = 100_000  # customers that are learned from; of more, a draw
 WEEK, MONTH = 7, 28  # days
 UNNAMED = ""  # the message of a send whose campaign isn't told
 
@@ -51,28 +54,69 @@ class Sends:
         by_row = (self.customer, self.channel, self.message, self.second, self.week, self.month, self.hits)
         return Sends(self.customer_ids, self.channels, self.messages, *(values[rows] for values in by_row))
 
+    def counts(self, customer_ids: np.ndarray | None = None, channels: np.ndarray | None = None) -> np.ndarray:
+        """(customers, channels, 1 + RESPONSES): messages sent, then answers by kind; of all customers and channels, or
+        of the given ids and names, 0 where nothing is known."""
+        n, m = len(self.customer_ids), len(self.channels)
+        ones = np.c_[np.ones(len(self), dtype=int), self.hits]
+        found = np.zeros((n + 1, m + 1, ones.shape[1]))  # the last of each: unknown
+        found[:n, :m] = cells(self.customer * m + self.channel, ones, n * m).reshape(n, m, -1)
+        rows = np.arange(n) if customer_ids is None else positions(self.customer_ids, customer_ids)
+        columns = np.arange(m) if channels is None else positions(self.channels, channels)
+        return found[rows][:, columns]
 
-def read_sends(tables: Tables, as_of: datetime, shop: Shop, days: int = 7) -> ir.Table:
+
+def read_sends(tables: Tables, as_of: datetime, shop: Shop, most: int = MOST) -> ir.Table:
     """customer_id, channel, campaign, variant, second, clicked, ordered (0 or 1), closed (flag): a row a message sent
-    in the last LOOK_BACK_DAYS. `closed`: the `days` in which its answers count had passed by as_of."""
-    facts = gather(tables, as_of, shop)
+    in the last LOOK_BACK_DAYS. `closed`: the ANSWER_DAYS had passed by as_of.
+
+    Of more than `most` customers a draw by their ids: who is drawn is drawn, too, of any part of the customers.
+    """
+    history = _history(tables, as_of)
+    customers = history.select("customer_id").distinct()
+    drawn = customers.order_by(customers.customer_id.hexdigest("md5")).limit(most)
+    return _answered(history.semi_join(drawn, "customer_id"), tables, as_of, shop).order_by(
+        "customer_id", "second", "channel", "campaign", "variant"
+    )
+
+
+def read_answers(tables: Tables, as_of: datetime, shop: Shop, channels: Sequence[str]) -> ir.Table:
+    """customer_id, then by channel as given how many messages of the last LOOK_BACK_DAYS were sent and closed, were
+    clicked, and were ordered after (see `read_sends`): of who was sent any, 1 + RESPONSES columns a channel."""
+    answered = _answered(_history(tables, as_of), tables, as_of, shop)
+    closed = answered.filter(answered.closed)
+    counts = {}
+    for n, channel in enumerate(channels):
+        there = closed.channel == channel
+        counts[f"sent_{n}"] = one_if(there).sum()
+        counts |= {f"{response}_{n}": closed[response].sum(where=there).fill_null(0) for response in RESPONSES}
+    return closed.group_by("customer_id").aggregate(**counts)
+
+
+def _history(tables: Tables, as_of: datetime) -> ir.Table:
     history = sent_by(tables("messages_history"), as_of)
-    history = history.filter(history.sent_at > as_of - timedelta(days=LOOK_BACK_DAYS))
-    sent = history.mutate(second=seconds(history.sent_at), closed=history.sent_at <= as_of - timedelta(days=days))
+    return history.filter(history.sent_at > as_of - timedelta(days=LOOK_BACK_DAYS))
+
+
+def _answered(history: ir.Table, tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
+    """The rows of `read_sends`, of some of the messages."""
+    facts = gather(tables, as_of, shop)
+    closed = history.sent_at <= as_of - timedelta(days=ANSWER_DAYS)
+    sent = history.mutate(second=seconds(history.sent_at), closed=closed)
     clicks = facts.reactions.filter(facts.reactions.event == "clicked")
     clicks = clicks.group_by("message_id").aggregate(at=clicks.second.min())
     clicked = sent.select("message_id", "customer_id", "second").inner_join(clicks, "message_id")
-    clicked = clicked.filter(clicked["at"] < clicked.second + days * DAY)
+    clicked = clicked.filter(clicked["at"] < clicked.second + ANSWER_DAYS * DAY)
     orders = facts.orders.select("customer_id", ordered_at=facts.orders.second)
     bought = clicked.inner_join(orders, "customer_id")
-    bought = bought.filter(bought.ordered_at >= bought["at"], bought.ordered_at < bought.second + days * DAY)
+    bought = bought.filter(bought.ordered_at >= bought["at"], bought.ordered_at < bought.second + ANSWER_DAYS * DAY)
     bought = bought.select("message_id", ordered=ibis.literal(1, "int64")).distinct()
     answers = clicked.select("message_id", clicked=ibis.literal(1, "int64")).distinct()
     joined = sent.left_join(answers, "message_id").drop("message_id_right").left_join(bought, "message_id")
     return joined.select(
         "customer_id", "channel", "campaign", "variant", "second", "closed",
         clicked=joined.clicked.fill_null(0), ordered=joined.ordered.fill_null(0),
-    ).order_by("customer_id", "second", "channel", "campaign", "variant")  # fmt: skip
+    )  # fmt: skip
 
 
 def sends(rows: pd.DataFrame) -> Sends:
@@ -117,38 +161,11 @@ def read_recent(tables: Tables, as_of: datetime) -> ir.Table:
     return sent.group_by("customer_id").aggregate(week=late.sum(), month=(1 - late).sum())
 
 
-def read_costs(tables: Tables, as_of: datetime, shop: Shop) -> ir.Table:
-    """channel, amount (float): what a channel cost in the LOOK_BACK_DAYS, in the shop's currency. Amounts without that
-    day's rate are left out."""
-    costs, rates = tables("costs"), tables("exchange_rates")
-    until, start = as_of.date(), (as_of - timedelta(days=LOOK_BACK_DAYS)).date()
-    costs = costs.filter(costs.date <= until, costs.date > start)
-    rates = rates.filter(rates.to == shop.currency).select(
-        rate_date=rates.date, rate_from=rates["from"], rate=rates.rate.cast(RATE)
-    )
-    joined = costs.left_join(rates, [costs.currency == rates.rate_from, costs.date == rates.rate_date])
-    rate = ibis.ifelse(joined.currency == shop.currency, ibis.literal(1).cast(RATE), joined.rate)
-    dated = joined.select("channel", amount=(joined.amount * rate).cast(MONEY))
-    return dated.group_by("channel").aggregate(amount=dated.amount.sum().cast("float64").fill_null(0.0))
+def cells(cell: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """(count, columns): sums of the columns of values (n, columns) by cell."""
+    return np.stack([np.bincount(cell, weights=column, minlength=count) for column in values.T], axis=1)
 
 
-def cost_per_message(costs: pd.DataFrame, rows: pd.DataFrame) -> dict[str, float]:
-    """By channel, of `read_costs` and the rows of `read_sends`: amount a message. 0 where no cost was handed over."""
-    sent = rows["channel"].value_counts()
-    spent = costs.set_index("channel")["amount"] if len(costs) else pd.Series(dtype=float)
-    return {str(channel): float(spent.get(channel, 0.0)) / int(number) for channel, number in sorted(sent.items())}
-
-
-def read_consented(tables: Tables, as_of: datetime, purpose: str = "marketing") -> ir.Table:
-    """customer_id, channel: who has agreed, as of as_of, by the lake's consents: the newest row holds, a withdrawal
-    wins a tie, an expired one doesn't count. What is sent is decided by the ledger's consents, later and again."""
-    rows = tables("consents")
-    rows = rows.filter(rows.purpose == purpose, rows.recorded_at <= as_of)
-    newest = rows.recorded_at.max().over(group_by=["customer_id", "channel"])
-    last = rows.mutate(newest=newest)
-    last = last.filter(last.recorded_at == last.newest)
-    valid = last.granted & (last.expires_at.isnull() | (last.expires_at > as_of))
-    agreed = last.mutate(valid=one_if(valid)).group_by(["customer_id", "channel"]).aggregate(
-        valid=lambda t: t.valid.min()
-    )  # fmt: skip
-    return agreed.filter(agreed.valid == 1).select("customer_id", "channel")
+def positions(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Of each asked, its position in known, -1 where it isn't there."""
+    return np.asarray(pd.Index(known).get_indexer(pd.Index(asked)))

@@ -10,8 +10,9 @@ import numpy as np
 
 from controltower.models.base import Outcome
 from controltower.models.channel.response import BestChannel, ChannelResponse, OwnChannel
-from controltower.models.channel.sends import Sends
+from controltower.models.channel.sends import ANSWER_DAYS, Sends
 from controltower.models.publication import Date, InService, no_loss, nothing
+from controltower.profiles.portable import DAY
 
 NAME = "channel"
 TRIED = 0.25  # the newest share of the sends
@@ -32,8 +33,9 @@ def train(
         "window": (datetime.fromtimestamp(int(sends.second.min()), UTC), as_of) if len(sends) else None,
     }  # fmt: skip
     rows = {"sends": len(sends), "customers": len(np.unique(sends.customer)), "clicks": int(sends.hits[:, 0].sum())}
-    edge = np.quantile(sends.second, 1 - TRIED) if len(sends) else 0
-    older, newer = sends.take(sends.second <= edge), sends.take(sends.second > edge)
+    edge = int(np.quantile(sends.second, 1 - TRIED)) if len(sends) else 0
+    # at the edge, the answers to the last days' messages weren't over: no model of then learned from them
+    older, newer = sends.take(sends.second <= edge - ANSWER_DAYS * DAY), sends.take(sends.second > edge)
     if min(older.hits[:, 0].sum(), newer.hits[:, 0].sum()) < FEWEST_CLICKS:
         why = f"{rows['clicks']} of {len(sends)} messages were clicked: too few to tell customers apart."
         return Outcome(
@@ -42,7 +44,7 @@ def train(
         )  # fmt: skip
     newest = named[newer.customer]
     both: tuple[type[ChannelResponse], ...] = (OwnChannel, BestChannel)
-    said = {kind: clicked(kind().fit(older, named), newer, newest) for kind in both}
+    said = {kind: clicked(kind().fit(older, named), older, newer, newest) for kind in both}
     ours, theirs = (log_losses(said[kind], newer) for kind in both)
     gain = np.bincount(newer.customer, weights=theirs - ours)
     gain = gain[np.bincount(newer.customer) > 0]
@@ -67,23 +69,24 @@ def train(
         **common,
     )
     date = Date[ChannelResponse](
-        as_of=datetime.fromtimestamp(int(edge), UTC),
+        as_of=datetime.fromtimestamp(edge, UTC),
         customers=sends.customer_ids[newer.customer],
         ours=said[kind],
-        ask=lambda then: clicked(then, newer, newest),
+        ask=lambda then: clicked(then, older, newer, newest),
         measure=lambda p, some: float(log_losses(p, newer)[some].mean()),
     )
     return no_loss(outcome, as_of, in_service, [date], lower_is_better=True)
 
 
-def clicked(model: ChannelResponse, sends: Sends, segments: np.ndarray) -> np.ndarray:
-    """By send, the chance (n,) of a click that a model tells; segments: of each send. ValueError where it knows not all
-    of the channels."""
+def clicked(model: ChannelResponse, known: Sends, sends: Sends, segments: np.ndarray) -> np.ndarray:
+    """By send, the chance (n,) of a click that a model tells by its customers' own answers to those known; segments: of
+    each send. ValueError where it knows not all of the channels."""
     at = {str(channel): n for n, channel in enumerate(model.channels)}
     if unknown := set(sends.channels[np.unique(sends.channel)]) - at.keys():
         raise ValueError(f"It doesn't know {', '.join(sorted(unknown))}.")
     place = np.array([at.get(str(channel), 0) for channel in sends.channels])[sends.channel]
-    p = model.predict(sends.customer_ids[sends.customer], segments, sends.week, sends.month)
+    own = known.counts(sends.customer_ids, model.channels)[sends.customer]
+    p = model.predict(own, segments, sends.week, sends.month)
     return np.asarray(p[np.arange(len(sends)), place])
 
 

@@ -30,6 +30,7 @@ from controltower.models.replenishment.purchases import Series, States, states
 EDGES = np.array([0, 7, 14, 21, 28, 56, 84, 112, 140, 168, 224, 280, 364])  # days ahead: the ends of the intervals
 SOON = 4  # intervals until SOON_DAYS
 SOON_DAYS = int(EDGES[SOON])
+BLOCK = 200_000  # rows asked at a time: some 25 columns each
 LEVELS = (0.1, 0.5, 0.9)  # of the purchases: next_order_low, next_order_at, next_order_high
 FEWEST_EVENTS = 20  # purchases in an interval, or it isn't told
 BEYOND, NO_REPEAT, NEVER = "beyond_horizon", "no_repeat", "never_bought"  # reasons for no date
@@ -44,6 +45,11 @@ class Rows(NamedTuple):
     customer: States | None
     item: np.ndarray
     item_ids: np.ndarray
+
+    def take(self, at: np.ndarray | slice) -> Rows:
+        """Some of the rows, by their positions here."""
+        customer = None if self.customer is None else self.customer.take(at)
+        return Rows(self.own.take(at), customer, self.item[at], self.item_ids)
 
 
 class Past(NamedTuple):
@@ -105,9 +111,11 @@ class NextOrder(Model):
 
     def survival(self, rows: Rows) -> np.ndarray:
         """(rows, intervals + 1): the chance of no purchase until each of EDGES, as far as it is told; 1 first."""
-        if not len(rows.own.rows):
+        number = len(rows.own.rows)
+        if not number:
             return np.ones((0, SOON + 1))
-        return self._survival(rows) ** self.pace
+        blocks = [rows.take(slice(at, at + BLOCK)) for at in range(0, number, BLOCK)]
+        return np.concatenate([self._survival(block) ** self.pace for block in blocks])
 
     def usual(self, rows: Rows) -> np.ndarray:
         """The usual days between purchases by row: of the item, else everyone's."""

@@ -105,7 +105,7 @@ class States:
     counts: np.ndarray
     amount: np.ndarray
 
-    def take(self, at: np.ndarray) -> States:
+    def take(self, at: np.ndarray | slice) -> States:
         """Some of the rows, by their positions here."""
         return States(*(getattr(self, f.name)[at] for f in fields(self)))
 

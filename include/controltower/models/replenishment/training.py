@@ -205,9 +205,7 @@ def _sample(rows: Rows) -> Rows:
     number = len(rows.own.rows)
     if number <= MOST:
         return rows
-    at = np.sort(np.random.default_rng(7).choice(number, MOST, replace=False))
-    customer = None if rows.customer is None else rows.customer.take(at)
-    return Rows(rows.own.take(at), customer, rows.item[at], rows.item_ids)
+    return rows.take(np.sort(np.random.default_rng(7).choice(number, MOST, replace=False)))
 
 
 def _judge(some: Series, orders: Series | None, dates: int) -> tuple[list[_Judged], float]:

@@ -1,10 +1,10 @@
 """Past randomised campaigns as rows to learn uplift from: who was drawn to be written to, with which probability, and
 what they did within the days after, written to or not.
 
-Rows of `messages_history` whose treatment (or variant, where there is none) is a word for nothing sent are the
-controls. `propensity` is the probability of what was done to that customer; some systems write the probability of being
-written to into all rows instead. Which of both it is shows in the controls: the inverses of their probabilities add up
-to the number of customers. Where there is none, a campaign's shares stand for it.
+Rows of `messages_history` that say that nothing was sent (see `nothing_sent`) are the controls. `propensity` is the
+probability of what was done to that customer; some systems write the probability of being written to into all rows
+instead. Which of both it is shows in the controls: the inverses of their probabilities add up to the number of
+customers. Where there is none, a campaign's shares stand for it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from controltower.shop import Shop
 OUTCOMES = ("visited", "converted", "spent")
 LOOK_BACK_DAYS = 365
 SURELY = 4.0  # standard errors by which a propensity must miss to be taken for the other one
+# Our own rows tell which time the campaign happened; the text is JSON.
+OCCURRENCE = r'"occurrence":\s*"((?:[^"\\]|\\.)+)"'
 VISITS = ("visited", "visit", "session_start")  # of message_events: what also people do who got nothing
 
 
@@ -64,21 +66,32 @@ class Experiment:
 
 
 def read_trials(tables: Tables, as_of: datetime, shop: Shop, days: int = 14) -> ir.Table:
-    """customer_id, campaign, variant, treatment, treated (0 or 1), propensity, second (of sending), clicked, visited,
-    converted (0 or 1), spent (float, the shop's currency): a row a campaign, customer, variant and treatment, the first
-    message of each.
+    """customer_id, campaign, variant, treatment, treated (0 or 1), propensity, second (when its occurrence began),
+    clicked, visited, converted (0 or 1), spent (float, the shop's currency): a row a campaign, customer, variant and
+    treatment, of the first occurrence of each.
 
-    Of the last LOOK_BACK_DAYS, where the `days` after had passed by as_of. Orders and visits count whether or not they
-    came by the message; clicks are those in the campaign's own messages, for systems that write what controls did under
-    them (see `prepared`).
+    An occurrence is what `attributes` call so, else a day (UTC). It begins with its first row; from then on all its
+    customers are counted for `days`, whenever their own message left: orders just before a late one would be missed
+    among those written to only. Occurrences without both, controls and others, are left out: between days more differs
+    than the message. Of the last LOOK_BACK_DAYS, where the `days` after had passed by as_of. Orders and
+    visits count whether or not they came by the message; clicks are those in the campaign's own messages, for systems
+    that write what controls did under them (see `prepared`).
     """
     facts = gather(tables, as_of, shop)
     end, start = as_of - timedelta(days=days), as_of - timedelta(days=LOOK_BACK_DAYS)
     history = tables("messages_history")
-    history = history.filter(history.sent_at <= end, history.sent_at > start, history.campaign.notnull())
-    history = history.mutate(treated=1 - one_if(nothing_sent(history)))
+    history = history.filter(history.sent_at <= as_of, history.sent_at > start, history.campaign.notnull())
+    told_as = history.attributes.re_extract(OCCURRENCE, 1).nullif("")
+    history = history.mutate(
+        treated=1 - one_if(nothing_sent(history)),
+        occurrence=told_as.fill_null(history.sent_at.strftime("day %Y-%m-%d")),
+    )
+    which = ["campaign", "occurrence"]
+    drawn = history.group_by(which).aggregate(began=history.sent_at.min(), ways=history.treated.nunique())
+    drawn = drawn.filter(drawn.ways == 2, drawn.began <= end).select(*which, second=seconds(drawn.began))
+    history = history.inner_join(drawn, which)
     keys = ["customer_id", "campaign", "variant", "treatment", "treated"]
-    sent = history.mutate(second=seconds(history.sent_at))
+    sent = history.filter(history.second == history.second.min().over(ibis.window(group_by=keys)))
     first = sent.group_by(keys).aggregate(
         second=sent.second.min(), propensity=sent.propensity.min(), message_id=sent.message_id.min()
     )

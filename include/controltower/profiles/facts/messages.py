@@ -11,20 +11,30 @@ from controltower.profiles.facts.tables import age
 from controltower.profiles.portable import one_if, seconds
 
 REACTIONS = ("opened", "clicked")
-_CONTROL = ("control", "controlgroup", "holdout", "globalholdout", "none", "nothing", "untreated", "no", "0", "false")
-NOTHING_SENT = frozenset(
-    (*_CONTROL, *(f"no{what}" for what in ("mail", "email", "push", "message", "contact", "send", "treatment")))
-)
+OUTRIGHT = frozenset(  # also as a variant: nobody calls a creative so
+    ("holdout", "globalholdout", "nothing", "untreated",
+     *(f"no{what}" for what in ("mail", "email", "push", "message", "contact", "send", "treatment")))
+)  # fmt: skip
+NOTHING_SENT = OUTRIGHT | {"control", "controlgroup", "none", "no", "0", "false"}
 _BETWEEN = " -_.:/"  # what words are parted by
 
 
 def nothing_sent(history: ir.Table) -> ir.BooleanValue:
-    """Whether a row of `messages_history` says by its treatment (where there is none, its variant) that nothing was
-    sent: a control of a drawn campaign. Never null."""
-    said = history.treatment.fill_null(history.variant).lower()
+    """Whether a row of `messages_history` says that nothing was sent: a control of a drawn campaign. Never null.
+
+    Its treatment tells. Where there is none, only a variant that says it outright: the `control` of an A/B test is
+    often a creative that was sent.
+    """
+    given, variant = _word(history.treatment), _word(history.variant)
+    outright = history.treatment.isnull() & variant.isin(sorted(OUTRIGHT))
+    return given.isin(sorted(NOTHING_SENT)).fill_null(False) | outright.fill_null(False)
+
+
+def _word(said: ir.StringValue) -> ir.StringValue:
+    word = said.lower()
     for mark in _BETWEEN:
-        said = said.replace(mark, "")
-    return said.isin(sorted(NOTHING_SENT)).fill_null(False)
+        word = word.replace(mark, "")
+    return word
 
 
 def sent_by(history: ir.Table, as_of: datetime) -> ir.Table:
