@@ -28,10 +28,12 @@ _WHY = {
 
 
 def segments(
-    horizon: Annotated[int, typer.Option(help="of the chance to buy within 1, 7 or 28 days")] = 7,
+    horizon: Annotated[int, typer.Option(help="days: the segments of the chance to buy within 1, 7 or 28")] = 7,
     as_of: AsOf = None,
-    scored: Annotated[str | None, typer.Option(help="as of when the scores are; default: the newest over")] = None,
-    most: Annotated[int, typer.Option(min=1, help="so many scorings, the newest first; their days don't overlap")] = 1,
+    scored: Annotated[
+        str | None, typer.Option(help="which scoring, by its date; default: the newest whose days are over")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="how many scorings, the newest first, whose days don't overlap")] = 1,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:

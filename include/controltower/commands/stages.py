@@ -49,7 +49,9 @@ def train(as_of: AsOfDay = None) -> None:
 def score(
     as_of: AsOfDay = None,
     out: Out = None,
-    rescan: Annotated[bool, typer.Option("--rescan", help="make all lists, take over none of an earlier day")] = False,
+    rescan: Annotated[
+        bool, typer.Option("--rescan", help="make all recommendation lists anew, take over none of an earlier day")
+    ] = False,
 ) -> None:
     """Score every customer with the models trained as of then or earlier."""
     from controltower.jobs import exports

@@ -17,7 +17,7 @@ def target(
     goal: Annotated[
         str, typer.Option(help="clicks, conversions, revenue, margin, retention, incremental or acquire")
     ] = "conversions",
-    within: Annotated[float, typer.Option(help="days in which it is to come")] = 7,
+    within: Annotated[float, typer.Option(help="days in which it is to come; clicks and incremental mind none")] = 7,
     size: Annotated[int | None, typer.Option(help="most customers; default: all of whom something is expected")] = None,
     budget: Annotated[float | None, typer.Option(help="most that contacts may cost in all; needs --cost")] = None,
     cost: Annotated[float, typer.Option(help="of one contact, in the shop's currency")] = 0.0,

@@ -69,7 +69,7 @@ def test_another_day_and_another_horizon(tower: TestClient, scored: Settings) ->
     assert len(links) == 3
     assert "Scored as of 2026-06-05 00:00 KST" in text(tower.get(links[2].replace("&amp;", "&")).text)
     page = text(tower.get("/segments?horizon=28").text)
-    assert "The days of no scores are over yet" in page
+    assert "The days after the first scoring aren't over yet" in page
     assert "as of 2026-06-05 00:00 KST (Asia/Seoul) can be judged from 2026-07-03 00:00 KST (Asia/Seoul) on." in page
     assert "Orders are known until 2026-06-15 09:00 KST" in page
 

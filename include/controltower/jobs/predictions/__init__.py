@@ -1,12 +1,14 @@
-"""What is predicted of customers: a module each, which trains its models, scores with them, and evaluates itself.
+"""What is predicted of customers: a module each, which trains its models and scores with them.
 
 A module has
 
 - NAMES: of its models in the registry;
 - `train(past)`: an Outcome for each of NAMES;
-- `score(now)`: its columns of `scores`, by name; all of them, null where its model wasn't trained yet.
+- `score(now)`: its columns of `scores`, by name; all of them, null where its model wasn't trained yet;
+- mostly `evaluate(past, until)`: an Evaluated, named in TASKS of jobs/evaluating. acquisition is judged on its card.
 
-To add one, write its module and put it into PREDICTIONS. Who infers who customers are is jobs/inference.
+To add one, write its module, put it into PREDICTIONS, and its `evaluate` into TASKS. Who infers who customers are is
+jobs/inference.
 """
 
 from __future__ import annotations

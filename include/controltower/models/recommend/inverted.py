@@ -33,13 +33,13 @@ class Index:
 
     def _ready(self) -> None:
         self._spare: list[np.ndarray] = []  # by document, zeros
-        often = np.flatnonzero(np.diff(self.start) * OFTEN > self.documents)
-        self._row = np.full(len(self.start) - 1, -1, np.int32)
+        length = np.diff(self.start)
+        often = np.flatnonzero((length * OFTEN > self.documents) & (length <= MOST_ENTRIES))  # longer are hardly read
+        self._row = np.full(len(length), -1, np.int32)
         self._row[often] = np.arange(len(often))
         self._rows = np.zeros((len(often), self.documents), np.float32)
-        for row, term in zip(self._rows, often.tolist(), strict=True):
-            some = slice(self.start[term], self.start[term + 1])
-            row[self.document[some]] = self.value[some]
+        row = np.repeat(self._row, length)
+        self._rows[row[row >= 0], self.document[row >= 0]] = self.value[row >= 0]
 
     def score(self, terms: np.ndarray, weights: np.ndarray, unknown: float = -1.0) -> np.ndarray:
         """Sums of weight times value by document (float32). unknown: as `best` says."""
@@ -221,6 +221,15 @@ def _joined(some: np.ndarray, others: np.ndarray) -> np.ndarray:
         made[size] = some[i]
         size += 1
     return made[:size]
+
+
+def warm_up() -> None:
+    """Compile what searching needs, or read it from the disk: else the first search would wait for it."""
+    index = Index(sp.csr_matrix(np.ones((GROUP, 2))))
+    for terms in (np.zeros(1, np.int64), np.arange(2)):
+        for allowed in (ANY, np.ones(GROUP, np.bool_)):
+            for want in (0, 1):
+                index.best(terms, np.ones(2), want=want, allowed=allowed, chosen=np.zeros(1, np.int32))
 
 
 def blended(

@@ -95,7 +95,7 @@ def too_soon(second: np.ndarray, days: np.ndarray, now: float) -> np.ndarray:
 
     second: when, and now: epoch seconds (UTC); days: of each, `days_until_again` of its category
     """
-    return np.asarray(now - second < DAY * days)
+    return np.asarray((days > 0) & (now - second < DAY * days))
 
 
 def own_bars(

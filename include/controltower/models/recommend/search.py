@@ -188,6 +188,8 @@ class Search(Model):
         inside = self.members.score(product, score)
         titled = self.exhibited.score(*asked.terms)
         titled[titled < self.config.least] = 0
+        if allowed is not None:
+            titled[~allowed], inside[~allowed] = 0, 0
         total = titled + inside
         if not total.any():
             total, titled, inside = self._popular_exhibitions, titled * 0, inside * 0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from controltower.models.recommend import inverted
 from controltower.models.recommend.published import Published
 from controltower.models.recommend.reranking import ACTED, Reranked, days_until_again, rerank, too_soon
 from controltower.models.recommend.rules import BOUGHT, EXCLUDED, Prepared, Rules, Texts, prepare
@@ -128,6 +129,7 @@ class Serving:
 
     def warm_up(self, now: datetime) -> None:
         """Do what the first request of each placement would wait for."""
+        inverted.warm_up()
         some = [str(i) for i in self.published.product_ids[:1]]
         for placement in self.published.rules:
             for site in ("", *self.published.listed):

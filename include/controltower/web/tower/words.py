@@ -38,7 +38,7 @@ def spec(found: Spec, shop: Shop, t: Translate) -> list[tuple[str, list[str]]]:
     window, audience, products = found.window, found.audience, found.recommend
     who = [rule(r, t) for r in audience.rules]
     if audience.goal:
-        who.append(t("campaign.goal", goal=t(f"campaign.goals.{audience.goal}"), days=f"{audience.within:g}"))
+        who.append(t(f"campaign.goals.{audience.goal}", days=f"{audience.within:g}"))
     else:
         who.append(t("campaign.order_by", column=word(t, "feature", audience.order_by)))
     if audience.at_most:

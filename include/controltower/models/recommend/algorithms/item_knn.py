@@ -64,6 +64,7 @@ def _neighbours(
     if not len(interactions):
         return sp.csr_matrix((count, count), dtype=np.float32)
     weighted = weigh(interactions.matrix(Weights()).astype(np.float64).T).tocsr()
+    weighted.data = np.nan_to_num(weighted.data, copy=False)  # 0 / 0 where everybody took the same
     # the library makes room for `keep` products of each: not of those that nobody took
     taken = np.flatnonzero(np.diff(weighted.indptr))
     found = all_pairs_knn(weighted[taken].T.tocsr(), keep + 1, show_progress=False, num_threads=1).tocsr()
