@@ -135,9 +135,10 @@ def heed_ctrl_c() -> None:
 
 
 def files_of(home: Path) -> set[str]:
-    """All but the locks, which hold nothing, and what SQLite keeps beside its file while it works."""
-    files = (p for p in home.rglob("*") if p.is_file())
-    return {str(p.relative_to(home)) for p in files if p.name != ".lock" and not p.name.endswith(("-shm", "-wal"))}
+    """All that is read: without the locks, what SQLite keeps beside its file while it works, and the lake's parts,
+    which are there when a manifest names them and else are swept later."""
+    files = (p for p in home.rglob("*") if p.is_file() and not p.name.endswith(("-shm", "-wal")))
+    return {str(p.relative_to(home)) for p in files if p.name != ".lock" and not p.name.startswith("part-")}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from demo.tower import Api
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 CAMPAIGN, RUN = "picked_for_you", "1"
-PATHS = {"name": CAMPAIGN, "run_id": RUN, "action": "pause"}
+PATHS = {"name": CAMPAIGN, "model": "clv", "run_id": RUN, "action": "pause"}
 GETS = sorted(path for method, path in TOWER if method == "GET")
 # Airflow signs a user's name and role into the token, and asks nothing else of it.
 VIEWER = """

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 ORIGIN = {"Origin": "http://testserver"}
-PATHS = {"name": "spring", "run_id": "1", "action": "pause"}
+PATHS = {"name": "spring", "model": "m", "run_id": "1", "action": "pause"}
 
 
 def simple_accounts(visitors: dict[str, Any]) -> dict[str, Any]:

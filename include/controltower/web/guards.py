@@ -37,7 +37,7 @@ TOWER: Final[dict[tuple[str, str], str]] = {
     ("GET", "/segments"): "Airflow's log-in; counts of all customers, of no campaign",
     ("GET", "/lifecycle"): "Airflow's log-in; counts of all customers, of no campaign",
     ("GET", "/models"): "Airflow's log-in; figures of models, of no customer",
-    ("GET", "/models/{name}"): "Airflow's log-in; figures of models, of no customer",
+    ("GET", "/models/{model}"): "Airflow's log-in; figures of models, of no customer",
     ("GET", "/style.css"): "Airflow's log-in",
     ("GET", "/report.css"): "Airflow's log-in",
     ("GET", "/icon.svg"): "Airflow's log-in",

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 from controltower.jobs.campaigns import plan_campaign
+from controltower.models.recommend.algorithms.popularity import Popularity
+from controltower.models.registry import Registry
 from controltower.settings import Settings
 from controltower.web.guards import TOWER
+from models.conftest import planted
+from models.test_registry import card
 from support import scored_shop
 from support.airflow_process import ROOT, airflow_environment
 
@@ -20,7 +24,7 @@ GETS = [f"GET {path}" for method, path in TOWER if method == "GET"]
 CHANGE = "POST /runs/{run_id}/{action}"
 OF_CAMPAIGN = [route for route in GETS if "{name}" in route]
 OF_RUN = [route for route in GETS if "{run_id}" in route]
-OF_ANYBODY = [route for route in GETS if "{" not in route]
+OF_ANYBODY = [route for route in GETS if route not in (*OF_CAMPAIGN, *OF_RUN)]
 
 
 @pytest.fixture
@@ -28,6 +32,7 @@ def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """On SQLite only: who may do what is Airflow's to say."""
     conf = scored_shop.make(home, monkeypatch)
     scored_shop.write_shop(conf, approve_above=None)
+    Registry(conf.home / "models").store(Popularity().fit(planted()), card("m", -1))
     return conf
 
 

@@ -25,13 +25,13 @@ def show_models(here: Here, desk: Home) -> Response:
     return here.page.show("models.html", load_shop(desk.settings), now=clock.now(desk.settings), rows=rows)
 
 
-@routes.get("/models/{name}")
-def show_model(here: Here, desk: Home, name: Name) -> Response:
+@routes.get("/models/{model}")
+def show_model(here: Here, desk: Home, model: Name) -> Response:
     from controltower.jobs.cards import compared, model_card
     from controltower.measurement.charts import calibration
 
     try:
-        card = model_card(name)
+        card = model_card(model)
     except NoData:
         raise HTTPException(404) from None
     table = card.details.get("calibration", {}).get("table")
