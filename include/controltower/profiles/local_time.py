@@ -89,11 +89,6 @@ def with_local_seconds(facts: ir.Table, zones: Zones, as_of: datetime, shop: Sho
     return local.select(*recent.columns, "zone", local_second=local.second + local.offset)
 
 
-def local_hour(local_second: ir.IntegerValue) -> ir.IntegerValue:
-    """0-23."""
-    return whole(local_second % DAY, ibis.literal(3600))
-
-
 def local_day(local_second: ir.IntegerValue) -> ir.IntegerValue:
     """Whole days since 1970."""
     return whole(local_second, ibis.literal(DAY))

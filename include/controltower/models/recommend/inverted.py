@@ -17,7 +17,7 @@ FEW = 16  # to look at all documents takes as long as to keep a list of one in s
 GROUP = 32  # documents of which only the best is looked at first
 HALVES = 12  # of what a score may be, to find how much is needed
 TINY = np.float32(1e-45)  # the least that isn't 0
-ANY, NONE, ZERO = np.zeros(0, np.bool_), np.zeros(0, np.int32), np.zeros(0, np.float32)
+ANY, NONE = np.zeros(0, np.bool_), np.zeros(0, np.int32)
 
 
 class Index:
