@@ -63,7 +63,8 @@ def counts(
 ) -> list[Counter[str]]:
     """For each window, messages per customer that left by `until`, and by default those planned by then that wait.
 
-    Merged customers have those of all their person's ids.
+    Merged customers have those of all their person's ids. Wants one consistent look (database.reading): a batch that is
+    done between two questions would count twice.
     `but_occurrence` leaves one occurrence out: a message doesn't stand in its own way, nor in its next version's.
     `but_run` leaves out one run's messages to the `customers`, of which none has left.
     """
@@ -73,7 +74,7 @@ def counts(
     families = merges.families(connection, customers)
     if families and customers is not None:
         customers = families.with_others(customers)
-    if not with_planned:  # first: a batch that is done meanwhile counts twice for this once, rather than not at all
+    if not with_planned:
         for customer, channel, at in _out_of_pending(connection, until, customers):
             for counted, window in zip(found, windows, strict=True):
                 if window.channel in (None, channel) and at > window.since:

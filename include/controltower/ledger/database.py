@@ -75,7 +75,9 @@ def reading(settings: Settings) -> Iterator[sa.Connection]:
 
     BadSettings with another key than the ledger's: answers would be wrong. Without one, what needs none can be read.
     """
-    with opened(settings).connect().execution_options(reading=True) as connection, connection.begin():
+    engine = opened(settings)
+    isolation = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}  # SQLite's is that
+    with engine.connect().execution_options(reading=True, **isolation) as connection, connection.begin():
         signing_keys.check(connection, settings)
         yield connection
 
