@@ -14,7 +14,7 @@ with what was wrong. If nothing ever comes in, run `controltower doctor`, and se
 
 from _defaults import DAG, FEEDBACK, run
 from airflow.sdk import CronTriggerTimetable, dag, task
-from controltower.jobs import feedback, learning, reconcile, unsubscribe_group
+from controltower.jobs import engagement, feedback, reconcile, unsubscribe_group
 
 
 @dag(
@@ -35,7 +35,7 @@ def ingest_feedback() -> None:
 
     @task(pool="lake", outlets=[FEEDBACK])
     def publish(*, outlet_events=None) -> dict:
-        report = run(learning.publish_engagement)
+        report = run(engagement.publish_engagement)
         outlet_events[FEEDBACK].extra = {"as_of": [report["as_of"]]}
         return report
 

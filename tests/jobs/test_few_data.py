@@ -114,7 +114,7 @@ def test_it_trains_scores_and_says_why(home: Path, shop: Callable[[], Tables]) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shop", SERVES, ids=lambda shop: shop.__name__)
+@pytest.mark.parametrize("shop", [fifty, no_orders], ids=lambda shop: shop.__name__)
 def test_evaluating_it_says_what_can_be_judged(home: Path, shop: Callable[[], Tables]) -> None:
     (home / "shop.yaml").write_text(yaml.safe_dump(SHOP.model_dump(mode="json")))
     lake_with(home, {"products": GOODS, **shop()})

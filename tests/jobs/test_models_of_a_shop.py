@@ -321,8 +321,9 @@ def test_scoring_publishes_for_serving(shop: Lake, home: Path) -> None:
             for row, place in zip(*np.nonzero(one.product >= 0), strict=True)
         }
         assert found == kept, name
-    similar = serving.items["bought_together"].product
-    assert (similar >= 0).any() and not (similar == np.arange(len(similar))[:, None]).any(), "not with itself"
+    together = serving.items["bought_together"]
+    entry, seed = together.entries(np.arange(len(serving.product_ids)))
+    assert len(entry) == len(together.product) > 0 and not (together.product[entry] == seed).any(), "not with itself"
     assert serving.search is not None and serving.search.find(["p03"], 1).product.size
     earlier = (T - timedelta(days=1)).isoformat()
     train_models(earlier)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from controltower.errors import BadSettings
 from controltower.jobs.dispatch import dispatch_messages
+from controltower.jobs.engagement import publish_engagement
 from controltower.jobs.events import ingest_events
 from controltower.jobs.feedback import ingest_feedback
-from controltower.jobs.learning import publish_engagement
 from controltower.jobs.reconcile import reconcile
 from controltower.jobs.unsubscribe_group import sync_asm_group
 from controltower.settings import parse_shop

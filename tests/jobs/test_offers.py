@@ -147,4 +147,5 @@ def test_who_took_too_much_keeps_the_latest(most: int, monkeypatch: pytest.Monke
     found = taken(data, made)
     for name in ("customer", "product", "second", "kind"):
         assert getattr(found, name).tolist() == getattr(plain, name).tolist(), name
+    assert found.capped == plain.capped, "whoever is cut is told"
     assert len(plain) and (most == 1000 or sizes[0] < len(data)), "cut before each entry became several"

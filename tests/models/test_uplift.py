@@ -63,14 +63,14 @@ def test_nothing_to_choose_by_means_treat_all() -> None:
     assert outcome.baseline_metrics["effect_low"] < 0.05 < outcome.baseline_metrics["effect_high"]
 
 
-def test_a_hundred_experiments_without_anything_to_choose_by() -> None:
-    """A light version: one linear learner. An interval of 95 % leaves out 0 upwards in 2.5 of 100."""
+def test_forty_experiments_without_anything_to_choose_by() -> None:
+    """A light version: one linear learner. An interval of 95 % leaves out 0 upwards in 1 of 40."""
     found = [
         train(drawn(seed, 500, ("all", "none")[seed % 2], columns=3)[0], T, learners=(DoublyRobust,), base="linear")
-        for seed in range(100)
+        for seed in range(40)
     ]
     assert all("gains nothing for sure" in o.why or o.published for o in found)
-    assert [o.details["recommend"] for o in found].count(TARGET) <= 10
+    assert [o.details["recommend"] for o in found].count(TARGET) <= 4
 
 
 def test_a_message_that_does_harm_or_less_than_it_costs_goes_to_nobody() -> None:

@@ -146,8 +146,8 @@ def feedback() -> None:
 
     Tomorrow's features know of them.
     """
+    from controltower.jobs.engagement import publish_engagement
     from controltower.jobs.feedback import ingest_feedback
-    from controltower.jobs.learning import publish_engagement
     from controltower.jobs.reconcile import reconcile
 
     show(ingest_feedback())

@@ -12,7 +12,7 @@ import yaml
 from controltower import clock
 from controltower.data.contract import CONTRACT
 from controltower.data.lake import Lake
-from controltower.jobs.learning import publish_engagement
+from controltower.jobs.engagement import publish_engagement
 from controltower.jobs.privacy import erase_person
 from controltower.jobs.profiles import build_profiles
 from controltower.ledger import plans

@@ -1,4 +1,4 @@
-"""What today teaches tomorrow: engagement, brought from the ledger into the lake."""
+"""Engagement (sends, answers, who was held out), brought from the ledger into the lake: what today teaches tomorrow."""
 
 from __future__ import annotations
 
