@@ -25,7 +25,7 @@ PREDICTED = ("propensity_1d", "propensity_7d", "propensity_28d", "clv", "next_or
 
 
 def customers(count: int) -> list[dict[str, Any]]:
-    return [{"customer_id": f"c{i:03}", "signed_up_at": ago(90), "updated_at": ago(90)} for i in range(count)]
+    return [{"customer_id": f"c{i:03}", "signed_up_at": ago(60), "updated_at": ago(60)} for i in range(count)]
 
 
 def bought(count: int, who: Callable[[int], int], days: float, seed: int = 1) -> Tables:
@@ -40,14 +40,14 @@ def bought(count: int, who: Callable[[int], int], days: float, seed: int = 1) ->
 def viewed(count: int, of: int) -> list[dict[str, Any]]:
     rng = random.Random(2)
     return [
-        event(str(i), f"c{rng.randrange(of):03}", ago(rng.uniform(0, 60)), "view_item", product_id="p03")
+        event(str(i), f"c{rng.randrange(of):03}", ago(rng.uniform(0, 40)), "view_item", product_id="p03")
         for i in range(count)
     ]
 
 
 def fifty() -> Tables:
     """50 customers and a few orders of some."""
-    return {"customers": customers(50), "events": viewed(100, 50), **bought(25, lambda i: i % 20, 80)}
+    return {"customers": customers(50), "events": viewed(100, 50), **bought(25, lambda i: i % 20, 55)}
 
 
 def no_orders() -> Tables:
@@ -55,7 +55,7 @@ def no_orders() -> Tables:
 
 
 def once_only() -> Tables:
-    return {"customers": customers(150), "events": viewed(300, 150), **bought(150, lambda i: i, 85)}
+    return {"customers": customers(150), "events": viewed(300, 150), **bought(150, lambda i: i, 58)}
 
 
 def new_shop() -> Tables:
