@@ -153,7 +153,7 @@ def _expected(
     import numpy as np
     import pyarrow as pa
 
-    from controltower.jobs.channels import Weighing
+    from controltower.jobs.weighing import Weighing
 
     nothing = pa.nulls(len(customers), pa.list_(pa.float64()))
     if spec.channel_choice != "expected":
