@@ -69,24 +69,3 @@ def places(key: str, customers: Sequence[str]) -> np.ndarray:
         digest.update(customer.encode())
         digests.append(digest.digest())
     return np.asarray((np.frombuffer(b"".join(digests), ">u8") >> np.uint64(11)) / (1 << 53))
-
-
-def value_of(hours: np.ndarray, chosen: Chosen, outcome: np.ndarray) -> tuple[float, float]:
-    """What a rule that says `hours` (n,) for these messages would have brought a message, and its standard error.
-
-    `outcome` (n,) is what each message brought. Unbiased where every hour of the rule could have been chosen; messages
-    without an allowed hour are left out. (0, inf) where there is none.
-    """
-    sent = chosen.hour != NONE
-    if not sent.any():
-        return 0.0, float("inf")
-    weighed = outcome[sent] * (hours[sent] == chosen.hour[sent]) / chosen.probability[sent]
-    error = weighed.std(ddof=1) / np.sqrt(len(weighed)) if len(weighed) > 1 else np.inf
-    return float(weighed.mean()), float(error)
-
-
-def random_value(chosen: Chosen, outcome: np.ndarray) -> tuple[float, float]:
-    """What a message brings at a random allowed hour, and its standard error: the mean of those explored."""
-    drawn = outcome[chosen.explored].astype(float)
-    error = drawn.std(ddof=1) / np.sqrt(len(drawn)) if len(drawn) > 1 else np.inf
-    return (float(drawn.mean()) if len(drawn) else 0.0), float(error)
