@@ -4,8 +4,9 @@ or joined, and a million customers' need not lie in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import ibis
@@ -20,6 +21,19 @@ from controltower.profiles.rolling.step import Step
 from controltower.profiles.rolling.touched import Chosen
 
 _WIDTH = np.dtype(np.float64).itemsize
+_NAMES = [f.name for features in SOURCES.values() for f in features]  # of what is counted
+
+
+@cache
+def _completing() -> tuple[pa.Schema, str]:
+    """The columns of all features, and the SQL of those that are made of `_counted`: compiling takes long.
+
+    What is there needn't pass through the engine.
+    """
+    counted = ibis.table({"customer_id": "string", **dict.fromkeys(_NAMES, "float64")}, name="_counted")
+    whole = complete(counted, datetime.min.replace(tzinfo=UTC))
+    made = whole.drop("customer_id", "as_of", *_NAMES)
+    return whole.schema().to_pyarrow(), str(ibis.to_sql(made, dialect="duckdb"))
 
 
 class Columns:
@@ -44,24 +58,20 @@ class Columns:
 
     def rows(self, reading: Reading, as_of: datetime) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """customer_id, as_of, all FEATURES and lifecycle of all members, ordered by customer_id."""
-        names = [f.name for features in SOURCES.values() for f in features]
-        counted = ibis.table({"customer_id": "string", **dict.fromkeys(names, "float64")}, name="_counted")
-        whole = complete(counted, as_of)
-        rest = reading.sql(whole.drop("customer_id", *names))  # what is there needn't pass through the engine
-        schema = whole.schema().to_pyarrow()
-        return schema, self._batches(reading, schema, names, rest)
+        schema, query = _completing()
+        return schema, self._batches(reading, schema, query, as_of)
 
-    def _batches(
-        self, reading: Reading, schema: pa.Schema, names: Sequence[str], rest: str
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, reading: Reading, schema: pa.Schema, query: str, as_of: datetime) -> Iterator[pa.RecordBatch]:
         chosen = self._chosen
         for start in range(0, len(chosen.ids), BATCH):
-            values = [pa.array(self._read(name, start), from_pandas=True) for name in names]
-            rows = pa.table([chosen.ids.slice(start, BATCH), *values], names=["customer_id", *names])
+            values = [pa.array(self._read(name, start), from_pandas=True) for name in _NAMES]
+            rows = pa.table([chosen.ids.slice(start, BATCH), *values], names=["customer_id", *_NAMES])
             members = chosen.members[start : start + BATCH]
             if not members.all():
                 rows = rows.take(pa.array(np.flatnonzero(members)))
-            made = reading.run(rest, {"_counted": rows})
+            moment = pa.repeat(pa.scalar(as_of, schema.field("as_of").type), len(rows))
+            rows = rows.append_column("as_of", moment)
+            made = reading.run(query, {"_counted": rows})
             columns = [made[name] if name in made.column_names else rows[name] for name in schema.names]
             yield from pa.table(columns, schema=schema).to_batches()
 
