@@ -119,7 +119,8 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> None:
     for name, model in models.items():
         ours, theirs = model["metrics"], model["baseline_metrics"]
         figures = ", ".join(f"{m} {ours[m]:.3f} ({theirs[m]:.3f})" for m in ours if m in theirs)
-        _line(name, f"{model['serves']} serves; {model['challenger']} (baseline {model['baseline']}): {figures}")
+        compared = f"{model['serves']} serves; {model['challenger']} (baseline {model['baseline']})"
+        _line(name, f"{compared}: {figures}" if figures else f"{compared}: nothing to judge by yet")
 
 
 def _figures(figures: Mapping[str, Any]) -> None:

@@ -78,6 +78,10 @@ def test_whom_the_mail_changes_is_found(home: Path, tmp_path: Path, monkeypatch:
     assert found["customers"] == 4000 and found["effect_low"] < 0.04 < found["effect_high"]
     outcome, features, said = trained_and_scored(home)
     assert outcome.published and outcome.details["campaigns"] == ["spring mail"]
+    fifths = outcome.details["calibration"]["table"]
+    assert len(fifths) == 5 and fifths[0]["said"] < fifths[-1]["said"] and fifths[-1]["low"] > 0
+    assert outcome.details["backtest"] == [], "nothing was known before the only campaign"
+    assert 0 < outcome.details["drift"]["score_stability"] < 0.5
     lately = features["days_since_last_order"].to_numpy() < drawn_campaign.RECENT
     assert said["uplift"][lately].mean() > said["uplift"][~lately].mean() + 0.05
     assert 0 < said["uplift_error"].iloc[0] < 0.08

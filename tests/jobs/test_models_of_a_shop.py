@@ -104,6 +104,9 @@ def test_from_facts_to_scores_and_again_the_same(shop: Lake) -> None:
     trained = train_models(AS_OF)
     assert set(trained["models"]) == MODELS
     assert first == {n: m["version"] for n, m in trained["models"].items() if n in first}, "again the same versions"
+    cards = {name: Registry(models).card(name, T).details for name in MODELS if not name.startswith("recommend_")}
+    judged = {name: len(details["backtest"]) for name, details in cards.items()}
+    assert judged["uplift"] == judged["channel"] == judged["gender"] == 0 < judged["send_hour"], judged
     _half_published_scores_are_none(shop)
     publish_rows(
         shop, "features", interval_key(T), derived(shop, "features").drop(["clicks_30d"])

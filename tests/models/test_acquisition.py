@@ -32,12 +32,15 @@ def drawn(at: int, count: int, told: bool = True, seed: int = 0) -> training.Sna
 
 
 def test_all_that_is_known_serves_where_it_tells_more() -> None:
-    outcome = training.train(T, [drawn(n, 800) for n in range(8)])
+    others = drawn(0, 800, seed=5).people.assign(carts=1.0)
+    outcome = training.train(T, [drawn(n, 800) for n in range(8)], today=others)
     assert (outcome.model.name, outcome.published) == ("likeness", True), outcome.why
     assert outcome.metrics["average_precision"] > 1.5 * outcome.baseline_metrics["average_precision"]
     rows = outcome.details["backtest"]
-    assert len(rows) == 3 and all(0.7 < row["expected"] / row["became"] < 1.4 for row in rows)
+    assert len(rows) == 3 and all(0.7 < row["expected"] / row["came"] < 1.4 for row in rows)
+    assert all(row["average_precision"] > row["baseline_average_precision"] for row in rows)
     assert len(outcome.details["calibration"]["table"]) == 10
+    assert outcome.details["drift"]["score_stability"] > 0.25, "all of today's people have a cart"
     newest = drawn(0, 800)
     assert isinstance(outcome.model, Likeness)
     assert outcome.model.predict(newest.people).sum() == pytest.approx(newest.became.sum()), "as many as lately"
@@ -50,6 +53,7 @@ def test_the_baseline_serves_where_it_isnt_beaten_and_everybody_of_few() -> None
     assert outcome.metrics["average_precision"] < 1.1 * outcome.baseline_metrics["average_precision"]
     no_dates = training.train(T, [drawn(0, 800)])
     assert isinstance(no_dates.model, LastVisit) and "Too few first orders" in no_dates.why
+    assert no_dates.details["backtest"] == [] and no_dates.details["drift"] == {}
     few = training.train(T, [drawn(0, 40)])
     assert isinstance(few.model, Everybody) and "fewer than 20" in few.why
     assert few.model.predict(drawn(0, 3).people) == pytest.approx([drawn(0, 40).became.mean()] * 3)

@@ -61,6 +61,14 @@ def test_own_answers_count_where_customers_differ(liked: Sends) -> None:
     outcome = train(liked, T)
     assert outcome.published and isinstance(outcome.model, OwnChannel), outcome.why
     assert outcome.metrics["log_loss"] < outcome.baseline_metrics["log_loss"]
+    rows = outcome.details["backtest"]
+    assert len(rows) == 3 and [row["as_of"] for row in rows] == sorted((row["as_of"] for row in rows), reverse=True)
+    assert sum(row["messages"] for row in rows) == outcome.rows["tried"] > rows[0]["customers"]
+    assert all(row["log_loss"] < row["baseline_log_loss"] for row in rows)
+    assert all(0.8 < row["expected"] / row["came"] < 1.25 for row in rows)
+    table = outcome.details["calibration"]["table"]
+    assert len(table) == 10 and table[0]["high"] < table[-1]["low"], "the likeliest tenth clicks most"
+    assert 0 < outcome.details["drift"]["score_stability"] < 0.1
     p = outcome.model.predict(liked.counts())
     own = pd.DataFrame({"c": liked.customer, "k": liked.channel, "y": liked.hits[:, 0]}).groupby(["c", "k"])["y"].mean()
     assert np.corrcoef(p[:, 1], own.unstack().to_numpy()[:, 1])[0, 1] > 0.9
@@ -137,12 +145,13 @@ def test_a_model_that_holds_customers_must_be_trained_again(liked: Sends, tmp_pa
 
 
 def test_what_is_judged_knew_no_answer_that_wasnt_over(liked: Sends) -> None:
-    """The clicks of the last days before the edge change nothing of what is said beyond it."""
+    """The clicks of the last days before the oldest date change nothing of what is said of the time after it."""
     edge = int(np.quantile(liked.second, 0.75))
     late = (liked.second > edge - ANSWER_DAYS * DAY) & (liked.second <= edge)
     assert liked.hits[late, 0].any()
     turned = replace(liked, hits=np.where(late[:, None], 1 - liked.hits, liked.hits))
-    assert train(turned, T).metrics == train(liked, T).metrics
+    oldest, newest = ([train(s, T).details["backtest"][n] for s in (liked, turned)] for n in (-1, 0))
+    assert oldest[0] == oldest[1] and newest[0] != newest[1], "answers that were over by the newest date count there"
 
 
 def test_the_best_option_pays_most_beyond_its_cost() -> None:

@@ -12,7 +12,7 @@ import pytest
 from controltower.models import publication
 from controltower.models.base import Outcome
 from controltower.models.propensity import Classifier, RfmLogistic, Snapshot, TreesAndLogistic, train
-from controltower.models.publication import Date, Serving, compare, no_loss
+from controltower.models.publication import Beside, Date, Serving, compare, no_loss
 from controltower.models.registry import Card
 from models.test_registry import card
 from support.bought import people, snapshots
@@ -35,8 +35,12 @@ def then(days: float, model: Classifier | None = MODEL) -> Serving[Classifier]:
 
 def dates(ours: np.ndarray, theirs: np.ndarray, count: int = 3) -> list[Date[Classifier]]:
     return [
-        Date(T - timedelta(days=7 * k), IDS[: len(ours)], ours, lambda _: theirs, mean) for k in range(1, count + 1)
-    ]
+        Date(
+            T - timedelta(days=7 * k), IDS[: len(ours)], ours, lambda _: theirs, mean, {"hits": 0.1 * k},
+            Beside(ours / 2, ours), lambda _: Beside(theirs / 4, theirs),
+        )
+        for k in range(1, count + 1)
+    ]  # fmt: skip
 
 
 def serves(at: datetime) -> Serving[Classifier]:
@@ -73,6 +77,41 @@ def test_what_was_better_beyond_chance_stays_and_the_card_says_why() -> None:
     said = kept.details["in_service"]
     assert (said["version"], said["versions"], said["dates"], said["stays"]) == ("v1", ["v15", "v22", "v8"], 3, True)
     assert said["hits"] > said["ours"] and 0 < said["low"] < said["high"]
+
+
+def test_the_card_has_the_dates_with_what_was_in_service_and_what_came() -> None:
+    ours, theirs = hits(1, 0.5), hits(2, 0.4)
+    learned = replace(OUTCOME, details={"calibration": {"slope": 0.9}, "drift": {"score_stability": 0.2}})
+    one, *_, oldest = dates(ours, theirs)
+    younger = lambda at: serves(at) if at > oldest.as_of else None  # noqa: E731
+    made = no_loss(learned, T, younger, [one, replace(oldest, beside=None)])
+    row, without = made.details["backtest"]
+    assert (row["as_of"], row["customers"], row["hits"]) == ((T - timedelta(days=7)).isoformat(), 4000, 0.1)
+    assert row["in_service_hits"] == pytest.approx(theirs.mean()) and without["in_service_hits"] is None
+    assert (row["expected"], row["came"], row["variance"]) == (ours.sum() / 2, ours.sum(), ours.sum() / 4)
+    assert "expected" not in without and made.details["calibration"]["slope"] == 0.9
+    table = made.details["calibration"]["table"]
+    assert [r["said"] for r in table] == sorted(r["said"] for r in table) and table[-1]["said"] == 0.5
+    assert all(r["low"] <= r["came"] <= r["high"] for r in table) and min(r["low"] for r in table) == 0
+    assert sum(r["came"] for r in table) / 10 == pytest.approx(ours.mean(), abs=1e-5)
+    assert "in_service_hits" not in no_loss(OUTCOME, T, publication.nothing, [one]).details["backtest"][0]
+    own = {"calibration": {"table": ["made by the training"]}}
+    assert no_loss(replace(OUTCOME, details=own), T, serves, [one]).details["calibration"] == own["calibration"]
+
+
+def test_the_card_of_what_stays_has_its_own_settings_but_what_is_measured_now() -> None:
+    def aged(at: datetime) -> Serving[Classifier]:
+        old = {"weights": [1], "calibration": {"slope": 2.0, "table": []}, "drift": {}, "backtest": []}
+        return Serving(then((T - at).days + 1).card.model_copy(update={"details": old}), MODEL)
+
+    theirs = hits(2, 0.5)
+    learned = replace(OUTCOME, details={"weights": [2], "drift": {"score_stability": 0.2}})
+    kept = no_loss(learned, T, aged, dates(hits(1, 0.4), theirs)).details
+    assert (kept["weights"], kept["drift"]) == ([1], {"score_stability": 0.2})
+    assert kept["calibration"]["slope"] == 2 and kept["calibration"]["table"][-1]["said"] == 0.25
+    assert [(row["expected"], row["hits"]) for row in kept["backtest"]] == [
+        (theirs.sum() / 4, 0.1 * k) for k in (1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +173,9 @@ def test_a_propensity_that_knew_more_stays() -> None:
     assert kept.model is knew and "So it stays in service." in kept.why
     said = kept.details["in_service"]
     assert said["average_precision"] > said["ours"] and kept.metrics == train(7, T, few, today).metrics
+    now = kept.details["backtest"][0]
+    assert now["in_service_average_precision"] > now["average_precision"]
+    assert now["expected"] == pytest.approx(knew.predict(few[0].features, few[0].as_of).sum(), abs=0.01)
     gone = [Snapshot(s.as_of, s.features.drop(columns=["carts_7d"]), s.bought) for s in few]
     assert (
         train(7, T, gone, gone[0].features, in_service=lambda at: then(9, knew))

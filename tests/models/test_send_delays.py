@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from controltower.models.publication import Serving
 from controltower.models.send_time import delays
 from controltower.models.send_time.delays import BEHAVIOURS, KINDS, USUAL_HOURS, EveryonesDelay, OwnDelay, Returns
+from models.test_registry import card
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders
 
 
@@ -31,6 +34,16 @@ def test_own_delays_are_found() -> None:
     off = found["delay_after_add_to_cart"] - (np.arange(300) * 7 % 100 + 3)
     assert (off.abs() <= 1).mean() > 0.95
     assert set(found["delay_after_view_item"]) == {USUAL_HOURS["view_item"]}, "nobody came back after a view"
+    rows = outcome.details["backtest"]
+    assert [row["as_of"] for row in rows] == [(T - timedelta(days=28 * k)).isoformat() for k in (1, 2, 3)]
+    assert all(row["hits_3h"] > row["baseline_hits_3h"] + 0.3 for row in rows)
+    table = outcome.details["calibration"]["table"]
+    assert len(table) == 10 and all(row["said"] < row["came"] for row in table), "shrunk to everyone's"
+    assert 0 < outcome.details["drift"]["score_stability"] < 0.25
+    usual = EveryonesDelay().fit(some)
+    beside = delays.train(some, T, lambda _: Serving(card("send_delay", -99), usual)).details
+    assert beside["in_service"]["dates"] == 3 and beside["in_service"]["high"] < 0
+    assert beside["backtest"][0]["in_service_hits_3h"] == pytest.approx(rows[0]["baseline_hits_3h"], abs=0.05)
 
 
 def test_everyones_delay_serves_where_all_are_alike() -> None:

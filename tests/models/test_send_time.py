@@ -54,6 +54,13 @@ def test_planted_hours_are_found() -> None:
     assert outcome.name == "send_hour" and outcome.published and isinstance(outcome.model, OwnWeek)
     assert outcome.metrics["hits_3h"] > outcome.baseline_metrics["hits_3h"] + 0.3
     assert outcome.metrics["better_low"] > 0
+    rows, table = outcome.details["backtest"], outcome.details["calibration"]["table"]
+    assert [row["as_of"] for row in rows] == [ago(28 * k).isoformat() for k in (1, 2, 3)]
+    assert all(row["hits_3h"] > row["baseline_hits_3h"] + 0.2 for row in rows) and "expected" not in rows[0]
+    assert len(table) == 10 and sum(row["customers"] for row in table) == sum(row["customers"] for row in rows)
+    assert all(0.4 < row["said"] < row["low"] for row in table), "shrunk to everyone's"
+    assert table[0]["said"] + 0.2 < table[-1]["said"] and table[0]["high"] < table[-1]["low"]
+    assert 0 < outcome.details["drift"]["score_stability"] < 10
     tables = outcome.model.predict(hours)
     off = (tables.hour - np.arange(400) * 7 + 12) % 24 - 12
     assert (np.abs(off) <= 1).mean() > 0.95

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from controltower.models.base import Outcome
+from controltower.models.publication import Serving
 from controltower.models.traits import ages, items, said, training
 from controltower.models.traits.items import Histories
 from controltower.models.traits.model import KINDS, LENGTHS, ItemsLogistic, Prior, Trait, best, length_of
+from models.test_registry import card
 from threadpoolctl import threadpool_limits
 
 NOW = datetime(2026, 6, 15, tzinfo=UTC)
@@ -32,10 +35,21 @@ def planted(customers: int, seed: int, own: float) -> tuple[Histories, np.ndarra
     return items.from_arrays(ids, customer, item, order, GOODS), gender
 
 
-def trained(customers: int, seed: int, own: float) -> Trait:
+def outcome_of(customers: int, seed: int, own: float) -> Outcome:
+    """A tenth told in each of the last three times four weeks; everybody's shares served before."""
     histories, gender = planted(customers, seed, own)
+    place = np.arange(customers) / customers
+    past = [
+        training.ToldBy(date, place < 1 - (n + 1) / 10, (place >= 1 - (n + 1) / 10) & (place < 1 - n / 10))
+        for n, date in enumerate(training.past_dates(NOW))
+    ]
+    usual = Prior().fit(histories, gender, said.GENDERS)
     with threadpool_limits(limits=1):
-        model = training.train("gender", histories, gender, NOW).model
+        return training.train("gender", histories, gender, NOW, past, lambda _: Serving(card("gender", -999), usual))
+
+
+def trained(customers: int, seed: int, own: float) -> Trait:
+    model = outcome_of(customers, seed, own).model
     assert isinstance(model, Trait)
     return model
 
@@ -52,7 +66,15 @@ def gains(model: Trait, own: float) -> list[float]:
 
 
 def test_what_items_tell_is_learned_and_more_items_tell_more() -> None:
-    model = trained(600, 1, own=0.65)
+    outcome = outcome_of(600, 1, own=0.65)
+    model, rows, table = outcome.model, outcome.details["backtest"], outcome.details["calibration"]["table"]
+    assert [(row["as_of"], row["customers"]) for row in rows] == [(d.isoformat(), 60) for d in training.past_dates(NOW)]
+    assert np.mean([row["log_loss"] - row["baseline_log_loss"] for row in rows]) < -0.01
+    assert rows[0]["in_service_log_loss"] == pytest.approx(rows[0]["baseline_log_loss"], abs=0.01)
+    assert outcome.details["in_service"]["dates"] == 3 and outcome.details["in_service"]["stays"] is False
+    assert sum(row["customers"] for row in table) == 600 and table[0]["said"] < table[-1]["said"]
+    assert table[0]["high"] < table[-1]["low"] and all(row["said"] <= row["high"] + 0.1 for row in table)
+    assert outcome.details["drift"]["score_stability"] < 0.1, "all their items were there before"
     found = gains(model, own=0.65)
     assert isinstance(model, ItemsLogistic) and abs(found[0]) < 1e-9 and model.weights[0] == 0
     assert found == sorted(found) and found[1] > 0.01 and found[-1] > 0.15
@@ -119,6 +141,7 @@ def test_histories_are_cut_where_they_were_then() -> None:
     assert found.counts[0, words["c:all"]] == 2 and found.counts[0, words["w:tea"]] == 1
     first = found.first(1)
     assert first.lengths.tolist() == [1, 1] and first.counts[0, words["p:02"]] == 1
+    assert found.until(datetime.fromtimestamp(5, UTC)).lengths.tolist() == [2, 1]
     assert found.of(np.array([1])).counts.toarray().tolist() == found.counts[1].toarray().tolist()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,11 +11,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from controltower.models.publication import Serving
 from controltower.models.uplift import qini, training
-from controltower.models.uplift.learners import KINDS, DoublyRobust, TLearner, TreatAll, TreatNone, Uplift, XLearner
+from controltower.models.uplift.learners import (
+    KINDS,
+    DoublyRobust,
+    Expected,
+    TLearner,
+    TreatAll,
+    TreatNone,
+    Uplift,
+    XLearner,
+)
 from controltower.models.uplift.training import TARGET, TREAT_ALL, TREAT_NONE, train
 from controltower.models.uplift.trials import Experiment, experiment, prepared, read_trials, starts
 from controltower.profiles.facts.messages import nothing_sent
+from models.test_registry import card
 from support.shop_tables import SHOP, T, ago, event, lake_with, order, orders
 
 
@@ -40,7 +52,12 @@ def some() -> tuple[Experiment, np.ndarray]:
 
 
 def test_whom_a_message_changes_is_found(some: tuple[Experiment, np.ndarray]) -> None:
-    outcome = train(some[0], T)
+    began = int(T.timestamp()) - np.arange(6000) % 4 * 20 * 86_400  # four campaigns, 20 days apart
+    today = some[0].features + 9.0
+    usual = TreatAll().fit(some[0], Expected(np.zeros(6000), np.zeros(6000)))
+    outcome = train(
+        replace(some[0], began=began), T, today=today, in_service=lambda _: Serving(card("uplift", -99), usual)
+    )
     assert outcome.published and outcome.details["recommend"] == TARGET
     assert outcome.metrics["qini_low"] > 0 == outcome.baseline_metrics["qini"]
     assert isinstance(outcome.model, Uplift)
@@ -53,6 +70,15 @@ def test_whom_a_message_changes_is_found(some: tuple[Experiment, np.ndarray]) ->
     points = outcome.details["curve"]
     assert points[-1]["over_random"] == pytest.approx(0) and points[-1]["gain"] == pytest.approx(points[-1]["random"])
     assert max(p["low"] for p in points) > 0 and len(outcome.details["ranked_by"]) == training.PARTS - 1
+    rows, table = outcome.details["backtest"], outcome.details["calibration"]["table"]
+    assert [(row["as_of"][:10], row["customers"]) for row in rows] == [
+        ((T - timedelta(days=20 * k)).date().isoformat(), 1500) for k in range(3)
+    ], "nothing was known before the first campaign"
+    assert rows[0]["qini_low"] > 0 == rows[0]["baseline_qini"] == rows[0]["in_service_qini"]
+    assert all(row["effect_low"] < true.mean() < row["effect_high"] for row in rows)
+    assert len(table) == 5 and table[0]["said"] < table[-1]["said"] and table[0]["high"] < table[-1]["low"]
+    assert outcome.details["drift"]["score_stability"] > 0.25, "others than were written to"
+    assert outcome.details["in_service"]["dates"] == 3 and outcome.details["in_service"]["stays"] is False
 
 
 def test_nothing_to_choose_by_means_treat_all() -> None:

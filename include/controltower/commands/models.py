@@ -36,6 +36,8 @@ def models(
 
 def _show_card(card: Card) -> None:
     window = f"{card.window[0]:%Y-%m-%d} to {card.window[1]:%Y-%m-%d}" if card.window else "nothing"
+    from controltower.jobs.cards import too_few_dates
+
     details = dict(card.details)
     print(f"{card.name} {card.version}: {card.serves} serves")
     print(plain(card.why))
@@ -53,9 +55,14 @@ def _show_card(card: Card) -> None:
     if rows := details.pop("backtest", None):
         cells = [[_cell(row.get(n)) for n in rows[0]] for row in rows]
         print("\nbacktest", *columns(list(rows[0]), cells, 32), sep="\n")
+    if (few := too_few_dates(card)) is not None:
+        print(
+            f"\nPast dates that could be judged: {few}. Three are wanted, but the data reach no further, or too little"
+            " happened."
+        )
     calibration = details.pop("calibration", None) or {}
     if table := calibration.pop("table", None):
-        print("\ncalibration: what was said (|) and what came (#), in tenths of the customers")
+        print("\ncalibration: what was said (|) and what came (#), in equal parts of those judged")
         print(*_plot(table), sep="\n")
     if calibration:
         details["calibration"] = calibration
@@ -74,11 +81,13 @@ def _both(card: Card) -> tuple[dict[str, float], dict[str, float]]:
 def _plot(table: list[dict[str, Any]]) -> list[str]:
     most = max(max(row["said"], row["came"]) for row in table) or 1.0
     rows = []
+    ends = [name for name in ("low", "high") if name in table[0]]
     for row in table:
         bar = list("#" * round(_BAR * max(row["came"], 0) / most)) + [" "] * (_BAR + 1)
         bar[round(_BAR * max(row["said"], 0) / most)] = "|"
-        rows.append([str(row["customers"]), _cell(row["said"]), _cell(row["came"]), "".join(bar).rstrip()])
-    return columns(["customers", "said", "came", ""], rows, _BAR + 2)
+        rows.append([str(row["customers"]), _cell(row["said"]), _cell(row["came"]), *(_cell(row[e]) for e in ends),
+                     "".join(bar).rstrip()])  # fmt: skip
+    return columns(["customers", "said", "came", *ends, ""], rows, _BAR + 2)
 
 
 def _cell(value: object) -> str:

@@ -36,7 +36,7 @@ def aim(past: Past, within: float) -> Aimed:
     return Aimed(
         targeting.Customers(ids, p=p),
         [f"{training.NAME}@{card.version}"],
-        calibration(past, training.NAME, "became"),
+        calibration(past, training.NAME),
         {"visitor": visitor, "likeness": there["likeness"].to_numpy(float)},
         [f"{int((~visitor).sum()):,} customers without an order and {int(visitor.sum()):,} visitors; {card.why}"],
     )

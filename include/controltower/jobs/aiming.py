@@ -64,8 +64,9 @@ def aim(past: Past, goal: str, about: About, within: float) -> Aimed:
         return _orders(past, reading, known, goal, about, within)
 
 
-def calibration(past: Past, name: str, came: str) -> float:
-    """By what share the model's totals were off on past dates, by the backtest of its card; NaN where it has none."""
+def calibration(past: Past, name: str, *, absent: bool = False) -> float:
+    """By what share the model's totals were off on past dates, by the backtest of its card; NaN where it has none.
+    absent: the totals of those of whom nothing came."""
     from controltower.audiences.targeting import calibration_error
 
     try:
@@ -73,7 +74,11 @@ def calibration(past: Past, name: str, came: str) -> float:
     except NoData:
         return float("nan")
     told = [row for row in rows if "expected" in row]
-    return calibration_error(*([float(row[key]) for row in told] for key in ("expected", came, "variance")))
+    predicted, came = (
+        [row["customers"] - float(row[key]) if absent else float(row[key]) for row in told]
+        for key in ("expected", "came")
+    )
+    return calibration_error(predicted, came, [float(row["variance"]) for row in told])
 
 
 def _known(reading: Reading) -> pd.DataFrame:
@@ -163,7 +168,7 @@ def _retention(past: Past, known: pd.DataFrame, within: float) -> Aimed:
     customers = _customers(known, p=p, value=known["clv_1y"].clip(lower=0).to_numpy(float))
     said = ["What is expected is at stake, not what a message saves: p is the chance of no order, value `clv_1y`."]
     return Aimed(
-        customers, _versions(known, "next_order", "clv"), calibration(past, "next_order", "dormant"), said=said
+        customers, _versions(known, "next_order", "clv"), calibration(past, "next_order", absent=True), said=said
     )
 
 
@@ -219,9 +224,7 @@ def _orders(past: Past, reading: Reading, known: pd.DataFrame, goal: str, about:
                 "Load products with a margin_rate or a unit_cost, or choose revenue.",
             )
         columns["margin_rate"] = found.margin_rate
-    return Aimed(
-        _customers(known, p=p, **columns), _versions(known, name), calibration(past, name, "bought"), said=said
-    )
+    return Aimed(_customers(known, p=p, **columns), _versions(known, name), calibration(past, name), said=said)
 
 
 def _baskets(

@@ -38,6 +38,16 @@ def model_card(name: str, as_of: str | None = None) -> Card:
     return registry.card(name, at)
 
 
+FEWEST_DATES = 3  # past dates, on which a model ought to be judged
+
+
+def too_few_dates(card: Card) -> int | None:
+    """On how many past dates a model was judged, where that is fewer than it ought to be; recommenders are judged by
+    customers, and have none."""
+    rows = card.details.get("backtest")
+    return len(rows) if rows is not None and len(rows) < FEWEST_DATES else None
+
+
 def compared(card: Card) -> dict[str, float | None]:
     """The deciding metric of the challenger, of the baseline, and of what was in service; None: not judged."""
     beside = card.details.get("in_service", {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from controltower.jobs.predictions import Past
     from controltower.jobs.predictions.evaluated import Evaluated
     from controltower.models.base import Outcome
+    from controltower.models.publication import InService
     from controltower.models.registry import Registry
     from controltower.models.traits.items import Histories
     from controltower.models.traits.model import Trait
@@ -40,12 +41,43 @@ def agreed(conf: Settings, as_of: datetime, customers: Collection[str] | None = 
     return then & now
 
 
-def train_traits(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> Iterator[Outcome]:
-    """The models of gender and age, from those who told theirs and agree to profiling."""
-    from controltower.models.traits import training
+def train_traits(
+    conf: Settings,
+    lake: Lake,
+    as_of: datetime,
+    shop: Shop,
+    in_service: Callable[[str, Iterable[type[Trait]]], InService[Trait]] | None = None,
+) -> Iterator[Outcome]:
+    """The models of gender and age, from those who told theirs and agree to profiling. in_service: `Past.in_service`;
+    without, none was."""
+    import numpy as np
 
+    from controltower.models import publication
+    from controltower.models.traits import training
+    from controltower.models.traits.model import KINDS
+
+    dates = [as_of, *training.past_dates(as_of)]
+    by = [_told_by(lake, date, shop) for date in dates]
     for name, histories, values in _who_told(conf, lake, as_of, shop):
-        yield training.train(name, histories, values, as_of)
+        had = [np.isin(histories.customer_ids, told[_TOLD[name]]) for told in by]
+        past = [
+            training.ToldBy(date, before, after & ~before)
+            for date, before, after in zip(dates[1:], had[1:], had[:-1], strict=True)
+        ]
+        then = in_service(name, KINDS) if in_service else publication.nothing
+        yield training.train(name, histories, values, as_of, past, then)
+
+
+def _told_by(lake: Lake, time: datetime, shop: Shop) -> dict[str, np.ndarray]:
+    """By column of what is told, the ids of the customers of whom it was known at a moment."""
+    import numpy as np
+
+    with lake.read(time) as reading:
+        rows = reading.arrow(_told(reading, time, shop))
+    return {
+        name: np.array(rows["customer_id"].filter(rows[name].is_valid()).to_pylist(), dtype=np.str_)
+        for name in _TOLD.values()
+    }
 
 
 def _who_told(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> Iterator[tuple[str, Histories, np.ndarray]]:

@@ -46,7 +46,9 @@ def train_models(as_of: str | None = None, unless_newer_than_days: float = 0) ->
     with threadpool_limits(limits=1), Past.of(config, shop, at) as past:
         # each is stored before the next is trained, so that what fails takes nothing of the others away
         for outcome in chain(
-            _recommenders(past), *(p.train(past) for p in PREDICTIONS), train_traits(config, past.lake, at, shop)
+            _recommenders(past),
+            *(p.train(past) for p in PREDICTIONS),
+            train_traits(config, past.lake, at, shop, past.in_service),
         ):
             card = store(registry, outcome, at, clock.now(config))
             log.info("%s: %s serves. %s", card.name, card.serves, card.why)

@@ -102,20 +102,30 @@ def rates(groups: Sequence[tuple[str, Sequence[Share | None]]]) -> Rates:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Points of what was said (x, to the right) and what came (y, downwards from the top), both from 0 to `most` over
-    `side`. Where both are the same the points lie on the diagonal."""
+    """Points of what was said (x, to the right) and what came (y, downwards from the top), both from `least` to `most`
+    over `side`; `spans` (x, from y to y) are the intervals of what came, where they are known. Where both are the same
+    the points lie on the diagonal. `zero` is how far 0 lies from the left and from the bottom."""
 
     points: tuple[tuple[float, float], ...]
+    spans: tuple[tuple[float, float, float], ...]
+    least: float
     most: float
+    zero: float
     side: int = 240
 
 
 def calibration(table: Sequence[Mapping[str, float]]) -> Calibration:
-    """Of rows with `said` and `came`; what is below 0 lies at 0."""
-    most = max((max(row["said"], row["came"]) for row in table), default=0.0) or 1.0
+    """Of rows with `said` and `came`, and `low` and `high` of the latter."""
+    values = [row[name] for row in table for name in ("said", "came", "low", "high") if name in row]
+    least, most = min([0.0, *values]), max([0.0, *values])
+    span = most - least or 1.0
 
     def place(value: float) -> float:
-        return Calibration.side * max(value, 0) / most
+        return round(Calibration.side * (value - least) / span, 1)
 
-    points = ((round(place(row["said"]), 1), round(Calibration.side - place(row["came"]), 1)) for row in table)
-    return Calibration(tuple(points), most)
+    def down(value: float) -> float:
+        return round(Calibration.side - place(value), 1)
+
+    points = ((place(row["said"]), down(row["came"])) for row in table)
+    spans = ((place(row["said"]), down(row["low"]), down(row["high"])) for row in table if "low" in row)
+    return Calibration(tuple(points), tuple(spans), least, least + span, place(0.0))

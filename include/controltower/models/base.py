@@ -89,4 +89,5 @@ class Outcome:
         window: tuple[datetime, datetime] | None = None,
     ) -> Outcome:
         """Of too few data: the model is what serves then, nothing was compared, and `why` says so in a sentence."""
-        return cls(name, model, challenger.name, False, why, metric, {}, model.name, {}, window, rows)
+        details: dict[str, Any] = {"backtest": []}
+        return cls(name, model, challenger.name, False, why, metric, {}, model.name, {}, window, rows, details)

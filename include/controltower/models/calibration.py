@@ -5,19 +5,34 @@ from __future__ import annotations
 import numpy as np
 
 BINS = 10
+SURELY = 1.96  # standard errors: a 95 % interval
 
 
-def table(said: np.ndarray, came: np.ndarray) -> list[dict[str, float]]:
-    """The calibration plot: in ten groups of equal size by what was said, how many customers, and the means of both."""
-    return [
-        {"customers": len(b), "said": round(float(said[b].mean()), 5), "came": round(float(came[b].mean()), 5)}
-        for b in _bins(said)
-    ]
+def table(said: np.ndarray, came: np.ndarray, customers: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
+    """The calibration plot: in groups of equal size by what was said, how many were judged, and the means of both.
+
+    `low` and `high` are the 95 % interval of the mean of what came; what came of one of the customers' ids (n,) several
+    times depends on each other.
+    """
+    rows = []
+    for b in _bins(said, bins):
+        mean = float(came[b].mean())
+        together = np.bincount(np.unique(customers[b], return_inverse=True)[1], weights=came[b] - mean)
+        error = SURELY * float(np.sqrt((together**2).sum())) / len(b)
+        low = max(mean - error, min(float(came.min()), 0.0))  # no share lies below 0
+        means = {"said": float(said[b].mean()), "came": mean, "low": low, "high": mean + error}
+        rows.append({"customers": len(b)} | {name: round(value, 5) for name, value in means.items()})
+    return rows
 
 
 def error(said: np.ndarray, came: np.ndarray) -> float:
     """The mean distance of what was said from what came, in ten groups of equal size by what was said."""
     return float(sum(len(b) * abs(came[b].mean() - said[b].mean()) for b in _bins(said)) / max(len(said), 1))
+
+
+def drift(before: np.ndarray, now: np.ndarray) -> dict[str, float]:
+    """How what is said of customers moved from a past date to today."""
+    return {"score_stability": round(stability(before, now), 4)}
 
 
 def stability(before: np.ndarray, now: np.ndarray) -> float:
@@ -36,5 +51,5 @@ def stability(before: np.ndarray, now: np.ndarray) -> float:
     return float(((other - one) * np.log(other / one)).sum())
 
 
-def _bins(said: np.ndarray) -> list[np.ndarray]:
-    return [b for b in np.array_split(np.argsort(said, kind="stable"), BINS) if len(b)]
+def _bins(said: np.ndarray, bins: int = BINS) -> list[np.ndarray]:
+    return [b for b in np.array_split(np.argsort(said, kind="stable"), bins) if len(b)]

@@ -1,4 +1,5 @@
-"""Publication needs no loss: to the baseline, which each training judges itself, and to the model in service, here.
+"""Publication needs no loss: to the baseline, which each training judges itself, and to the model in service, here;
+and what past dates said of both, for the card.
 
 On the past dates on which a training judges, the model that was in service then is asked beside what would be
 published: the newest trained as of that date or earlier, so neither saw what came after. The model in service stays
@@ -17,7 +18,7 @@ would be published is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
+from controltower.models import calibration
 from controltower.models.base import Model, Outcome
 
 if TYPE_CHECKING:
@@ -51,6 +53,13 @@ def nothing(at: datetime) -> None:
     """Of a first training."""
 
 
+class Beside(NamedTuple):
+    """By customer (n,), what was said to be expected, and what came: 0 or 1, a share or an amount."""
+
+    said: np.ndarray
+    came: np.ndarray
+
+
 @dataclass(frozen=True)
 class Date(Generic[M]):
     """A past date on which is judged.
@@ -58,6 +67,9 @@ class Date(Generic[M]):
     customers: ids (n,). ours: what the one that would be published said of them, in any form. ask: what a model says of
     them, in the same form; ValueError with the reason, a sentence, where it can't be asked. measure: the metric of
     something said, on some of the customers (a mask (n,)).
+
+    For the card: figures of challenger and baseline. beside: what the one that would be published expected of the
+    customers, None where that isn't known; expect: what a model does that can be asked.
     """
 
     as_of: datetime
@@ -65,6 +77,9 @@ class Date(Generic[M]):
     ours: Any
     ask: Callable[[M], Any]
     measure: Callable[[Any, np.ndarray], float]
+    figures: dict[str, Any]
+    beside: Beside | None
+    expect: Callable[[M], Beside]
 
 
 class Compared(NamedTuple):
@@ -104,32 +119,38 @@ def no_loss(
     *,
     lower_is_better: bool = False,
 ) -> Outcome:
-    """The outcome with what is said of the model in service in `details["in_service"]`, and with that model in place of
-    its own where that was better (see above).
+    """The outcome with what the card says of the dates (newest first) and of the model in service, and with that model
+    in place of its own where that was better (see above).
 
-    The details: `version`, and on how many of the `dates` which `versions` were judged, what they got of the metric and
-    what would be published did (`ours`), `low` and `high` of by how much they were better; or `why` that can't be told.
+    `details["backtest"]` has a row a date; `details["calibration"]["table"]`, unless the training made it, what was
+    said by what serves, and what came. `details["in_service"]`: `version`, and on how many of the `dates` which
+    `versions` were judged, what they got of the metric and what would be published did (`ours`), `low` and `high` of by
+    how much they were better; or `why` that can't be told.
     """
     now = in_service(as_of)
-    judged: list[tuple[np.ndarray, Callable[[np.ndarray], tuple[float, float]]]] = []
+    judged: dict[int, tuple[np.ndarray, Callable[[np.ndarray], tuple[float, float]]]] = {}
+    served: dict[int, M] = {}
     versions, reasons = [], ["On the past dates nothing was in service yet."]
-    for date in dates:
+    for n, date in enumerate(dates):
         if (then := in_service(date.as_of)) is None:
             continue
         try:
             if then.model is None:
                 raise ValueError("This version of Control Tower can't read it.")
-            judged.append((date.customers, _pair(date, date.ask(then.model))))
+            judged[n] = date.customers, _pair(date, date.ask(then.model))
+            served[n] = then.model
             versions.append(then.card.version)
         except ValueError as e:
             reasons.append(str(e))
+    theirs = {n: measure(np.ones(len(customers), dtype=bool))[0] for n, (customers, measure) in judged.items()}
+    outcome = replace(outcome, details=_on_card(outcome.details, outcome.metric, dates, theirs, None))
     if now is None:
         return _noted(outcome, {"why": "Nothing was in service before."})
     said: dict[str, Any] = {"version": now.card.version}
     if not judged:
         reason = reasons[-1] if dates else "There were no past dates to judge on."
         return _noted(outcome, said | {"why": f"The model in service could not be judged. {reason}"})
-    found = compare(judged)
+    found = compare(list(judged.values()))
     better, low, high = found.first - found.second, found.low, found.high
     if lower_is_better:
         better, low, high = -better, -high, -low
@@ -152,8 +173,43 @@ def no_loss(
         published=False,
         why=f"{outcome.why} {sentence}. So it stays in service.",
         window=now.card.window,
-        details=now.card.details | {"in_service": said | {"stays": True}},  # the backtest is that of what serves
+        details=_on_card(
+            now.card.details | {"drift": outcome.details.get("drift", {})}, outcome.metric, dates, theirs, served
+        )
+        | {"in_service": said | {"stays": True}},
     )
+
+
+def _on_card(
+    details: dict[str, Any],
+    metric: str,
+    dates: Sequence[Date[M]],
+    theirs: Mapping[int, float],
+    served: Mapping[int, M] | None,
+) -> dict[str, Any]:
+    """The details with the dates, by place: `theirs`, the metric of what was in service; `served`, the models that
+    were, where they stay: then it is theirs what was said."""
+    rows, told = [], []
+    for n, date in enumerate(dates):
+        row = {"as_of": date.as_of.isoformat(), "customers": len(date.customers)} | date.figures
+        if theirs:
+            row[f"in_service_{metric}"] = _figure(theirs.get(n, float("nan")))
+        beside = date.beside if served is None else date.expect(served[n]) if n in served else None
+        if beside:
+            said, came = beside
+            told.append((said, came, date.customers))
+            if np.isin(came, (0, 1)).all():
+                row |= {
+                    "calibration_error": _figure(calibration.error(said, came)),
+                    "expected": round(float(said.sum()), 2), "came": int(came.sum()),
+                    "variance": round(float((said * (1 - said)).sum()), 2),
+                }  # fmt: skip
+        rows.append(row)
+    found = details | {"backtest": rows}
+    if told and (served is not None or "table" not in details.get("calibration", {})):
+        said, came, customers = (np.concatenate(parts) for parts in zip(*told, strict=True))
+        found["calibration"] = details.get("calibration", {}) | {"table": calibration.table(said, came, customers)}
+    return found
 
 
 def _pair(date: Date[M], theirs: Any) -> Callable[[np.ndarray], tuple[float, float]]:

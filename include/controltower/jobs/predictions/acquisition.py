@@ -35,8 +35,11 @@ def train(past: Past) -> Iterator[Outcome]:
         del everybody  # at most one date's is held whole
         bought = people.bought(there, date, model.Acquisition.DAYS, past.purchases, became)
         snapshots.append(training.Snapshot(date, there, bought))
+    with past.lake.read(past.as_of) as reading:
+        today = people.read_people(reading.table, reading.frame, past.as_of, past.shop, reading.computed)
     log.info("training who becomes a customer on %d past dates", len(snapshots))
-    yield training.train(past.as_of, snapshots, past.in_service(training.NAME, model.KINDS))
+    in_service = past.in_service(training.NAME, model.KINDS)
+    yield training.train(past.as_of, snapshots, in_service, training.drawn(today))
 
 
 def score(now: Now) -> dict[str, pa.Array]:  # noqa: ARG001 - `scores` has customers, most of these are visitors

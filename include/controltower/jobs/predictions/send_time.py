@@ -38,7 +38,7 @@ def train(past: Past) -> Iterator[Outcome]:
         del hours
         rows = reading.computed("returns", delays.returns(reading.table, past.as_of, past.shop, ids))
         found = delays.Returns.of(reading.batches(reading.sql(rows)), past.as_of, ids)
-    yield delays.train(found, past.as_of)
+    yield delays.train(found, past.as_of, past.in_service("send_delay", delays.KINDS))
 
 
 def score(now: Now) -> dict[str, pa.Array]:

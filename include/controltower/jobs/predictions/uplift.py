@@ -23,6 +23,7 @@ log = logging.getLogger("controltower")
 NAMES: tuple[str, ...] = ("uplift",)
 STARTS = 8  # dates whose features are computed, which take minutes where a million customers are known
 OUTCOME = "converted"
+BLOCK = 100_000  # customers asked at a time: their features stand in memory twice
 ENDS = ("", "_low", "_high")
 
 
@@ -43,17 +44,28 @@ def train(past: Past) -> Iterator[Outcome]:
     drawn, left_out = _drawn(past, past.as_of)
     log.info("training uplift on %d customers of drawn campaigns", len(drawn))
     known = _known(past, drawn)
-    outcome = training.train(experiment(drawn, known.features, OUTCOME), past.as_of, OUTCOME)
-    details = outcome.details | {
+    rows = experiment(drawn, known.features, OUTCOME)
+    today = None if training.lacking(rows) else _today(past, known.columns)
+    outcome = training.train(rows, past.as_of, OUTCOME, today=today, in_service=past.in_service(NAMES[0], KINDS))
+    about = {
         "campaigns": sorted(set(drawn["campaign"])), "campaigns_left_out": left_out, "attributes_apart": known.apart,
     }  # fmt: skip
     if left_out:
         kept = f"Only the {STARTS} start dates with most customers on the smaller side were learned from."
         outcome = replace(outcome, why=f"{outcome.why} {kept}")
-    if serving := past.in_service(NAMES[0], KINDS)(past.as_of):
-        why = "It learned from the same customers, so they can't judge it."
-        details["in_service"] = {"version": serving.card.version, "why": why}
-    yield replace(outcome, details=details)
+    yield replace(outcome, details=about | outcome.details)  # what stays in service learned from its own campaigns
+
+
+def _today(past: Past, columns: list[str]) -> pd.DataFrame:
+    """Features as of now, with columns of `attributes`, of a sample of the customers."""
+    from controltower.models import propensity
+    from controltower.models.uplift import attributes
+
+    features = propensity.drawn(past.features(past.as_of))
+    with past.lake.read(past.as_of) as reading:
+        told = dict(attributes.read(reading, features.index.to_numpy()))
+    about = attributes.columns([(who, told.get(who, {})) for who in features.index], columns)
+    return features.join(about.set_axis(features.index))
 
 
 def score(now: Now) -> dict[str, pa.Array]:
@@ -69,12 +81,14 @@ def score(now: Now) -> dict[str, pa.Array]:
     model = now.load(NAMES[0], KINDS)
     if model is None or np.isnan(model.error):
         return now.numbers(None, columns)
-    features = now.features
+    parts = [now.features.iloc[i : i + BLOCK] for i in range(0, len(now.features), BLOCK)]
     if isinstance(model, Learner) and (names := attributes.names(model.columns.tolist())):
         about = attributes.columns(attributes.read(now.reading, now.customers), names)
-        own = [name for name in model.columns if name in features]  # not all of them twice in memory
-        features = features[own].join(about)
-    return now.numbers(pd.DataFrame({"uplift": model.predict(features), "uplift_error": model.error}), columns)
+        said = [model.predict(part.join(about)) for part in parts]
+    else:
+        said = [model.predict(part) for part in parts]
+    found = pd.DataFrame({"uplift": np.concatenate([np.zeros(0), *said]), "uplift_error": model.error})
+    return now.numbers(found, columns)
 
 
 def evaluate(past: Past, until: datetime) -> Evaluated:

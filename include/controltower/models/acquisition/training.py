@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,11 +38,11 @@ class Snapshot(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What two kinds said of a date; `rows`: their figures for the card."""
+    """What two kinds said of a date, and their figures."""
 
     snapshot: Snapshot
     said: dict[str, np.ndarray]
-    rows: dict[str, dict[str, Any]]
+    metrics: dict[str, dict[str, float]]
 
 
 def times(as_of: datetime, first: datetime) -> list[datetime]:
@@ -63,7 +63,9 @@ def train(
     as_of: datetime,
     snapshots: Sequence[Snapshot],
     in_service: publication.InService[Acquisition] = publication.nothing,
+    today: pd.DataFrame | None = None,
 ) -> Outcome:
+    """snapshots: newest first; today: people as of as_of, for drift."""
     there = [s for s in snapshots if len(s.people)]
     people, became = _stack(there)
     rows = {"rows": len(became), "positives": int(became.sum()), "snapshots": len(there)}
@@ -75,16 +77,15 @@ def train(
         return Outcome.untried(NAME, Everybody().fit(people, became), Likeness, why, "average_precision", rows)
     judged = _judge(there)
     ours, theirs = (
-        {name: _mean([one.rows[kind.name][name] for one in judged]) for name in METRICS if judged} for kind in TRIED
+        {name: _mean([one.metrics[kind.name][name] for one in judged]) for name in METRICS if judged} for kind in TRIED
     )
     won = bool(judged) and ours["average_precision"] > theirs["average_precision"]
     kind = Likeness if won else LastVisit
-    said = [one.said[kind.name] for one in judged]
-    came = [one.snapshot.became for one in judged]
-    table = calibration.table(np.concatenate(said), np.concatenate(came)) if judged else []
+    model, before = _learned(kind, there), there[0].people
+    drift = {} if today is None else calibration.drift(model.predict(before), model.predict(today))
     outcome = Outcome(
         name=NAME,
-        model=_learned(kind, there),
+        model=model,
         challenger=Likeness.name,
         published=won,
         why=_why(won, ours, theirs, len(judged)),
@@ -94,10 +95,9 @@ def train(
         baseline_metrics=theirs,
         window=(there[-1].as_of, there[0].as_of + timedelta(days=Acquisition.DAYS)),
         rows=rows,
-        details={"backtest": [one.rows[kind.name] for one in judged], "calibration": {"table": table}},
+        details={"drift": drift},
     )
-    dates = [_date(one.snapshot, p) for one, p in zip(judged, said, strict=True)]
-    return publication.no_loss(outcome, as_of, in_service, dates)
+    return publication.no_loss(outcome, as_of, in_service, [_date(one, kind) for one in judged])
 
 
 def _judge(snapshots: Sequence[Snapshot]) -> list[Judged]:
@@ -109,17 +109,15 @@ def _judge(snapshots: Sequence[Snapshot]) -> list[Judged]:
         if not _enough(_stack(before)[1]) or not 0 < snapshot.became.sum() < len(snapshot.became):
             continue
         said = {kind.name: _learned(kind, before).predict(snapshot.people) for kind in TRIED}
-        found.append(Judged(snapshot, said, {name: _row(snapshot, p) for name, p in said.items()}))
+        found.append(Judged(snapshot, said, {name: _metrics(snapshot.became, p) for name, p in said.items()}))
     return found
 
 
-def _row(snapshot: Snapshot, p: np.ndarray) -> dict[str, Any]:
+def _metrics(became: np.ndarray, p: np.ndarray) -> dict[str, float]:
     return {
-        "as_of": snapshot.as_of.isoformat(), "people": len(p), "became": int(snapshot.became.sum()),
-        "average_precision": round(float(average_precision_score(snapshot.became, p)), 5),
-        "auc": round(float(roc_auc_score(snapshot.became, p)), 5),
-        "expected": round(float(p.sum()), 2), "variance": round(float((p * (1 - p)).sum()), 2),
-    }  # fmt: skip
+        "average_precision": round(float(average_precision_score(became, p)), 5),
+        "auc": round(float(roc_auc_score(became, p)), 5),
+    }
 
 
 def _learned(kind: type[Acquisition], snapshots: Sequence[Snapshot]) -> Acquisition:
@@ -127,12 +125,25 @@ def _learned(kind: type[Acquisition], snapshots: Sequence[Snapshot]) -> Acquisit
     return model.level(newest.people, newest.became) if _enough(newest.became) else model
 
 
-def _date(snapshot: Snapshot, said: np.ndarray) -> publication.Date[Acquisition]:
+def _date(one: Judged, kind: type[Acquisition]) -> publication.Date[Acquisition]:
+    snapshot, said = one.snapshot, one.said[kind.name]
+
     def precision(p: np.ndarray, rows: np.ndarray) -> float:
         return float(average_precision_score(snapshot.became[rows], p[rows]))
 
     ids = snapshot.people["person"].to_numpy(object)
-    return publication.Date(snapshot.as_of, ids, said, lambda model: model.predict(snapshot.people), precision)
+    figures: dict[str, float] = {}
+    for name in METRICS:
+        figures[name] = one.metrics[Likeness.name][name]
+        figures[f"baseline_{name}"] = one.metrics[LastVisit.name][name]
+
+    def ask(model: Acquisition) -> np.ndarray:
+        return model.predict(snapshot.people)
+
+    return publication.Date(
+        snapshot.as_of, ids, said, ask, precision, figures, publication.Beside(said, snapshot.became),
+        lambda model: publication.Beside(ask(model), snapshot.became),
+    )  # fmt: skip
 
 
 def _why(won: bool, ours: dict[str, float], theirs: dict[str, float], dates: int) -> str:

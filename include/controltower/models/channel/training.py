@@ -1,21 +1,24 @@
-"""Training channel responses: judged on the newest quarter of the sends, beside everybody's rates and the model in
-service then."""
+"""Training channel responses: judged on the newest quarter of the sends, each third by what was known before it, beside
+everybody's rates and the model in service then."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from controltower.models import calibration
 from controltower.models.base import Outcome
 from controltower.models.channel.response import BestChannel, ChannelResponse, OwnChannel
 from controltower.models.channel.sends import ANSWER_DAYS, Sends
-from controltower.models.publication import Date, InService, no_loss, nothing
+from controltower.models.publication import Beside, Date, InService, no_loss, nothing
 from controltower.profiles.portable import DAY
 
 NAME = "channel"
 TRIED = 0.25  # the newest share of the sends
+DATES = 3  # past dates: each part of them is judged by what was known before it
 FEWEST_CLICKS = 50  # on both sides of the split
 SURELY = 1.64  # standard errors of the mean gain, customers counting as one each
 
@@ -33,27 +36,32 @@ def train(
         "window": (datetime.fromtimestamp(int(sends.second.min()), UTC), as_of) if len(sends) else None,
     }  # fmt: skip
     rows = {"sends": len(sends), "customers": len(np.unique(sends.customer)), "clicks": int(sends.hits[:, 0].sum())}
-    edge = int(np.quantile(sends.second, 1 - TRIED)) if len(sends) else 0
-    # at the edge, the answers to the last days' messages weren't over: no model of then learned from them
-    older, newer = sends.take(sends.second <= edge - ANSWER_DAYS * DAY), sends.take(sends.second > edge)
-    if min(older.hits[:, 0].sum(), newer.hits[:, 0].sum()) < FEWEST_CLICKS:
+    windows = _windows(sends)
+    newer = sends.take(sends.second > windows[-1].second) if windows else sends.take(np.zeros(0, dtype=int))
+    if not windows or min(one.hits[:, 0].sum() for one in (windows[-1].known, newer)) < FEWEST_CLICKS:
         why = f"{rows['clicks']} of {len(sends)} messages were clicked: too few to tell customers apart."
         return Outcome(
             model=BestChannel().fit(sends, named), published=False, why=why, metrics={}, baseline_metrics={},
-            rows={**rows, "tried": 0}, **common,
+            rows={**rows, "tried": 0}, details={"backtest": []}, **common,
         )  # fmt: skip
-    newest = named[newer.customer]
     both: tuple[type[ChannelResponse], ...] = (OwnChannel, BestChannel)
-    said = {kind: clicked(kind().fit(older, named), older, newer, newest) for kind in both}
-    ours, theirs = (log_losses(said[kind], newer) for kind in both)
-    gain = np.bincount(newer.customer, weights=theirs - ours)
-    gain = gain[np.bincount(newer.customer) > 0]
+    learned = [[kind().fit(one.known, named) for kind in both] for one in windows]
+    said = [[_clicked(model, one, named) for model in models] for models, one in zip(learned, windows, strict=True)]
+    loss = [[log_losses(p, one.later) for p in of] for of, one in zip(said, windows, strict=True)]
+    ours, theirs = (np.concatenate([of[n] for of in loss]) for n in (0, 1))
+    whose = np.concatenate([one.later.customer for one in windows])
+    gain = np.bincount(whose, weights=theirs - ours)
+    gain = gain[np.bincount(whose) > 0]
     surely = bool(gain.mean() > SURELY * gain.std(ddof=1) / np.sqrt(len(gain)))
-    compared = f"log loss of clicks {ours.mean():.4f} against {theirs.mean():.4f} on the newest {len(newer)} sends"
+    compared = (
+        f"log loss of clicks {ours.mean():.4f} against {theirs.mean():.4f} on the newest {len(newer)} sends, from"
+        f" {len(windows)} past dates"
+    )
     kind: type[ChannelResponse] = OwnChannel if surely else BestChannel
     model = kind().fit(sends, named)
     details: dict[str, Any] = {
-        "rates": {str(c): round(float(r), 6) for c, r in zip(model.channels, model.rates[:, 0], strict=True)}
+        "rates": {str(c): round(float(r), 6) for c, r in zip(model.channels, model.rates[:, 0], strict=True)},
+        "drift": _drift(learned[0][0], windows[0].known, sends, named),
     }
     if isinstance(model, OwnChannel):
         details["fatigue"] = dict(zip(("a message of 7 days", "of 21 days before"), model.slopes.tolist(), strict=True))
@@ -68,14 +76,62 @@ def train(
         details=details,
         **common,
     )
-    date = Date[ChannelResponse](
-        as_of=datetime.fromtimestamp(edge, UTC),
-        customers=sends.customer_ids[newer.customer],
-        ours=said[kind],
-        ask=lambda then: clicked(then, older, newer, newest),
-        measure=lambda p, some: float(log_losses(p, newer)[some].mean()),
+    dates = [
+        _date(one, named, p[0] if surely else p[1], *(float(each.mean()) for each in of))
+        for one, p, of in zip(windows, said, loss, strict=True)
+    ]
+    return no_loss(outcome, as_of, in_service, dates, lower_is_better=True)
+
+
+class _Window(NamedTuple):
+    """A past date (epoch seconds): the sends whose answers were over, and those from then until the next date."""
+
+    second: int
+    known: Sends
+    later: Sends
+
+
+def _windows(sends: Sends) -> list[_Window]:
+    """The past dates, newest first."""
+    if not len(sends):
+        return []
+    shares = 1 - TRIED * np.arange(DATES, -1, -1) / DATES
+    edges = np.unique(np.quantile(sends.second, shares).astype(np.int64))
+    found: list[_Window] = []
+    for edge, end in pairwise(edges.tolist()):
+        # at the edge, the answers to the last days' messages weren't over: no model of then learned from them
+        known = sends.take(sends.second <= edge - ANSWER_DAYS * DAY)
+        found.insert(0, _Window(edge, known, sends.take((sends.second > edge) & (sends.second <= end))))
+    return found
+
+
+def _clicked(model: ChannelResponse, one: _Window, named: np.ndarray) -> np.ndarray:
+    return clicked(model, one.known, one.later, named[one.later.customer])
+
+
+def _date(one: _Window, named: np.ndarray, said: np.ndarray, ours: float, theirs: float) -> Date[ChannelResponse]:
+    came = one.later.hits[:, 0]
+    many = {"customers": len(np.unique(one.later.customer)), "messages": len(came)}
+    return Date(
+        as_of=datetime.fromtimestamp(one.second, UTC),
+        customers=one.later.customer_ids[one.later.customer],
+        ours=said,
+        ask=lambda then: _clicked(then, one, named),
+        measure=lambda p, some: float(log_losses(p, one.later)[some].mean()),
+        figures=many | {"log_loss": round(ours, 6), "baseline_log_loss": round(theirs, 6)},
+        beside=Beside(said, came),
+        expect=lambda then: Beside(_clicked(then, one, named), came),
     )
-    return no_loss(outcome, as_of, in_service, [date], lower_is_better=True)
+
+
+def _drift(model: ChannelResponse, before: Sends, now: Sends, named: np.ndarray) -> dict[str, float]:
+    """How what a model says of the customers who were written to moved, on all channels."""
+
+    def chances(sends: Sends) -> np.ndarray:
+        who = np.unique(sends.customer)
+        return model.predict(sends.counts()[who], named[who]).ravel()
+
+    return calibration.drift(chances(before), chances(now))
 
 
 def clicked(model: ChannelResponse, known: Sends, sends: Sends, segments: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -134,30 +134,18 @@ def platt(scores: Sequence[np.ndarray], bought: Sequence[np.ndarray]) -> tuple[f
     return float(found.x[0]), found.x[1:].tolist(), float(found.fun)
 
 
-def report(splits: Sequence[Split], scores: Sequence[np.ndarray]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """For the card: a row a date, newest first; and the calibration of all but the oldest, in ten bins.
-
-    Each date is calibrated by the dates before it, as it would have been then; the oldest has none.
-    """
-    rows, said, did = [], [], []
-    for i, (split, z) in enumerate(zip(splits, scores, strict=True)):
-        row: dict[str, Any] = {
-            "as_of": split.as_of.isoformat(), "customers": len(z), "bought": int(split.bought.sum()),
-            "average_precision": round(float(average_precision_score(split.bought, z)), 5),
-            "baseline_average_precision": round(float(average_precision_score(split.bought, split.baseline)), 5),
-        }  # fmt: skip
-        if i + 1 < len(splits):
-            slope, intercepts, _ = platt(scores[i + 1 :], [s.bought for s in splits[i + 1 :]])
-            p = logistic(slope * z + float(np.mean(intercepts)))
-            row["calibration_error"] = round(calibration.error(p, split.bought), 5)
-            row |= {"expected": round(float(p.sum()), 2), "variance": round(float((p * (1 - p)).sum()), 2)}
-            said.append(p)
-            did.append(split.bought)
-        rows.append(row)
-    if not said:
-        return rows, []
-    p, y = np.concatenate(said), np.concatenate(did)
-    return rows, calibration.table(p, y)
+def calibrated(splits: Sequence[Split], scores: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+    """By split, newest first, the probabilities of its scores: calibrated by the dates before it, as it would have been
+    then; the oldest has none."""
+    said: list[np.ndarray | None] = []
+    for i, z in enumerate(scores):
+        before = splits[i + 1 :]
+        if not before:
+            said.append(None)
+            continue
+        slope, intercepts, _ = platt(scores[i + 1 :], [s.bought for s in before])
+        said.append(logistic(slope * z + float(np.mean(intercepts))))
+    return said
 
 
 def drift(before: pd.DataFrame, now: pd.DataFrame, columns: Sequence[str], most: int = 5) -> dict[str, float]:

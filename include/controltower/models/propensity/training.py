@@ -66,7 +66,6 @@ def train(
         model = RfmLogistic()
     model.fit(x, y)
     outlook = _calibrate(model, horizon, as_of, splits, weight if won else None, purchases)
-    dates, table = judging.report(splits, judged)
     outcome = Outcome(
         name=f"propensity_{horizon}d",
         model=model,
@@ -86,23 +85,33 @@ def train(
             "snapshots": [s.as_of.isoformat() for s in learned],
             "columns": model.columns.tolist(),
             "logistic_weight": weight,
-            "backtest": dates,
             "calibration": {"slope": round(model.calibration[0], 4), "intercept": round(model.calibration[1], 4),
-                            "outlook": outlook, "table": table},
+                            "outlook": outlook},
             "drift": _drift(model, learned[0], today),
         },
     )  # fmt: skip
-    asked = [_date(s, z) for s, z in zip(splits, judged if won else baseline, strict=True)]
+    served = judged if won else baseline
+    asked = [_date(*one) for one in zip(splits, served, judged, judging.calibrated(splits, served), strict=True)]
     return publication.no_loss(outcome, as_of, in_service, asked)
 
 
-def _date(split: judging.Split, scores: np.ndarray) -> publication.Date[Classifier]:
+def _date(
+    split: judging.Split, scores: np.ndarray, challenger: np.ndarray, said: np.ndarray | None
+) -> publication.Date[Classifier]:
+    precision = judging.precision_of(split.bought)
+    everybody = np.ones(len(scores), dtype=bool)
     return publication.Date(
         split.as_of,
         split.customers,
         scores,
         lambda model: model.asked(split.snapshot.features),
-        judging.precision_of(split.bought),
+        precision,
+        {
+            "average_precision": round(precision(challenger, everybody), 5),
+            "baseline_average_precision": round(precision(split.baseline, everybody), 5),
+        },
+        None if said is None else publication.Beside(said, split.bought),
+        lambda model: publication.Beside(model.predict(split.snapshot.features, split.as_of), split.bought),
     )
 
 
@@ -149,7 +158,7 @@ def _drift(model: Classifier, newest: Snapshot, today: pd.DataFrame) -> dict[str
     now = today[has_facts(today)]
     before, after = (log_odds(model.raw(frame)) for frame in (newest.features, now))
     return {
-        "score_stability": round(calibration.stability(before, after), 4),
+        **calibration.drift(before, after),
         "features_stability": judging.drift(newest.features, now, model.columns.tolist()),
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -88,7 +88,7 @@ def train(
         rows={"series": len(some), "dates": len(past), "orders_28d": events, "tried": min(JUDGED, len(past))},
         details={
             "pace": round(model.pace, 4), "everyone": model.everyone, "reach_days": _reach(model),
-            **_report(tried, as_of, ranked(model, past[0].rows), ranked(model, today)),
+            "drift": calibration.drift(ranked(model, past[0].rows), ranked(model, today)),
         },
     )  # fmt: skip
     dates = [_date(one, one.hazard if won else one.own, some, as_of) for one in tried]
@@ -153,30 +153,12 @@ JUDGED_BY = ("auc_28d", "bias_28d", "log_loss_28d", "calibration_error", "by_low
 
 def _date(one: _Judged, said: np.ndarray, some: Series, as_of: datetime) -> publication.Date[NextOrder]:
     customers = some.customer_ids[some.customer[one.past.rows.own.rows]]
+    figures = {metric: round(one.metrics[metric], 5) for metric in ("auc_28d", "bias_28d")}
     return publication.Date(
-        as_of - timedelta(days=one.day), customers, said, lambda model: ranked(model, one.past.rows), auc_of(one.came)
-    )
-
-
-def _report(judged: Sequence[_Judged], as_of: datetime, before: np.ndarray, now: np.ndarray) -> dict[str, Any]:
-    """For the card: a row a date, newest first; what was said and what came, in tenths of the series; and how those
-    moved from the newest past date to today, by what the model says of them."""
-    rows = [
-        {
-            "as_of": (as_of - timedelta(days=one.day)).isoformat(), "series": len(one.came),
-            **{m: round(one.metrics[m], 5) for m in ("auc_28d", "bias_28d")},
-            "baseline_auc_28d": round(max(one.baseline[m] for m in _AUC), 5),
-        }
-        for one in judged
-    ]  # fmt: skip
-    if not judged:
-        return {"backtest": rows}
-    said, came = (np.concatenate(parts) for parts in zip(*((one.hazard, one.came) for one in judged), strict=True))
-    return {
-        "backtest": rows,
-        "calibration": {"table": calibration.table(said, came)},
-        "drift": {"score_stability": round(calibration.stability(before, now), 4)},
-    }
+        as_of - timedelta(days=one.day), customers, said, lambda model: ranked(model, one.past.rows), auc_of(one.came),
+        figures | {"baseline_auc_28d": round(max(one.baseline[m] for m in _AUC), 5)},
+        publication.Beside(said, one.came), lambda model: publication.Beside(ranked(model, one.past.rows), one.came),
+    )  # fmt: skip
 
 
 _AUC = ("auc_28d", "auc_28d_by_nearness", "constant_wait")  # of the baselines

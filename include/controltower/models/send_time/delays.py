@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import ibis
 import ibis.expr.types as ir
@@ -22,8 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
+from controltower.models import calibration, publication
 from controltower.models.base import Model, ModelConfig, Outcome, State
-from controltower.models.send_time.training import FEWEST, SPLIT_DAYS, compare
+from controltower.models.publication import Beside
+from controltower.models.send_time.training import FEWEST, SPLIT_DAYS, SPLITS, compare, hit_date
 from controltower.profiles.facts import gather
 from controltower.profiles.facts.tables import Tables
 from controltower.profiles.local_time import epoch
@@ -146,12 +148,18 @@ class Delay(Model):
 
     def delays(self, some: Returns, behaviour: int) -> np.ndarray:
         """(n,) the best delay of some.customer_ids after a behaviour."""
+        return self.chosen(some, behaviour)[0]
+
+    def chosen(self, some: Returns, behaviour: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) the best delay, and the share of returns that is expected within an hour of it."""
         counts, usual = some.counts(behaviour), self.everyone[behaviour].astype(np.float32)
-        best = np.empty(counts.shape[0], np.int64)
+        best, share = np.empty(counts.shape[0], np.int64), np.empty(counts.shape[0])
         for start in range(0, len(best), BLOCK):
-            own = counts[start : start + BLOCK].toarray()
-            best[start : start + BLOCK] = _best(self._shares(own, usual), behaviour)
-        return best
+            shares = self._shares(counts[start : start + BLOCK].toarray(), usual)
+            some_best = _best(shares, behaviour)
+            best[start : start + BLOCK] = some_best
+            share[start : start + BLOCK] = _near(shares)[np.arange(len(shares)), some_best]
+        return best, share
 
     @abstractmethod
     def _shares(self, own: np.ndarray, usual: np.ndarray) -> np.ndarray: ...
@@ -190,22 +198,55 @@ class EveryonesDelay(Delay):
 KINDS: tuple[type[Delay], ...] = (OwnDelay, EveryonesDelay)
 
 
-def train(some: Returns, as_of: datetime) -> Outcome:
+class _Past(NamedTuple):
+    """A past date, so many days ago: the returns before it, those of the SPLIT_DAYS since, and the customers (sorted
+    positions) who have some of both."""
+
+    days: int
+    known: Returns
+    later: Returns
+    both: np.ndarray
+
+    @classmethod
+    def of(cls, some: Returns, days: int) -> Self:
+        known = some.where(some.day >= days)
+        later = some.where((some.day < days) & (some.day >= days - SPLIT_DAYS))
+        return cls(days, known, later, np.intersect1d(known.customer, later.customer))
+
+
+def train(some: Returns, as_of: datetime, in_service: publication.InService[Delay] = publication.nothing) -> Outcome:
     """The model `send_delay`: OwnDelay where it hits more later returns for sure (95 %), else EveryonesDelay.
 
-    Judged as send hours are (training.py), on the last 28 days; the strength is chosen on half of the customers.
+    Judged as send hours are (training.py); the strength is chosen on half of the customers, on the newest past date,
+    and judged on the others.
     """
-    past, later = some.where(some.day >= SPLIT_DAYS), some.where(some.day < SPLIT_DAYS)
-    both = np.intersect1d(past.customer, later.customer)
+    pasts = [_Past.of(some, SPLIT_DAYS * k) for k in range(1, SPLITS + 1)]
+    newest, pasts = pasts[0], [past for past in pasts if len(past.both) >= FEWEST]
     strength, metrics, theirs, won = OwnDelay.Config().strength, {}, {}, False
-    if len(both) < FEWEST:
-        why = f"Only {len(both)} customers came back before and after a past date: everyone's best delay serves."
+    dates: list[publication.Date[Delay]] = []
+    drift: dict[str, float] = {}
+    if not pasts or pasts[0] is not newest:
+        pasts = []
+        why = f"Only {len(newest.both)} customers came back before and after a past date: everyone's best delay serves."
     else:
-        tried = {s: _hits(OwnDelay(OwnDelay.Config(strength=s)).fit(past), past, later, both[::2]) for s in STRENGTHS}
-        strength = max(tried, key=lambda s: float(tried[s].mean()))
-        own = _hits(OwnDelay(OwnDelay.Config(strength=strength)).fit(past), past, later, both[1::2])
-        verdict = compare(own, _hits(EveryonesDelay().fit(past), past, later, both[1::2]), both[1::2])
+
+        def own_of(s: float, past: _Past, half: int) -> Beside:
+            model = OwnDelay(OwnDelay.Config(strength=s)).fit(past.known)
+            return _hits(model, past, past.both[past.both % 2 == half])
+
+        strength = max(STRENGTHS, key=lambda s: float(own_of(s, newest, 0).came.mean()))
+        judging = [past.both[past.both % 2 == 1] for past in pasts]
+        found = [
+            (own_of(strength, past, 1), _hits(EveryonesDelay().fit(past.known), past, rows))
+            for past, rows in zip(pasts, judging, strict=True)
+        ]
+        verdict = compare(
+            np.concatenate([own.came for own, _ in found]), np.concatenate([everyone.came for _, everyone in found]),
+            np.concatenate(judging),
+        )  # fmt: skip
         won = verdict.low > 0
+        dates = [_date(past, rows, *both, won, as_of) for past, rows, both in zip(pasts, judging, found, strict=True)]
+        drift = _drift(OwnDelay(OwnDelay.Config(strength=strength)).fit(some), newest.known, some)
         metrics = {"hits_3h": round(verdict.own, 5), "better_low": round(verdict.low, 5),
                    "better_high": round(verdict.high, 5)}  # fmt: skip
         theirs = {"hits_3h": round(verdict.everyone, 5)}
@@ -220,7 +261,7 @@ def train(some: Returns, as_of: datetime) -> Outcome:
         )
     model: Delay = OwnDelay(OwnDelay.Config(strength=strength)) if won else EveryonesDelay()
     model.fit(some)
-    return Outcome(
+    outcome = Outcome(
         name=NAME,
         model=model,
         challenger=OwnDelay.name,
@@ -231,20 +272,43 @@ def train(some: Returns, as_of: datetime) -> Outcome:
         baseline=EveryonesDelay.name,
         baseline_metrics=theirs,
         window=(as_of - timedelta(days=int(some.day.max())), as_of) if len(some) else None,
-        rows={"returns": len(some), "customers": len(np.unique(some.customer)), "tried": len(both)},
-        details={"strength": strength, "everyone": model.table().to_dict("records")},
+        rows={"returns": len(some), "customers": len(np.unique(some.customer)), "tried": len(newest.both)},
+        details={"strength": strength, "everyone": model.table().to_dict("records"), "drift": drift},
     )
+    return publication.no_loss(outcome, as_of, in_service, dates)
 
 
-def _hits(model: Delay, past: Returns, later: Returns, rows: np.ndarray) -> np.ndarray:
-    """(rows,) the share of customers' later returns within an hour of the chosen delay."""
-    hit, total = np.zeros(len(rows)), np.zeros(len(rows))
+def _date(
+    past: _Past, rows: np.ndarray, own: Beside, everyone: Beside, won: bool, as_of: datetime
+) -> publication.Date[Delay]:
+    return hit_date(
+        as_of - timedelta(days=past.days), past.known.customer_ids[rows], own, everyone, won,
+        lambda model: _hits(model, past, rows),
+    )  # fmt: skip
+
+
+def _drift(model: Delay, before: Returns, now: Returns) -> dict[str, float]:
+    """How what a model expects of those who came back moved, of all behaviours."""
+
+    def expected(some: Returns) -> np.ndarray:
+        who = np.unique(some.customer)
+        return np.concatenate([model.chosen(some, b)[1][who] for b in range(len(BEHAVIOURS))])
+
+    return calibration.drift(expected(before), expected(now))
+
+
+def _hits(model: Delay, past: _Past, rows: np.ndarray) -> Beside:
+    """(rows,) the share of customers' later returns within an hour of the chosen delay: as the model says, and then."""
+    said, came, total = (np.zeros(len(rows)) for _ in range(3))
     for behaviour in range(len(BEHAVIOURS)):
-        delay = model.delays(past, behaviour)[rows]
-        counts = later.counts(behaviour)[rows].toarray()
-        hit += _near(counts)[np.arange(len(rows)), delay]
-        total += counts.sum(axis=1)
-    return hit / np.maximum(total, 1)
+        counts = past.later.counts(behaviour)[rows].toarray()
+        delay, share = (found[rows] for found in model.chosen(past.known, behaviour))
+        many = counts.sum(axis=1)
+        said += share * many
+        came += _near(counts)[np.arange(len(rows)), delay]
+        total += many
+    total = np.maximum(total, 1)
+    return Beside(said / total, came / total)
 
 
 def _near(counts: np.ndarray) -> np.ndarray:

@@ -16,5 +16,5 @@ def judge(outcome: Outcome, known: Hours, since: Hours, days: int) -> Verdict | 
     if len(past.judging) < FEWEST:
         return len(past.judging)
     own = OwnWeek(OwnWeek.Config.model_validate(outcome.details["settings"]))
-    ours, everyone = (hits(model.fit(past.known), past, past.judging) for model in (own, EveryonesWeek()))
+    ours, everyone = (hits(model.fit(past.known), past, past.judging).came for model in (own, EveryonesWeek()))
     return compare(ours, everyone, past.judging)

@@ -8,17 +8,20 @@ everybody judges, and nobody what was chosen by them. What is in service stays w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from controltower.models import publication
-from controltower.models.base import Outcome
+from controltower.models import calibration, publication
+from controltower.models.base import Model, Outcome
+from controltower.models.publication import Beside
 from controltower.models.send_time.circadian import DAYS, WIDTHS, window_sums
 from controltower.models.send_time.evidence import Hours
 from controltower.models.send_time.model import EveryonesWeek, OwnWeek, SendTime, best_hour
 
+M = TypeVar("M", bound=Model)
 NAME = "send_hour"
 SPLIT_DAYS = 28
 SPLITS = 3
@@ -74,10 +77,12 @@ def train(hours: Hours, as_of: datetime, in_service: publication.InService[SendT
     else:
         config = chosen(pasts, None)
         found = judged(pasts)
-        verdict = compare(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        verdict = compare(
+            np.concatenate([own.came for own, _ in found]), np.concatenate([everyone.came for _, everyone in found]),
+            np.concatenate([past.judging for past in pasts]),
+        )  # fmt: skip
         won = verdict.low > 0
-        ours = [own if won else everyone for own, everyone, _ in found]
-        dates = [_date(past, one, as_of) for past, one in zip(pasts, ours, strict=True)]
+        dates = [_date(past, *both, won, as_of) for past, both in zip(pasts, found, strict=True)]
         metrics = {
             "hits_3h": round(verdict.own, 5), "better": round(verdict.better, 5), "better_low": round(verdict.low, 5),
             "better_high": round(verdict.high, 5),
@@ -108,7 +113,12 @@ def train(hours: Hours, as_of: datetime, in_service: publication.InService[SendT
         baseline_metrics=theirs,
         window=(as_of - timedelta(days=first), as_of) if first is not None else None,
         rows={"active_hours": len(hours), "customers": n, "tried": details.get("customers_judged", 0)},
-        details=details | {"settings": config.model_dump(), "rhythms": len(challenger.rhythms.usual)},
+        details=details
+        | {
+            "settings": config.model_dump(),
+            "rhythms": len(challenger.rhythms.usual),
+            "drift": _drift(challenger, pasts[0].known, some) if pasts else {},
+        },
     )
     return publication.no_loss(outcome, as_of, in_service, dates)
 
@@ -118,27 +128,56 @@ def drawn(n: int) -> np.ndarray:
     return np.sort(np.random.default_rng(7).choice(n, MOST, replace=False)) if n > MOST else np.arange(n)
 
 
-def _date(past: Past, ours: np.ndarray, as_of: datetime) -> publication.Date[SendTime]:
-    return publication.Date(
-        as_of - timedelta(days=past.days),
-        past.known.customer_ids[past.judging],
-        ours,
+def _date(past: Past, own: Beside, everyone: Beside, won: bool, as_of: datetime) -> publication.Date[SendTime]:
+    return hit_date(
+        as_of - timedelta(days=past.days), past.known.customer_ids[past.judging], own, everyone, won,
         lambda model: hits(model, past, past.judging),
-        lambda said, rows: float(said[rows].mean()) if rows.any() else 0.0,
+    )  # fmt: skip
+
+
+def hit_date(
+    as_of: datetime,
+    customers: np.ndarray,
+    own: Beside,
+    everyone: Beside,
+    won: bool,
+    ask: Callable[[M], Beside],
+) -> publication.Date[M]:
+    """A past date on which the challenger (`own`) and the baseline hit shares of what customers did."""
+    return publication.Date(
+        as_of,
+        customers,
+        (own if won else everyone).came,
+        lambda model: ask(model).came,
+        lambda came, rows: float(came[rows].mean()) if rows.any() else 0.0,
+        {"hits_3h": round(float(own.came.mean()), 5), "baseline_hits_3h": round(float(everyone.came.mean()), 5)},
+        own if won else everyone,
+        ask,
     )
 
 
-def judged(pasts: list[Past]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """By past date, what own hours and everyone's best hour hit of those who judge, and who they are: each half of the
-    customers by what was chosen on the other half."""
+def _drift(model: SendTime, before: Hours, now: Hours) -> dict[str, float]:
+    """How what a model expects of those who were ever active moved."""
+
+    def expected(hours: Hours) -> np.ndarray:
+        counts = model.dense(model.counts(hours))
+        shares = model.shares(counts[counts.any(axis=1)])
+        return _near(shares)[np.arange(len(shares)), best_hour(shares)]
+
+    return calibration.drift(expected(before), expected(now))
+
+
+def judged(pasts: list[Past]) -> list[tuple[Beside, Beside]]:
+    """By past date, what own hours and everyone's best hour were said to hit, and hit, of those who judge: each half of
+    the customers by what was chosen on the other half."""
     by_other = [chosen(pasts, 1 - half) for half in (0, 1)]
     found = []
     for past in pasts:
-        own = np.empty(len(past.judging))
+        own = Beside(np.empty(len(past.judging)), np.empty(len(past.judging)))
         for half, config in enumerate(by_other):
             mine = past.judging % 2 == half
-            own[mine] = hits(OwnWeek(config).fit(past.known), past, past.judging[mine])
-        found.append((own, hits(EveryonesWeek().fit(past.known), past, past.judging), past.judging))
+            own.said[mine], own.came[mine] = hits(OwnWeek(config).fit(past.known), past, past.judging[mine])
+        found.append((own, hits(EveryonesWeek().fit(past.known), past, past.judging)))
     return found
 
 
@@ -158,10 +197,12 @@ def compare(own: np.ndarray, everyone: np.ndarray, who: np.ndarray) -> Verdict:
     return Verdict(float(ours.mean()), float(theirs.mean()), better, low, high, len(people))
 
 
-def hits(model: SendTime, past: Past, rows: np.ndarray) -> np.ndarray:
-    """The share of what each of some customers did since, within an hour of the model's hour of the day."""
-    chosen_hour = best_hour(model.shares(model.dense(model.counts(past.known))[rows]))
-    return _near(past.later[rows])[np.arange(len(rows)), chosen_hour]
+def hits(model: SendTime, past: Past, rows: np.ndarray) -> Beside:
+    """The share of what each of some customers does within an hour of the model's hour of the day: as the model says,
+    and since."""
+    shares = model.shares(model.dense(model.counts(past.known))[rows])
+    at = np.arange(len(rows)), best_hour(shares)
+    return Beside(_near(shares)[at].astype(float), _near(past.later[rows])[at])
 
 
 def chosen(pasts: list[Past], half: int | None) -> OwnWeek.Config:

@@ -27,15 +27,16 @@ LOOKED_AT = ("view_item", "add_to_cart")
 class Histories:
     """Items by customer. An item is a product that a customer looked at or bought, or a text searched for: once each.
 
-    `customer` and `item` are positions, sorted by customer and by when the item first came; `place` counts a
-    customer's items from 0. `words` (items x len(vocabulary)) is 1 where an item has a word: a product's id, its
-    category and those above it, brand and title, a search's text.
+    `customer` and `item` are positions, sorted by customer and by `second` (epoch), when the item first came; `place`
+    counts a customer's items from 0. `words` (items x len(vocabulary)) is 1 where an item has a word: a product's id,
+    its category and those above it, brand and title, a search's text.
     """
 
     customer_ids: np.ndarray
     customer: np.ndarray
     item: np.ndarray
     place: np.ndarray
+    second: np.ndarray
     words: sp.csr_matrix
     vocabulary: np.ndarray
 
@@ -53,8 +54,11 @@ class Histories:
 
     def first(self, most: int) -> Histories:
         """As they were when each customer had `most` items."""
-        keep = self.place < most
-        return replace(self, customer=self.customer[keep], item=self.item[keep], place=self.place[keep])
+        return self._kept(self.place < most)
+
+    def until(self, time: datetime) -> Histories:
+        """As they were at a moment."""
+        return self._kept(self.second <= time.timestamp())
 
     def of_customers(self, customers: pa.Array | pa.ChunkedArray) -> Histories:
         """Some customers, by their ids, sorted."""
@@ -64,14 +68,12 @@ class Histories:
         """Some customers, by their positions in rising order."""
         at = np.full(len(self.customer_ids), -1)
         at[rows] = np.arange(len(rows))
-        keep = at[self.customer] >= 0
-        return replace(
-            self,
-            customer_ids=self.customer_ids[rows],
-            customer=at[self.customer[keep]],
-            item=self.item[keep],
-            place=self.place[keep],
-        )
+        kept = self._kept(at[self.customer] >= 0)
+        return replace(kept, customer_ids=self.customer_ids[rows], customer=at[kept.customer])
+
+    def _kept(self, keep: np.ndarray) -> Histories:
+        columns = {name: getattr(self, name)[keep] for name in ("customer", "item", "place", "second")}
+        return replace(self, **columns)
 
 
 def read(tables: Tables, as_of: datetime, shop: Shop, customers: Collection[str]) -> Histories:
@@ -130,7 +132,7 @@ def from_arrays(
     order = np.lexsort((item, second, customer))
     customer = customer[order]
     place = np.arange(len(order)) - np.searchsorted(customer, customer)
-    return Histories(ids, customer, item[order], place, has, vocabulary)
+    return Histories(ids, customer, item[order], place, second[order], has, vocabulary)
 
 
 def words_of_product(row: dict[str, str | None]) -> list[str]:

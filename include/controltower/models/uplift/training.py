@@ -5,18 +5,23 @@ learned from and judged at a time, and the parts' errors are those of a martinga
 validation of treatment heterogeneity"). With ordinary cross-validation every pair of customers counts twice, and an
 interval of 95 % would leave out 0 two to three times as often as it should. Which learner ranks a part is said by the
 parts before it, too. All parts are learned from in the end, by the learner that did best over all.
+
+The card also has past dates: the newest campaigns, ranked by that learner, taught by those whose outcomes were known
+when they began. What was in service then is asked, too, and stays where it was better (publication.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from controltower.models import calibration
 from controltower.models.base import Outcome
+from controltower.models.publication import Beside, Date, InService, no_loss, nothing
 from controltower.models.uplift import qini
 from controltower.models.uplift.learners import (
     Base,
@@ -33,7 +38,8 @@ from controltower.models.uplift.learners import (
     told,
 )
 from controltower.models.uplift.qini import Estimate
-from controltower.models.uplift.trials import Experiment
+from controltower.models.uplift.trials import DAYS, Experiment
+from controltower.profiles.portable import DAY
 
 NAME = "uplift"
 LEARNERS: tuple[type[Learner], ...] = (DoublyRobust, XLearner, TLearner)
@@ -41,6 +47,9 @@ PARTS = 5
 FEWEST = 200  # customers in the smaller group
 FEWEST_OUTCOMES = 40  # rows with an outcome other than the most usual one
 MOST = 200_000  # rows; of more, a drawn sample
+DATES = 3  # past ones on which campaigns began, at most, that are judged
+FEWEST_JUDGED = 50  # customers in the smaller group of a date
+MOST_BEFORE = 50_000  # rows of before a date; of more, a drawn sample
 ALIKE = 5  # groups of customers ranked alike, by which it is told how far off a model is
 TARGET, TREAT_ALL, TREAT_NONE = "target", "treat_all", "treat_none"
 
@@ -57,9 +66,11 @@ def train(
     cost: float = 0.0,
     learners: Sequence[type[Learner]] = LEARNERS,
     base: Base = "trees",
+    today: pd.DataFrame | None = None,
+    in_service: InService[Uplift] = nothing,
 ) -> Outcome:
     """The uplift model of an experiment. learners: those tried, the first ranks as long as none is better; base: of
-    the expectations.
+    the expectations; today: features as of as_of, for drift.
 
     cost: of one treatment, in units of the outcome (0 for visits and orders; a message's cost for what is spent).
     `details["recommend"]` is "target" (rank by uplift), "treat_all" or "treat_none"; `details["curve"]` the Qini curve.
@@ -72,8 +83,8 @@ def train(
     if why := lacking(experiment):
         return Outcome(
             model=_untaught(experiment), challenger=DoublyRobust.name, published=False, why=why, metrics={},
-            baseline_metrics={}, details={"recommend": TREAT_ALL, "outcome": outcome, "as_of": as_of.isoformat()},
-            **common,
+            baseline_metrics={}, **common,
+            details={"recommend": TREAT_ALL, "outcome": outcome, "as_of": as_of.isoformat(), "backtest": []},
         )  # fmt: skip
     expected = cross_fitted(experiment, 7, base)
     customer, _ = pd.factorize(experiment.features.index)
@@ -85,7 +96,7 @@ def train(
     served: dict[str, type[Uplift]] = {TARGET: best, TREAT_ALL: TreatAll, TREAT_NONE: TreatNone}
     model = served[recommend]().fit(experiment, expected)
     model.error = found["off"] if recommend == TARGET else effect.error
-    return Outcome(
+    made = Outcome(
         model=model,
         challenger=best.name,
         published=surely,
@@ -96,10 +107,12 @@ def train(
             "recommend": recommend, "outcome": outcome, "as_of": as_of.isoformat(), "cost": cost,
             "effect_shown": effect.low > 0 or effect.high < 0, "curve": found["curve"],
             "ranked_by": found["ranked_by"], "columns": model.columns.tolist(),
-            "drawn_as_said": _drawn_as_said(experiment),
+            "drawn_as_said": _drawn_as_said(experiment), "calibration": {"table": found["table"]},
+            "drift": _drift(found["models"][best], experiment, today),
         },
         **common,
     )  # fmt: skip
+    return no_loss(made, as_of, in_service, _dates(experiment, best, base, recommend == TARGET))
 
 
 def lacking(experiment: Experiment) -> str | None:
@@ -127,18 +140,12 @@ def _judge(
     part = parts(experiment, PARTS, seed=11)
     sums = dict.fromkeys(learners, 0.0)
     where, terms, said, gains, by = [], [], [], [], []
+    models: dict[type[Learner], Learner] = {}
     for this in range(1, PARTS):
         before, now = experiment.take(part < this), experiment.take(part == this)
         if len(np.unique(before.treated)) < 2 or len(now) < 2:
             continue
-        expected = cross_fitted(before, 7, base)
-        columns = told(before.features)
-        x, of_now = before.features[columns].to_numpy(float), now.features[columns].to_numpy(float)
-        sides = [
-            outcomes(x[before.treated == arm], before.outcome[before.treated == arm], base, 7)(of_now) for arm in (0, 1)
-        ]
-        gain = qini.gains(now, sides[0], sides[1])
-        scores = {kind: kind().fit(before, expected).predict(now.features) for kind in learners}
+        models, scores, gain = _turn(before, now, learners, base)
         chosen = max(learners, key=lambda kind: sums[kind])  # the first of equals
         where.append(np.flatnonzero(part == this))
         terms.append(qini.terms(scores[chosen], gain))
@@ -151,6 +158,8 @@ def _judge(
     found = {
         "qini": Estimate.of(np.concatenate(terms), customer[rows]),
         "off": _off(rank, np.concatenate(said), np.concatenate(gains)),
+        "table": calibration.table(np.concatenate(said), np.concatenate(gains), customer[rows], ALIKE),
+        "models": models,
         "curve": [
             {key: round(value, 8) for key, value in point.items()}
             for point in qini.curve(rank, np.concatenate(gains), customer[rows])
@@ -159,6 +168,79 @@ def _judge(
     }
     alone = {f"qini_{kind.name}": round(sums[kind] / len(rows), 8) for kind in learners}
     return found, max(learners, key=lambda kind: sums[kind]), alone
+
+
+class _Turn(NamedTuple):
+    """What learners, taught by some rows, say of others, and the gains of these."""
+
+    models: dict[type[Learner], Learner]
+    scores: dict[type[Learner], np.ndarray]
+    gain: np.ndarray
+
+
+def _turn(before: Experiment, now: Experiment, learners: Sequence[type[Learner]], base: Base) -> _Turn:
+    expected = cross_fitted(before, 7, base)
+    columns = told(before.features)
+    x, of_now = before.features[columns].to_numpy(float), now.features[columns].to_numpy(float)
+    sides = [
+        outcomes(x[before.treated == arm], before.outcome[before.treated == arm], base, 7)(of_now) for arm in (0, 1)
+    ]
+    models = {kind: kind().fit(before, expected) for kind in learners}
+    scores = {kind: model.predict(now.features) for kind, model in models.items()}
+    return _Turn(models, scores, qini.gains(now, sides[0], sides[1]))
+
+
+def _dates(experiment: Experiment, kind: type[Learner], base: Base, target: bool) -> list[Date[Uplift]]:
+    """The newest dates on which a campaign began that are told enough of, newest first. target: ranking serves."""
+    found: list[Date[Uplift]] = []
+    days = np.zeros(0) if experiment.began is None else experiment.began // DAY
+    for day in np.unique(days)[::-1].tolist():
+        before, now = experiment.take(days + DAYS < day), experiment.take(days == day)
+        if lacking(before) or np.bincount(now.treated, minlength=2).min() < FEWEST_JUDGED:
+            continue
+        if len(before) > MOST_BEFORE:
+            before = before.take(np.random.default_rng(7).choice(len(before), MOST_BEFORE, replace=False))
+        _, scores, gain = _turn(before, now, (kind,), base)
+        found.append(_date(datetime.fromtimestamp(day * DAY, UTC), now, scores[kind], gain, target))
+        if len(found) == DATES:
+            break
+    return found
+
+
+def _date(as_of: datetime, now: Experiment, scores: np.ndarray, gain: np.ndarray, target: bool) -> Date[Uplift]:
+    customers = now.features.index.to_numpy()
+    who, _ = pd.factorize(customers)
+
+    def ask(model: Uplift) -> np.ndarray:
+        lost = sorted(set(model.columns.tolist()) - set(now.features.columns))
+        if lost and isinstance(model, Learner):
+            raise ValueError(f"It needs columns that are no longer there: {', '.join(lost)}.")
+        return model.predict(now.features)
+
+    return Date(
+        as_of=as_of,
+        customers=customers,
+        ours=scores if target else np.zeros(len(scores)),
+        ask=ask,
+        measure=lambda said, rows: float(qini.terms(said[rows], gain[rows]).mean()),
+        figures={
+            "controls": int((now.treated == 0).sum()),
+            **_rounded({"qini": qini.coefficient(scores, gain, who)}),
+            "baseline_qini": 0.0,
+            **_rounded({"effect": Estimate.of(gain, who)}),
+        },
+        beside=Beside(scores, gain),
+        expect=lambda model: Beside(ask(model), gain),
+    )
+
+
+def _drift(model: Learner, experiment: Experiment, today: pd.DataFrame | None) -> dict[str, float]:
+    """How what a learner says moved from the customers of the newest campaign to those of today."""
+    if today is None:
+        return {}
+    began = experiment.began
+    newest = experiment.features if began is None else experiment.features[began // DAY == began.max() // DAY]
+    return calibration.drift(model.predict(newest), model.predict(today))
 
 
 def judged(model: Uplift, experiment: Experiment) -> dict[str, float]:

@@ -26,6 +26,7 @@ from controltower.shop import Shop
 
 OUTCOMES = ("visited", "converted", "spent")
 LOOK_BACK_DAYS = 365
+DAYS = 14  # in which outcomes are counted
 SURELY = 4.0  # standard errors by which a propensity must miss to be taken for the other one
 # Our own rows tell which time the campaign happened; the text is JSON.
 OCCURRENCE = r'"occurrence":\s*"((?:[^"\\]|\\.)+)"'
@@ -38,12 +39,14 @@ class Experiment:
 
     features: numeric columns as of before the treatment, index customer_id (the same customer may be there again).
     treated: 0 or 1. propensity: the known probability of 1, strictly between 0 and 1. outcome: 0/1, or an amount.
+    began: the epoch second when the row's campaign did; None: that isn't known.
     """
 
     features: pd.DataFrame
     treated: np.ndarray
     propensity: np.ndarray
     outcome: np.ndarray
+    began: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len({len(self.features), len(self.treated), len(self.propensity), len(self.outcome)}) > 1:
@@ -62,10 +65,11 @@ class Experiment:
 
     def take(self, at: np.ndarray) -> Experiment:
         """The rows of positions, or of a mask."""
-        return Experiment(self.features.iloc[at], self.treated[at], self.propensity[at], self.outcome[at])
+        began = None if self.began is None else self.began[at]
+        return Experiment(self.features.iloc[at], self.treated[at], self.propensity[at], self.outcome[at], began)
 
 
-def read_trials(tables: Tables, as_of: datetime, shop: Shop, days: int = 14) -> ir.Table:
+def read_trials(tables: Tables, as_of: datetime, shop: Shop, days: int = DAYS) -> ir.Table:
     """customer_id, campaign, variant, treatment, treated (0 or 1), propensity, second (when its occurrence began),
     clicked, visited, converted (0 or 1), spent (float, the shop's currency): a row a campaign, customer, variant and
     treatment, of the first occurrence of each.
@@ -173,7 +177,7 @@ def experiment(rows: pd.DataFrame, features: Mapping[str, pd.DataFrame], outcome
     joined = pd.concat(kept)
     return Experiment(
         pd.concat(frames), joined["treated"].to_numpy(int), joined["propensity"].to_numpy(float),
-        joined[outcome].to_numpy(float),
+        joined[outcome].to_numpy(float), joined["second"].to_numpy(np.int64),
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from controltower.models.value import purchasing, spending
 HORIZONS = (30, 365, 1095)  # days
 SHORT = HORIZONS[0]  # the one that trees and season change
 COVERAGE = 0.8  # of the intervals
+BLOCK = 100_000  # customers asked at a time: their features stand in memory twice
 NAMES = {30: "clv_30d", 365: "clv_1y", 1095: "clv_3y"}
 COLUMNS = tuple(f"{NAMES[h]}{end}" for h in HORIZONS for end in ("", "_low", "_high"))
 
@@ -62,6 +63,14 @@ class Value(Model):
         `features` has customer_id as its index; a customer without a row in it has unknown features.
         """
         at = pd.Index(summaries["customer_id"]).get_indexer(customers)
+        parts = [slice(i, i + BLOCK) for i in range(0, max(len(customers), 1), BLOCK)]
+        found = [self._told(customers[some], at[some], summaries, features) for some in parts]
+        return pd.concat(found, ignore_index=True)
+
+    def _told(
+        self, customers: np.ndarray, at: np.ndarray, summaries: pd.DataFrame, features: pd.DataFrame
+    ) -> pd.DataFrame:
+        """`predict` of customers by the positions `at` of their summaries, -1 where they have none."""
         bought = at >= 0
         mine = summaries.iloc[at[bought]]
         told = features.reindex(customers[bought])

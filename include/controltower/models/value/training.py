@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -132,7 +132,7 @@ def train(
             "share_of_trees": share,
             "purchasing": {k: round(v, 5) for k, v in model.purchases._asdict().items()},
             "spending": {k: round(v, 5) for k, v in model.amounts._asdict().items()},
-            **_report(judged, seen, model.plain(summaries)),
+            "drift": calibration.drift(seen[0].plain, model.plain(summaries)) if seen else {},
         },
     )
     dates = [_date(one, Lifetime if won else NaiveRate) for one in judged]
@@ -156,31 +156,18 @@ def _date(one: _Judged, kind: type[Value]) -> publication.Date[Value]:
     def decile_error(said: pd.DataFrame, rows: np.ndarray) -> float:
         return measures(said[rows], one.spent[rows])["decile_error"]
 
+    def beside(said: pd.DataFrame) -> publication.Beside:
+        return publication.Beside(said["clv_30d"].to_numpy(float), one.spent)
+
+    ours, theirs = one.got(Lifetime), one.got(NaiveRate)
+    figures: dict[str, float] = {}
+    for metric in ("decile_error", "bias"):
+        figures |= {metric: ours[metric], f"baseline_{metric}": theirs[metric]}
     return publication.Date(
         one.as_of, one.summaries["customer_id"].to_numpy(), one.said[kind.name],
-        lambda model: model.asked(one.summaries, one.features), decile_error,
+        lambda model: model.asked(one.summaries, one.features), decile_error, figures,
+        beside(one.said[kind.name]), lambda model: beside(model.asked(one.summaries, one.features)),
     )  # fmt: skip
-
-
-def _report(judged: Sequence[_Judged], seen: Sequence[_Seen], today: np.ndarray) -> dict[str, Any]:
-    """For the card: a row a date, newest first; what was said and spent, in tenths of the customers; and how customers
-    moved from the newest date learned from to today, by what is plainly expected of them."""
-    if not judged:
-        return {"backtest": []}
-    rows = []
-    for one in judged:
-        ours, theirs = one.got(Lifetime), one.got(NaiveRate)
-        row: dict[str, Any] = {"as_of": one.as_of.isoformat(), "customers": len(one.spent)}
-        for metric in ("decile_error", "bias"):
-            row |= {metric: ours[metric], f"baseline_{metric}": theirs[metric]}
-        rows.append(row)
-    said = np.concatenate([one.said[Lifetime.name]["clv_30d"].to_numpy(float) for one in judged])
-    spent = np.concatenate([one.spent for one in judged])
-    return {
-        "backtest": rows,
-        "calibration": {"table": calibration.table(said, spent)},
-        "drift": {"score_stability": round(calibration.stability(seen[0].plain, today), 4)},
-    }
 
 
 def _mean(measured: Sequence[dict[str, float]]) -> dict[str, float]:

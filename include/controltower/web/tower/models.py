@@ -27,7 +27,7 @@ def show_models(here: Here, desk: Home) -> Response:
 
 @routes.get("/models/{model}")
 def show_model(here: Here, desk: Home, model: Name) -> Response:
-    from controltower.jobs.cards import compared, model_card
+    from controltower.jobs.cards import compared, model_card, too_few_dates
     from controltower.measurement.charts import calibration
 
     try:
@@ -43,6 +43,7 @@ def show_model(here: Here, desk: Home, model: Name) -> Response:
         compared=compared(card),
         metrics=list(dict.fromkeys([*card.metrics, *card.baseline_metrics])),
         backtest=card.details.get("backtest") or [],
+        few=too_few_dates(card),
         chart=calibration(table) if table else None,
         drift=card.details.get("drift", {}).get("score_stability"),
     )
