@@ -94,7 +94,8 @@ def test_what_is_not_there_is_told(home: Path, versions: list[str]) -> None:
 
 def test_how_far_totals_were_off_is_read_from_the_card(home: Path) -> None:
     row = {"customers": 1000, "expected": 200.0, "came": 300, "variance": 100.0}
-    details = {"backtest": [row] * 3 + [{"customers": 1000}]}
+    of_older_code = {"customers": 1000, "expected": 5.0, "bought": 9, "variance": 1.0}
+    details = {"backtest": [row] * 3 + [{"customers": 1000}, of_older_code]}
     model = Popularity().fit(planted())
     Registry(home / "models").store(model, card("next_order").model_copy(update={"details": details}))
     with Past.of(Settings(home=home), SHOP, T) as past:

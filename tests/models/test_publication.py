@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from controltower.models import publication
+from controltower.models import calibration, publication
 from controltower.models.base import Outcome
 from controltower.models.propensity import Classifier, RfmLogistic, Snapshot, TreesAndLogistic, train
 from controltower.models.publication import Beside, Date, Serving, compare, no_loss
@@ -139,7 +139,7 @@ def refuses(_: Classifier) -> np.ndarray:
 @pytest.mark.parametrize(
     ("in_service", "asked", "told"),
     [
-        (publication.nothing, None, "Nothing was in service before."),
+        (publication.nothing, None, "Nothing was in service before that it could be compared with."),
         (lambda at: then(1) if at == T else None, None, "On the past dates nothing was in service yet."),
         (lambda at: then(9, None), None, "This version of Control Tower can't read it."),
         (serves, refuses, "It needs features that are no longer there: carts_7d."),
@@ -168,7 +168,7 @@ def test_a_propensity_that_knew_more_stays() -> None:
     few = [_lacking_carts(s) if n > 2 else s for n, s in enumerate(snapshots(7, informative=True, count=1500))]
     today = few[0].features
     new = train(7, T, few[1:], today)
-    assert new.details["in_service"] == {"why": "Nothing was in service before."}
+    assert new.details["in_service"] == {"why": "Nothing was in service before that it could be compared with."}
     kept = train(7, T, few, today, in_service=lambda at: then((T - at).days, knew))
     assert kept.model is knew and "So it stays in service." in kept.why
     said = kept.details["in_service"]
@@ -198,3 +198,16 @@ def test_halves_and_groups_are_the_customers_own() -> None:
 def test_untried_outcomes_name_what_serves() -> None:
     made = Outcome.untried("m", RfmLogistic(), TreesAndLogistic, "Too few.", "hits", {"rows": 1})
     assert (made.challenger, made.baseline, made.published) == ("trees_and_logistic", "rfm_logistic", False)
+
+
+@pytest.mark.parametrize(("n", "chance", "often"), [(100, 0.02, 1), (1000, 0.01, 1), (200, 0.3, 1), (300, 0.05, 3)])
+def test_the_interval_of_what_came_holds_the_truth(n: int, chance: float, often: int) -> None:
+    """Of rare outcomes, too, and of customers who are judged `often`, always with the same outcome."""
+    rng, held = np.random.default_rng(1), 0
+    customers = np.tile(np.arange(n), often)
+    for _ in range(400):
+        came = np.tile((rng.random(n) < chance).astype(float), often)
+        (row,) = calibration.table(np.full(len(came), chance), came, customers, bins=1)
+        assert 0 <= row["low"] < row["high"] <= 1
+        held += row["low"] <= chance <= row["high"]
+    assert 0.92 <= held / 400 <= 0.99

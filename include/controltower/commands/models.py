@@ -53,8 +53,8 @@ def _show_card(card: Card) -> None:
     if isinstance(beside, dict):
         print(f"\nin service before: {plain(beside)}")
     if rows := details.pop("backtest", None):
-        cells = [[_cell(row.get(n)) for n in rows[0]] for row in rows]
-        print("\nbacktest", *columns(list(rows[0]), cells, 32), sep="\n")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        print("\nbacktest", *columns(names, [[_cell(row.get(n)) for n in names] for row in rows], 32), sep="\n")
     if (few := too_few_dates(card)) is not None:
         print(
             f"\nPast dates that could be judged: {few}. Three are wanted, but the data reach no further, or too little"

@@ -73,7 +73,7 @@ def calibration(past: Past, name: str, *, absent: bool = False) -> float:
         rows: list[dict[str, Any]] = past.registry.card(name, past.as_of).details.get("backtest", [])
     except NoData:
         return float("nan")
-    told = [row for row in rows if "expected" in row]
+    told = [row for row in rows if "came" in row]
     predicted, came = (
         [row["customers"] - float(row[key]) if absent else float(row[key]) for row in told]
         for key in ("expected", "came")

@@ -12,15 +12,24 @@ def table(said: np.ndarray, came: np.ndarray, customers: np.ndarray, bins: int =
     """The calibration plot: in groups of equal size by what was said, how many were judged, and the means of both.
 
     `low` and `high` are the 95 % interval of the mean of what came; what came of one of the customers' ids (n,) several
-    times depends on each other.
+    times depends on each other. Where it came or not (0, 1), it is Wilson's (1927) of as many as tell as much apart.
     """
     rows = []
+    yes_no = bool(np.isin(came, (0, 1)).all())
     for b in _bins(said, bins):
         mean = float(came[b].mean())
-        together = np.bincount(np.unique(customers[b], return_inverse=True)[1], weights=came[b] - mean)
-        error = SURELY * float(np.sqrt((together**2).sum())) / len(b)
-        low = max(mean - error, min(float(came.min()), 0.0))  # no share lies below 0
-        means = {"said": float(said[b].mean()), "came": mean, "low": low, "high": mean + error}
+        who = np.unique(customers[b], return_inverse=True)[1]
+        variance = float((np.bincount(who, weights=came[b] - mean) ** 2).sum()) / len(b) ** 2  # of the mean
+        if yes_no:
+            n = min(mean * (1 - mean) / variance, len(b)) if variance else int(who.max()) + 1
+            middle, z = (mean + SURELY**2 / (2 * n)) / (1 + SURELY**2 / n), SURELY / (1 + SURELY**2 / n)
+            error = z * float(np.sqrt(mean * (1 - mean) / n + SURELY**2 / (4 * n**2)))
+            low, high = max(middle - error, 0.0), min(middle + error, 1.0)
+        else:
+            error = SURELY * float(np.sqrt(variance))
+            low = max(mean - error, min(float(came.min()), 0.0))  # no amount or share lies below 0
+            high = mean + error
+        means = {"said": float(said[b].mean()), "came": mean, "low": low, "high": high}
         rows.append({"customers": len(b)} | {name: round(value, 5) for name, value in means.items()})
     return rows
 

@@ -118,14 +118,15 @@ def no_loss(
     dates: Sequence[Date[M]],
     *,
     lower_is_better: bool = False,
+    bins: int = calibration.BINS,
 ) -> Outcome:
     """The outcome with what the card says of the dates (newest first) and of the model in service, and with that model
     in place of its own where that was better (see above).
 
     `details["backtest"]` has a row a date; `details["calibration"]["table"]`, unless the training made it, what was
-    said by what serves, and what came. `details["in_service"]`: `version`, and on how many of the `dates` which
-    `versions` were judged, what they got of the metric and what would be published did (`ours`), `low` and `high` of by
-    how much they were better; or `why` that can't be told.
+    said by what serves, and what came, in `bins`. `details["in_service"]`: `version`, and on how many of the `dates`
+    which `versions` were judged, what they got of the metric and what would be published did (`ours`), `low` and `high`
+    of by how much they were better; or `why` that can't be told.
     """
     now = in_service(as_of)
     judged: dict[int, tuple[np.ndarray, Callable[[np.ndarray], tuple[float, float]]]] = {}
@@ -143,9 +144,9 @@ def no_loss(
         except ValueError as e:
             reasons.append(str(e))
     theirs = {n: measure(np.ones(len(customers), dtype=bool))[0] for n, (customers, measure) in judged.items()}
-    outcome = replace(outcome, details=_on_card(outcome.details, outcome.metric, dates, theirs, None))
+    outcome = replace(outcome, details=_on_card(outcome.details, outcome.metric, dates, theirs, None, bins))
     if now is None:
-        return _noted(outcome, {"why": "Nothing was in service before."})
+        return _noted(outcome, {"why": "Nothing was in service before that it could be compared with."})
     said: dict[str, Any] = {"version": now.card.version}
     if not judged:
         reason = reasons[-1] if dates else "There were no past dates to judge on."
@@ -174,7 +175,7 @@ def no_loss(
         why=f"{outcome.why} {sentence}. So it stays in service.",
         window=now.card.window,
         details=_on_card(
-            now.card.details | {"drift": outcome.details.get("drift", {})}, outcome.metric, dates, theirs, served
+            now.card.details | {"drift": outcome.details.get("drift", {})}, outcome.metric, dates, theirs, served, bins
         )
         | {"in_service": said | {"stays": True}},
     )
@@ -186,19 +187,23 @@ def _on_card(
     dates: Sequence[Date[M]],
     theirs: Mapping[int, float],
     served: Mapping[int, M] | None,
+    bins: int,
 ) -> dict[str, Any]:
     """The details with the dates, by place: `theirs`, the metric of what was in service; `served`, the models that
     were, where they stay: then it is theirs what was said."""
     rows, told = [], []
-    for n, date in enumerate(dates):
+    besides = [
+        d.beside if served is None else d.expect(served[n]) if n in served else None for n, d in enumerate(dates)
+    ]
+    yes_no = all(np.isin(beside.came, (0, 1)).all() for beside in besides if beside)
+    for date, beside, in_service in zip(dates, besides, (theirs.get(n) for n in range(len(dates))), strict=True):
         row = {"as_of": date.as_of.isoformat(), "customers": len(date.customers)} | date.figures
         if theirs:
-            row[f"in_service_{metric}"] = _figure(theirs.get(n, float("nan")))
-        beside = date.beside if served is None else date.expect(served[n]) if n in served else None
+            row[f"in_service_{metric}"] = None if in_service is None else _figure(in_service)
         if beside:
             said, came = beside
             told.append((said, came, date.customers))
-            if np.isin(came, (0, 1)).all():
+            if yes_no:
                 row |= {
                     "calibration_error": _figure(calibration.error(said, came)),
                     "expected": round(float(said.sum()), 2), "came": int(came.sum()),
@@ -208,7 +213,9 @@ def _on_card(
     found = details | {"backtest": rows}
     if told and (served is not None or "table" not in details.get("calibration", {})):
         said, came, customers = (np.concatenate(parts) for parts in zip(*told, strict=True))
-        found["calibration"] = details.get("calibration", {}) | {"table": calibration.table(said, came, customers)}
+        found["calibration"] = details.get("calibration", {}) | {
+            "table": calibration.table(said, came, customers, bins)
+        }
     return found
 
 

@@ -117,10 +117,10 @@ def evaluate(past: Past, until: datetime) -> Evaluated:
         if training.lacking(earlier) or training.lacking(later):
             all_of = all_of or _known(past, known)
             whole = experiment(known, all_of.features, name)
-            outcome = training.train(whole, until, name)
+            outcome = training.train(whole, until, name, backtest=False)
             told, how = {**outcome.baseline_metrics, **outcome.metrics}, "in turns"
         else:
-            whole, outcome = later, training.train(earlier, past.as_of, name)
+            whole, outcome = later, training.train(earlier, past.as_of, name, backtest=False)
             assert isinstance(outcome.model, Uplift)
             told, how = training.judged(outcome.model, later), "since"
         model = outcome.challenger if how == "in turns" and outcome.metrics else outcome.model.name

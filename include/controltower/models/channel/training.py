@@ -96,7 +96,7 @@ def _windows(sends: Sends) -> list[_Window]:
     if not len(sends):
         return []
     shares = 1 - TRIED * np.arange(DATES, -1, -1) / DATES
-    edges = np.unique(np.quantile(sends.second, shares).astype(np.int64))
+    edges = np.unique(np.quantile(sends.second, shares, method="lower"))
     found: list[_Window] = []
     for edge, end in pairwise(edges.tolist()):
         # at the edge, the answers to the last days' messages weren't over: no model of then learned from them

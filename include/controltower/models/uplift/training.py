@@ -21,7 +21,7 @@ import pandas as pd
 
 from controltower.models import calibration
 from controltower.models.base import Outcome
-from controltower.models.publication import Beside, Date, InService, no_loss, nothing
+from controltower.models.publication import Beside, Date, InService, Serving, no_loss, nothing
 from controltower.models.uplift import qini
 from controltower.models.uplift.learners import (
     Base,
@@ -68,9 +68,10 @@ def train(
     base: Base = "trees",
     today: pd.DataFrame | None = None,
     in_service: InService[Uplift] = nothing,
+    backtest: bool = True,
 ) -> Outcome:
     """The uplift model of an experiment. learners: those tried, the first ranks as long as none is better; base: of
-    the expectations; today: features as of as_of, for drift.
+    the expectations; today: features as of as_of, for drift; backtest: judge on past dates, too, for the card.
 
     cost: of one treatment, in units of the outcome (0 for visits and orders; a message's cost for what is spent).
     `details["recommend"]` is "target" (rank by uplift), "treat_all" or "treat_none"; `details["curve"]` the Qini curve.
@@ -112,7 +113,18 @@ def train(
         },
         **common,
     )  # fmt: skip
-    return no_loss(made, as_of, in_service, _dates(experiment, best, base, recommend == TARGET))
+    dates = _dates(experiment, best, base, recommend == TARGET) if backtest else []
+    return no_loss(made, as_of, _rankers(in_service) if recommend == TARGET else nothing, dates, bins=ALIKE)
+
+
+def _rankers(in_service: InService[Uplift]) -> InService[Uplift]:
+    """What was in service, where it ranked customers: whether to write to all or nobody isn't told by the Qini."""
+
+    def at(moment: datetime) -> Serving[Uplift] | None:
+        found = in_service(moment)
+        return found if found and not isinstance(found.model, (TreatAll, TreatNone)) else None
+
+    return at
 
 
 def lacking(experiment: Experiment) -> str | None:
@@ -193,11 +205,15 @@ def _turn(before: Experiment, now: Experiment, learners: Sequence[type[Learner]]
 def _dates(experiment: Experiment, kind: type[Learner], base: Base, target: bool) -> list[Date[Uplift]]:
     """The newest dates on which a campaign began that are told enough of, newest first. target: ranking serves."""
     found: list[Date[Uplift]] = []
-    days = np.zeros(0) if experiment.began is None else experiment.began // DAY
-    for day in np.unique(days)[::-1].tolist():
+    if experiment.began is None:
+        return found
+    days = experiment.began // DAY
+    there, place = np.unique(days, return_inverse=True)
+    smaller = np.minimum(*(np.bincount(place[experiment.treated == arm], minlength=len(there)) for arm in (0, 1)))
+    for day in there[smaller >= FEWEST_JUDGED][::-1].tolist():
         before, now = experiment.take(days + DAYS < day), experiment.take(days == day)
-        if lacking(before) or np.bincount(now.treated, minlength=2).min() < FEWEST_JUDGED:
-            continue
+        if lacking(before):
+            break
         if len(before) > MOST_BEFORE:
             before = before.take(np.random.default_rng(7).choice(len(before), MOST_BEFORE, replace=False))
         _, scores, gain = _turn(before, now, (kind,), base)
@@ -235,12 +251,15 @@ def _date(as_of: datetime, now: Experiment, scores: np.ndarray, gain: np.ndarray
 
 
 def _drift(model: Learner, experiment: Experiment, today: pd.DataFrame | None) -> dict[str, float]:
-    """How what a learner says moved from the customers of the newest campaign to those of today."""
+    """How what a learner says of the newest campaign's customers moved from then to today."""
     if today is None:
         return {}
     began = experiment.began
     newest = experiment.features if began is None else experiment.features[began // DAY == began.max() // DAY]
-    return calibration.drift(model.predict(newest), model.predict(today))
+    newest, now = newest[newest.index.isin(today.index)], today[today.index.isin(newest.index)]
+    if min(len(newest), len(now)) < FEWEST_JUDGED:
+        return {}
+    return calibration.drift(model.predict(newest), model.predict(now))
 
 
 def judged(model: Uplift, experiment: Experiment) -> dict[str, float]:

@@ -35,6 +35,7 @@ def show_model(here: Here, desk: Home, model: Name) -> Response:
     except NoData:
         raise HTTPException(404) from None
     table = card.details.get("calibration", {}).get("table")
+    backtest = card.details.get("backtest") or []
     return here.page.show(
         "model.html",
         load_shop(desk.settings),
@@ -42,7 +43,8 @@ def show_model(here: Here, desk: Home, model: Name) -> Response:
         card=card,
         compared=compared(card),
         metrics=list(dict.fromkeys([*card.metrics, *card.baseline_metrics])),
-        backtest=card.details.get("backtest") or [],
+        backtest=backtest,
+        columns=list(dict.fromkeys(name for row in backtest for name in row)),
         few=too_few_dates(card),
         chart=calibration(table) if table else None,
         drift=card.details.get("drift", {}).get("score_stability"),
