@@ -108,7 +108,7 @@ def test_as_a_process_an_error_is_one_line_and_exit_1(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("stage", "until"), [("train", "training recommenders"), ("score", "scores: ")])
+@pytest.mark.parametrize(("stage", "until"), [("train", "training recommenders"), ("score", "recommendations: ")])
 def test_ctrl_c_is_one_line_and_exit_130_and_leaves_nothing_half_made(
     trained: Path, tmp_path: Path, stage: str, until: str
 ) -> None:

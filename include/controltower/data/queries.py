@@ -66,7 +66,8 @@ class Queries:
         """A view or what was kept, for expressions. (Ibis would ask the engine, and parse its words for the types.)"""
         from ibis.expr import operations, schema
 
-        found = self._connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema
+        with bounded():
+            found = self._connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema
         return operations.DatabaseTable(name, schema=schema.Schema.from_pyarrow(found), source=self._backend).to_expr()
 
     def forget(self, names: Iterable[str]) -> None:

@@ -56,7 +56,8 @@ def bounds(settings: Settings, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Turn DuckDB's running out of memory or spill space into an error that says what to raise."""
+    """Turn DuckDB's running out of memory or spill space into an error that says what to raise, and what it makes of
+    Ctrl-C into KeyboardInterrupt again: else who minds errors would take it for one."""
     try:
         yield
     except duckdb.OutOfMemoryException as e:
@@ -64,6 +65,10 @@ def bounded() -> Iterator[None]:
             f"A query needs more memory or disk than it may use: {str(e).splitlines()[0]}.",
             "Raise CONTROLTOWER_MEMORY or CONTROLTOWER_SPILL.",
         ) from None
+    except RuntimeError as e:  # no error of DuckDB's has this class
+        if str(e) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from None
 
 
 def _sweep(root: Path) -> None:

@@ -11,12 +11,12 @@ from controltower import clock, settings
 from controltower.jobs.inference import profile_rows
 from controltower.jobs.ingest import erased_people, publish
 from controltower.jobs.predictions import PREDICTIONS, Now
+from controltower.jobs.predictions.past import framed
 from controltower.jobs.profiles import moment, publish_features
 from controltower.jobs.recommending import known_today, tell_unmatched
 from controltower.jobs.segments import segment_columns
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
     from controltower.data.lake import Lake
@@ -106,9 +106,11 @@ def _scores(
     from controltower.profiles.features import NAMES
 
     features = reading.derived("features")
-    frame: pd.DataFrame = reading.frame(features.select("customer_id", *NAMES).order_by("customer_id"))
-    customers = frame["customer_id"].to_numpy(dtype=np.str_)
-    now = Now(config, shop, reading, registry, as_of, customers, frame.set_index("customer_id").astype(float))
+    rows = int(reading.arrow(features.aggregate(rows=features.count()))["rows"][0].as_py())
+    ordered = reading.sql(features.select("customer_id", *NAMES).order_by("customer_id"))
+    frame = framed(reading.batches(ordered), rows)
+    customers = frame.index.to_numpy(dtype=np.str_)
+    now = Now(config, shop, reading, registry, as_of, customers, frame)
     moment_type = pa.timestamp("us", tz="UTC")
     columns: dict[str, Any] = {"customer_id": pa.array(customers, pa.string())}
     columns["as_of"] = pa.array([as_of] * len(customers), moment_type)

@@ -16,6 +16,7 @@ from controltower.shop import Shop
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from controltower.data.lake import Lake
     from controltower.models.base import Model
@@ -49,8 +50,6 @@ class Past:
 
     def features(self, time: datetime) -> pd.DataFrame:
         """The features as of a date, computed afresh once: index customer_id, float columns."""
-        import pandas as pd
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         from controltower.data.scratch import scratch
@@ -65,11 +64,8 @@ class Past:
                     for batch in built.rows:
                         writer.write_batch(batch)
             log.info("features of the past as of %s: %d customers", time.date(), pq.read_metadata(path).num_rows)
-        table = pq.read_table(path, columns=["customer_id", *NAMES])
-        index = table["customer_id"].to_pandas()
-        table = table.select(NAMES).cast(pa.schema([(name, pa.float64()) for name in NAMES]))
-        frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # else it stands in memory twice
-        return frame.set_index(pd.Index(index, name="customer_id"))
+        with pq.ParquetFile(path) as file:
+            return framed(file.iter_batches(columns=["customer_id", *NAMES]), file.metadata.num_rows)
 
     @cached_property
     def purchases(self) -> pd.DataFrame:
@@ -108,3 +104,21 @@ class Past:
                 return Serving(card, None)
 
         return at
+
+
+def framed(batches: Iterable[pa.RecordBatch], rows: int) -> pd.DataFrame:
+    """Features that come with their customer_id, and their number: a frame (index customer_id, float columns)."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    from controltower.profiles.features import NAMES
+
+    values, ids, at = np.empty((len(NAMES), rows)), [np.array([], np.str_)], 0
+    for batch in batches:  # copied into place: a column that is kept would keep its batch, so all would be there twice
+        for i, name in enumerate(NAMES):
+            values[i, at : at + len(batch)] = batch[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        ids.append(batch["customer_id"].to_numpy(zero_copy_only=False).astype(np.str_))
+        at += len(batch)
+    index = pd.Index(np.concatenate(ids), dtype="str", name="customer_id")
+    return pd.DataFrame(values.T, index=index, columns=list(NAMES), copy=False)
