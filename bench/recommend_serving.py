@@ -47,7 +47,9 @@ ITEMS = {"similar": "product", "bought_together": "product", "upgrade": "product
          "recently_viewed_related": "recent"}  # fmt: skip
 PERSONAL = {"for_you": "recently_viewed_related", "new_for_you": "recently_viewed_related", "replenish": None}
 NEW, OFTEN = "searches that nobody made before", "searches as shops are asked"
-KINDS = {"all placements but search": (*ITEMS, *PERSONAL), NEW: (NEW,), OFTEN: (OFTEN,)}
+OTHERS = (*ITEMS, *PERSONAL)
+KINDS = {"all placements but search": OTHERS, NEW: (NEW,), OFTEN: (OFTEN,),
+         "one in five a new search": (*OTHERS[:4], NEW, *OTHERS[4:], NEW)}  # fmt: skip
 WORDS = [f"{a}{b}" for a in "ka lo mi nu ra se ti vo pe du".split() for b in "bar den fel gor him jun kol lus".split()]
 RULES = {
     "everywhere": {
@@ -79,7 +81,7 @@ def run() -> list[dict[str, Any]]:
             first = _memory(pid)
             swap = multiprocessing.get_context("fork").Process(target=publish, args=(home / "serving", made))
             swap.start()
-            asked = _mix(random.Random(3), RATE * SECONDS, (*ITEMS, *PERSONAL))
+            asked = _mix(random.Random(3), RATE * SECONDS, OTHERS)
             results += _rows("while a new version takes over", _measured(url, pid, asked), None)[1:]
             swap.join()
             for name, told in (("RSS", first), ("RSS, after a new version", _memory(pid))):
@@ -158,7 +160,7 @@ def _mix(rng: random.Random, count: int, placements: tuple[str, ...] = ("for_you
         if placement == "cart":
             one["cart"] = products(6)
         if placement in (NEW, OFTEN):
-            number = n if placement == NEW else int(rng.paretovariate(0.3))
+            number = rng.getrandbits(64) if placement == NEW else int(rng.paretovariate(0.3))
             words = random.Random(f"{placement} {number}").sample(
                 WORDS, 3 if placement == NEW else 2
             )  # so none is twice
@@ -201,8 +203,8 @@ def _artefacts(rng: np.random.Generator) -> Artefacts:
         in_stock=rng.random(PRODUCTS) < 0.9, popularity=rng.pareto(1, PRODUCTS),
         items={
             name: ItemLists(
-                rng.integers(0, PRODUCTS, (PRODUCTS, WIDTH), np.int32),
-                -np.sort(-rng.random((PRODUCTS, WIDTH), np.float32), axis=1), "bench", "bench-1", seeds=seeds,
+                np.arange(PRODUCTS + 1) * WIDTH, rng.integers(0, PRODUCTS, PRODUCTS * WIDTH, np.int32),
+                -np.sort(-rng.random((PRODUCTS, WIDTH), np.float32), axis=1).ravel(), "bench", "bench-1", seeds=seeds,
             )  # type: ignore[arg-type]
             for name, seeds in ITEMS.items()
         },

@@ -150,7 +150,10 @@ def test_a_required_column_renamed_overnight_is_refused_another_one_stops_campai
         ("customers.csv", lambda long: f"customer_id,{long}\nc1,Ann\n"),
         ("customers.csv", lambda long: f'customer_id,first_name\nc1,Ann\nc2,"{long}"\nc3,5" pipe\n'),
         ("customers.csv", lambda long: 'customer_id,first_name\nc1,Ann\nc2,"' + "x\n" * len(long) + '"\n'),
-        ("customers.jsonl", lambda long: json.dumps({"customer_id": "c1"}) + f'\n{{"customer_id": "{long}"}}\n'),
+        (
+            "customers.jsonl",
+            lambda long: json.dumps({"customer_id": "c1"}) + f'\n{{"customer_id": "c2", "first_name": "{long}"}}\n',
+        ),
     ],
 )
 def test_an_endless_line_is_refused(

@@ -85,11 +85,8 @@ def test_versions_that_serve_no_more_are_removed_after_a_while(root: Path) -> No
     os.utime(root / ".fresh-left", (then, then))
     third = publish(root, artefacts())
     assert sorted(p.name for p in root.iterdir()) == sorted([second, third, "current.json"])
-    assert kept.items["similar"].product[POSITION["mug"]].tolist() == [
-        0,
-        POSITION["tea"],
-        -1,
-    ]  # who has it open keeps it
+    entry, _ = kept.items["similar"].entries(np.array([POSITION["mug"]]))
+    assert kept.items["similar"].product[entry].tolist() == [0, POSITION["tea"]], "who has it open keeps it"
     with pytest.raises(NoData, match="no published version"):
         Published.open(root / first)
 
@@ -120,7 +117,8 @@ SHAPES = {
     "an entry": {"sold": np.ones(N - 1, bool)},
     "people x": {"bought": bought({}, 2)},
     "one shape": {"personal": {"for_you": personal_lists({}, 2)}},
-    "positions": {"items": {"similar": ItemLists(np.full((N, 1), N), np.ones((N, 1)), "a", "v")}},
+    "positions": {"items": {"similar": ItemLists(np.arange(N + 1), np.full(N, N), np.ones(N), "a", "v")}},
+    "begin and end": {"items": {"similar": ItemLists(np.arange(N + 1), np.zeros(N - 1), np.ones(N - 1), "a", "v")}},
     "can't be the name": {"items": {"../similar": item_lists({})}},
     "not both": {"items": {"for_you": item_lists({})}, "personal": {"for_you": personal_lists({}, 3)}},
     "what they name": {"personal": {"for_you": personal_lists({}, 3, codes=[])}},

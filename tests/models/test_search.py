@@ -188,9 +188,10 @@ def test_a_question_asked_once_gives_the_same_answers(fresh: Search) -> None:
         for k in (3, len(SHOP)):
             one, two = fresh.find([typed], k), fresh.find([asked], k)
             assert all((getattr(one, c) == getattr(two, c)).all() for c in ("product", "score", "code", "value"))
-        short = fresh.find([asked], len(SHOP), fill=False)
-        assert short.product.tolist() == one.product[one.code != "popular"].tolist()
-        assert len(short.product) or asked.unanswered == one.value[0]
+        short, codes = fresh.matches(asked, len(SHOP), np.ones(len(SHOP), bool))
+        found = one.code != "popular"
+        assert (short.tolist(), codes.tolist()) == (one.product[found].tolist(), one.code[found].tolist())
+        assert len(short) or asked.unanswered == one.value[0]
         assert fresh.keywords(typed, 5) == fresh.keywords(asked, 5)
         assert fresh.exhibitions(typed, 2) == fresh.exhibitions(asked, 2)
 
@@ -219,6 +220,15 @@ def test_the_best_are_those_of_sorting_all() -> None:
         wanted = fits[np.lexsort((fits, -all_of_them[fits]))][:k]
         assert score == pytest.approx(all_of_them[wanted])
         assert len(set(product.tolist())) == len(wanted)
+
+
+def test_of_too_many_products_the_most_popular_are_read(caplog: pytest.LogCaptureFixture) -> None:
+    few = Search(Search.Config(most_products=2)).fit(
+        catalogue(), searches(("coffee", 30, "machine")), EXHIBITIONS, POPULARITY
+    )
+    assert "search reads the texts of the 2 most popular of 17 products" in caplog.text
+    assert answers(few, "식빵") == ["toast"] and answers(few, "ceramic mug") == ["mug"]
+    assert answers(few, "이어폰") == [] and answers(few, "coffee")[0] == "machine", "clicks count for all"
 
 
 def test_popularity_of_a_site_decides_among_equals(fresh: Search) -> None:

@@ -179,7 +179,7 @@ def test_exhibitions_of_a_search_come_with_what_a_page_shows(made: Make, serving
         serving, Collections(np.array(["light", "tea"]), np.array(["Light fair", "Tea week"], object), NO_ONE, NO_IDS)
     )
     known = {"collection_id": "tea", "title": "Tea week", "url": "/tea", "image_url": None, "kind": "exhibition"}
-    table = pa.Table.from_pylist([known | {"site": "de"}, known | {"collection_id": "other"}])
+    table = pa.Table.from_pylist([known | {"badge": "new"}, known | {"collection_id": "other"}])
     (found,) = ask(made(search=model, exhibitions=table), "search", query="tea week").exhibitions
     assert found == known
     nothing = dict.fromkeys(EXHIBITION)

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.published import Published, erase, publish
+from controltower.models.recommend.search import Search
+from controltower.models.recommend.searches import Collections, searches_from
 from controltower.models.recommend.serving import Answer, Request, Serving, answer
 from controltower.models.recommend.version import Artefacts
 from support.published_shop import AS_OF, IDS, N, artefacts, personal_lists
@@ -101,6 +103,45 @@ def test_an_offer_ends_at_its_moment(tmp_path: Path) -> None:
     assert [ids(at(h, customer="ann")) for h in (0, 1, 5, 9)] == [["tea", "autumn"], ["autumn"], [], ["deals"]]
     assert [ids(at(h, customer="bob")) for h in (0, 1, 5, 9)] == [["tea", "autumn"], ["autumn"], [], ["deals"]]
     assert (at(5).because, at(1, customer="ann").rules["removed"]) == ("nothing_allowed", {"not_sold": 1})
+
+
+@pytest.mark.parametrize("listed", [{}, LISTED])
+def test_a_search_shows_no_exhibition_of_another_site(tmp_path: Path, listed: dict[str, Allowed]) -> None:
+    """Whether or not sites list products of their own; the answer of one site isn't kept for another."""
+    names = ["cn", "every", "kr", "kr_over"]
+    rows = [{"collection_id": n, "site": {"every": None}.get(n, n[:2]), "kind": "exhibition"} for n in names]
+    for row in rows:
+        row["starts_at"], row["ends_at"] = None, AS_OF if row["collection_id"] == "kr_over" else None
+    time = pa.timestamp("us", tz="UTC")
+    texts = [(name, pa.string()) for name in ("collection_id", "site", "kind")]
+    table = pa.Table.from_pylist(rows, pa.schema([*texts, ("starts_at", time), ("ends_at", time)]))
+    held = Collections(np.array(names), np.full(4, "Tea week", object), np.zeros(0, int), np.zeros(0, "U1"))
+    nobody = searches_from((), (), (), np.zeros(0, int), np.zeros(0), int(AS_OF.timestamp()))
+    catalogue = made(tmp_path / "bare").published.catalogue
+    model = Search().fit(catalogue, nobody, held)
+    serving = made(tmp_path, listed=listed, sites=SITES, search=model, exhibitions=table)
+
+    def shown(**who: str) -> list[str]:
+        found = ask(serving, "search", query="tea", **who).exhibitions
+        assert all("site" not in one for one in found)
+        return sorted(one["collection_id"] for one in found)
+
+    for _ in range(2):
+        assert shown(customer="ann") == ["every", "kr"], "hers, and what is everywhere; nothing that is over"
+        assert shown(visitor="v1") == ["cn", "every"]
+        assert shown(customer="bob") == shown() == shown(site="us") == ["every"], "whose site isn't known"
+        assert shown(customer="ann", site="cn") == ["cn", "every"], "the page knows better"
+
+
+def test_offers_of_two_sites_are_kept_apart(tmp_path: Path) -> None:
+    everywhere, kr, cn = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1]], bool)
+    listed = {"kr": Allowed(kr, kr), "cn": Allowed(cn, cn)}
+    offers = collections(listed=listed, sites=SITES, sold=everywhere, in_stock=everywhere)
+    serving = made(tmp_path, offers=offers)
+    assert ids(ask(serving, "offer", customer="ann")) == ["tea", "autumn"]
+    assert ids(ask(serving, "offer", visitor="v1")) == ["deals", "tea"]
+    assert ids(ask(serving, "offer", customer="bob")) == ids(ask(serving, "offer", site="us")) == ["tea"]
+    assert ids(ask(serving, "offer", customer="ann", site="cn")) == ["tea", "deals"]
 
 
 def test_without_running_collections_there_is_no_offer(tmp_path: Path) -> None:

@@ -43,9 +43,11 @@ def bought(of: dict[int, dict[str, float]], people: int) -> sp.csr_matrix:
 
 
 def item_lists(of: dict[str, list[str]], **more: Any) -> ItemLists:
-    product = rows(3, {POSITION[seed]: names for seed, names in of.items()}, N)
-    score = np.where(product >= 0, np.array([1.0, 0.4, 0.1], np.float32), 0)
-    return ItemLists(product, score, **{"algorithm": "substitutes", "model_version": "s-1"} | more)
+    lists = [[POSITION[name] for name in of.get(seed, [])] for seed in IDS]
+    start = np.cumsum([0, *map(len, lists)])
+    product = np.array([p for one in lists for p in one], np.int32)
+    score = np.array([s for one in lists for s in (1.0, 0.4, 0.1)[: len(one)]], np.float32)
+    return ItemLists(start, product, score, **{"algorithm": "substitutes", "model_version": "s-1"} | more)
 
 
 def personal_lists(of: dict[int, list[str]], people: int, **more: Any) -> PersonalLists:

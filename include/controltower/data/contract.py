@@ -12,6 +12,7 @@ from typing import Literal
 import pyarrow as pa
 
 SCHEMA_VERSION = 1  # of the rows in a Parquet file, written into each
+LONGEST_ID = 200  # characters of whom and what lists and models are of: arrays of ids are as wide as the longest
 
 
 class Type(StrEnum):

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from controltower.data.anomalies import Load
-from controltower.data.contract import CONTRACT, Table
+from controltower.data.contract import CONTRACT, Table, Type
 from controltower.data.erased import ERASED, Erased, mark
 from controltower.data.manifest import Manifest, Part
 from controltower.data.parts import around
@@ -59,6 +59,7 @@ class Checked:
     outside: int = 0
     erased: int = 0  # of people who were erased: not loaded, and kept nowhere
     untimed: int = 0  # loaded rows that don't say when they were known
+    unkeyed: int = 0  # and with a key that is a word for none, as NULL
     broken: dict[int, int] = field(default_factory=dict)  # rule number -> rows
     rules: list[Rule] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
@@ -107,8 +108,8 @@ class Gate:
         result.broken = counts
         result.duplicates = self._find_duplicates(contract)
         result.loaded = good - result.duplicates
-        untimed = f"SELECT count(*) FROM ({self._good(contract, '_untimed')}) WHERE _untimed"
-        result.untimed = self.con.execute(untimed).fetchall()[0][0]
+        found = f"SELECT count_if(_untimed), count_if(_unkeyed) FROM ({self._good(contract, '_untimed, _unkeyed')})"
+        result.untimed, result.unkeyed = self.con.execute(found).fetchall()[0]
         return result
 
     def measure(self, table: str) -> Load:
@@ -162,8 +163,10 @@ class Gate:
             f"WHEN {n} THEN CAST({raw(rule.column)} AS VARCHAR)" for n, rule in enumerate(checks, start=1)
         )
         columns = ", ".join(self._column(contract, c.name) for c in contract.columns)
+        keys = [c.name for c in contract.columns if c.type is Type.KEY and c.name in group.raw]
+        unkeyed = " OR ".join(f"({quoted(name)} IS NULL AND {raw(name)} IS NOT NULL)" for name in keys) or "false"
         return f"""
-            SELECT {columns}, {quoted(contract.known)} IS NULL AS _untimed, _rule, _file, _line,
+            SELECT {columns}, {quoted(contract.known)} IS NULL AS _untimed, {unkeyed} AS _unkeyed, _rule, _file, _line,
                    CASE WHEN _rule > 0 THEN CASE _rule {values} END END AS _value,
                    CASE WHEN _rule > 0 THEN {self._row(contract, group)} END AS _row
             FROM (SELECT *, CASE WHEN {self._outside(contract)} THEN -1 {branches} ELSE 0 END AS _rule

@@ -142,6 +142,8 @@ def _report(result: Checked, interval: Interval) -> dict[str, Any]:
     left_out = sum(group.left_out for group in result.groups)
     if left_out:
         notes.append(f"{left_out:,} rows are left out by the mapping's `where`")
+    if result.unkeyed:
+        notes.append(f"{result.unkeyed:,} rows have a key that is a word for none (as NULL or nan): read as empty")
     if result.untimed:
         notes.append(f"{result.untimed:,} rows carry no {result.table.known}: taken as known {_when(result, interval)}")
     broken: dict[str, int] = {}

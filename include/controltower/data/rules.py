@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
-from controltower.data.contract import Column, Table, Type
+from controltower.data.contract import LONGEST_ID, Column, Table, Type
 from controltower.data.sql import listed, literal, quoted, raw
 
 EPOCH = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
@@ -31,6 +31,9 @@ _TRUE = "('true', 't', '1', 'yes', 'y')"
 _FALSE = "('false', 'f', '0', 'no', 'n')"
 PURPOSES = "('marketing', 'night_marketing', 'profiling', 'third_party_ads')"
 _STATUSES = "('placed', 'cancelled', 'returned')"
+
+# of whom and what lists and models are
+_LISTED = frozenset("customer_id visitor_id product_id parent_product_id collection_id".split())
 
 # times at which something has happened: never later than the interval's end
 _PAST = frozenset(
@@ -176,6 +179,8 @@ def rules(table: Table, end: datetime) -> list[Rule]:
             found.append(Rule("control_character", name, f"_odd_keys AND regexp_matches({c}, '[\\x00-\\x1f\\x7f]')"))
             is_long = f"_odd_keys AND regexp_matches({c}, {literal(_LONG_FLOAT)})"
             found.append(Rule("float_key", name, is_long))
+        if name in _LISTED:
+            found.append(Rule("long_key", name, f"strlen({c}) > {LONGEST_ID} AND length({c}) > {LONGEST_ID}"))
         if name in _PAST:
             found.append(Rule("future", name, f"{c} > {moment(end)}"))
         if column.type is Type.MONEY:

@@ -21,9 +21,10 @@ from delivery.conftest import write_shop
 from fastapi import FastAPI, Request, Response
 from playwright.sync_api import Browser, Page, expect
 from support.browser import chromium
-from support.published_shop import artefacts
+from support.published_shop import IDS, artefacts
 
 KEY = "a key of the shop's"
+PARTS = ("image", "title", "price", "reason")
 NASTY = '<img src=x onerror="window.hit=1">'
 SHOP = """<!doctype html><html lang="en"><title>Shop</title>
 <script src="/recommend.js" defer data-api="/recommend" data-product="mug"></script>
@@ -93,7 +94,8 @@ def nasty(products: pa.Table) -> pa.Table:
     """The shop's products, the cup with a title that is HTML, and an address that is a script."""
     rows = products.to_pylist()
     rows[0] |= {"title": NASTY, "url": "javascript:window.hit=1"}
-    return pa.Table.from_pylist(rows, products.schema)
+    rows[IDS.index("tea")]["image_url"] = "http://127.0.0.1:1/gone.jpg"
+    return pa.Table.from_pylist(rows, products.schema.append(pa.field("image_url", pa.string())))
 
 
 def test_a_list_is_shown_as_text_and_its_impression_and_click_are_reported(page: Page, home: Path) -> None:
@@ -123,6 +125,19 @@ def test_a_list_is_shown_as_text_and_its_impression_and_click_are_reported(page:
         ("view_item_list", "similar", 3, "kettle"),
     ]  # fmt: skip
     assert len({r["visitor_id"] for r in rows}) == 1 and len({r["recommendation_id"] for r in rows}) == 2
+
+
+def test_without_a_style_of_the_shops_it_fits_a_phone(page: Page) -> None:
+    items = page.locator("#similar .ct-item")
+    expect(items).to_have_count(3)
+    expect(page.locator("#similar span.ct-image")).to_have_count(3)  # none has an image, and one can't be loaded
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.evaluate("document.querySelector('.ct-title').textContent = 'W'.repeat(99)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    tops = [items.nth(1).locator(f".ct-{name}").evaluate("e => e.getBoundingClientRect().top") for name in PARTS]
+    assert tops == sorted(set(tops)), "one below the other"
+    page.add_style_tag(content="ul { padding: 7px }")
+    assert page.locator("#similar ul").evaluate("e => getComputedStyle(e).padding") == "7px", "the shop's rule wins"
 
 
 def test_the_sessions_clicks_go_with_the_next_request(page: Page) -> None:

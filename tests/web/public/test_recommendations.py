@@ -120,6 +120,20 @@ def test_an_id_with_a_comma_is_told_by_repeating_the_parameter() -> None:
     assert (asked.cart, asked.recent) == (["a,b"], ["a", "b"])
 
 
+@pytest.mark.parametrize("odd", ["NaN", "NULL", "0", "-1", "1e5", "007", 'qu"ote', "a/../b", "😀", "상" * 200, "%00"])
+def test_an_odd_id_is_an_id_without_the_blanks_around_it(http: TestClient, odd: str) -> None:
+    told = [
+        ("placement", "similar"),
+        ("customer", f" {odd} "),
+        ("visitor", "  "),
+        ("product", f"{odd} "),
+        ("cart", odd),
+    ]
+    asked = recommendations.read(QueryParams(told))
+    assert (asked.customer, asked.visitor, asked.product, asked.cart) == (odd, None, odd, [odd])
+    assert get(http, placement="similar", product=odd).json()["fallback"]["because"] == "unknown_product"
+
+
 def test_a_key_asks_for_anybody_and_a_token_for_its_customer(conf: Settings, http: TestClient) -> None:
     ann = get(http, placement="for_you", customer="ann", k=2).json()
     assert [i["product_id"] for i in ann["items"]] == ["tea", "pan"]

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from controltower.models.recommend.base import Recommender, barred, chunks, popularity
+from controltower.models.recommend.base import CHUNK, Recommender, barred, chunks, popularity
 from controltower.models.recommend.batch import Lists, of_offers
 from controltower.models.recommend.choose import KINDS
+from controltower.models.recommend.history import strings
 from controltower.models.recommend.interactions import ORDER, Interactions, positions
+from controltower.models.recommend.item_to_item import MOST_PAIRS
 from controltower.models.recommend.placements import FOR_YOU, OF_PRODUCTS, OFFER, PLACEMENTS
 from controltower.models.recommend.running import DATES
 from controltower.models.recommend.search import Search
@@ -26,7 +28,7 @@ from controltower.models.registry import Registry
 
 log = logging.getLogger("controltower")
 
-WIDTH = 48  # products that go with one
+WIDTH = 48  # products that go with one, at most
 AHEAD = timedelta(days=2)  # exhibitions that begin by then are searched, too: the next scoring may be late
 
 
@@ -102,8 +104,11 @@ def _items(registry: Registry, today: Today, known: Known, allowed: np.ndarray) 
             if not np.array_equal(model.product_ids, known.product_ids):
                 log.warning("%s isn't published: %s was trained on other products; train again", placement, name)
                 continue
-            product, score = with_each(model, known.customers, allowed)
-            made[name] = ItemLists(product, score, card.serves, f"{name}@{card.version}")
+            made[name] = ItemLists(
+                *with_each(model, known.customers, allowed),
+                algorithm=card.serves,
+                model_version=f"{name}@{card.version}",
+            )
         together = placement in ("bought_together", "cart")
         items[placement] = replace(
             made[name],
@@ -113,20 +118,27 @@ def _items(registry: Registry, today: Today, known: Known, allowed: np.ndarray) 
     return items
 
 
-def with_each(model: Recommender, history: Interactions, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """products x WIDTH: what goes with each, and how much; nothing that only fills up."""
+def with_each(
+    model: Recommender, history: Interactions, allowed: np.ndarray, most: int = MOST_PAIRS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What goes with each product and how much, as ItemLists' start, product and score; nothing that only fills up.
+
+    Lists are as long as `most` entries of all products allow for, WIDTH at the longest.
+    """
     count = len(model.product_ids)
-    each = np.arange(count)
-    ids = np.array([f"{n:09}" for n in each], dtype=np.str_)
+    each, leading = np.arange(count), np.flatnonzero(model.leads())
+    width = max(1, min(WIDTH, most // max(1, len(leading))))
     seconds, kind = np.full(count, history.until - 1), np.full(count, ORDER)
-    asked = Interactions(ids, model.product_ids, each, each, seconds, kind, history.until, history.catalogue)
-    product, score = np.full((count, WIDTH), -1, np.int32), np.zeros((count, WIDTH), np.float32)
-    for start, rows in chunks(each):
-        ranking = model.rank(asked, rows, WIDTH, barred(asked, rows, False, allowed))
+    asked = Interactions(each, model.product_ids, each, each, seconds, kind, history.until, history.catalogue)
+    found = np.zeros(count + 1, np.int64)
+    products, scores = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+    for _, rows in chunks(leading, max(CHUNK, count // 256)):  # each takes some arrays as wide as the catalogue
+        ranking = model.rank(asked, rows, width, barred(asked, rows, False, allowed))
         ranking = ranking.where((ranking.part != "popularity") & (ranking.score > 0))
-        at = start + ranking.customer, ranking.rank - 1
-        product[at], score[at] = ranking.product, ranking.score
-    return product, score
+        found[1 + rows] = np.bincount(ranking.customer, minlength=len(rows))
+        products.append(ranking.product.astype(np.int32))
+        scores.append(ranking.score.astype(np.float32))
+    return found.cumsum(), np.concatenate(products), np.concatenate(scores)
 
 
 def _repeats(lists: Mapping[str, Lists]) -> list[str]:
@@ -169,11 +181,14 @@ def _shown(today: Today, product_ids: np.ndarray) -> pa.Table:
     """What pages show of the products, in the order of their ids; of one that is in no catalogue its id alone."""
     columns = ["title", "url", "image_url", "price", "currency", "category", "brand", "margin_rate"]
     rows = today.tables("products").select("product_id", *columns).to_pyarrow()
-    every = pa.table({"product_id": pa.array(product_ids, pa.string())})
-    return every.join(rows, "product_id", join_type="left outer").sort_by("product_id")
+    at = positions(product_ids, strings(rows["product_id"]))
+    row = np.full(len(product_ids), -1)
+    row[at[at >= 0]] = np.flatnonzero(at >= 0)
+    found = rows.select(columns).take(pa.array(row, mask=row < 0))  # a join of millions would take several gigabytes
+    return found.add_column(0, "product_id", pa.array(product_ids, pa.string()))
 
 
 def _exhibitions(today: Today, collection_ids: np.ndarray) -> pa.Table:
     """What pages show of the collections that the search knows."""
-    rows = today.tables("collections").select(*EXHIBITION, *DATES).to_pyarrow()
+    rows = today.tables("collections").select(*EXHIBITION, "site", *DATES).to_pyarrow()
     return rows.filter(pc.is_in(rows["collection_id"], pa.array(collection_ids, pa.string())))

@@ -85,6 +85,10 @@ class Recommender(Model):
         """The same, fitted on other interactions."""
         return type(self)(self.config).fit(interactions)
 
+    def leads(self) -> np.ndarray:
+        """Mask of the products that it may say something for when asked with one alone, beside what is popular."""
+        return np.ones(len(self.product_ids), dtype=bool)
+
     @abstractmethod
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
         """The k best of each row of the history (-1: unknown); `customer` is a position in rows."""
@@ -138,7 +142,11 @@ class Scorer(Recommender):
 
     def popular(self, rows: int) -> Same:
         """The popularity, also of what was never sold."""
-        return Same(self.popularity + 1e-12, rows)
+        kept: tuple[np.ndarray, np.ndarray, np.ndarray] | None = getattr(self, "_sorted", None)
+        if kept is None or kept[0] is not self.popularity:
+            score = (self.popularity + 1e-12).astype(np.float32)
+            kept = self._sorted = (self.popularity, score, np.argsort(-score, kind="stable"))
+        return Same(kept[1], kept[2], rows)
 
     @abstractmethod
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:

@@ -60,6 +60,9 @@ class Blend(Recommender):
         members = {name: member.refit(interactions) for name, member in self.members.items()}
         return type(self).of(self.config, members, self.booster)
 
+    def leads(self) -> np.ndarray:
+        return np.logical_or.reduce([member.leads() for member in self.members.values()])
+
     def rank(self, history: Interactions, rows: np.ndarray, k: int, barred: Barred) -> Ranking:
         candidates = propose(self.members, history, rows, barred, max(PROPOSED, k))
         by = self.who_ranks(history, rows)

@@ -50,11 +50,11 @@ def read(tables: Tables, as_of: datetime, shop: Shop, product_ids: np.ndarray | 
     looked = _looked_at(tables, as_of, EVENT_DAYS)
     daily = _daily(looked.filter(looked.customer_id.notnull()), "customer_id")
     rows = ibis.union(orders, daily).to_pyarrow()
-    customers = np.unique(_strings(facts.customers.select("customer_id").to_pyarrow()["customer_id"]))
+    customers = np.unique(strings(facts.customers.select("customer_id").to_pyarrow()["customer_id"]))
     if product_ids is None:
-        catalogue = _strings(tables("products").select("product_id").to_pyarrow()["product_id"])
+        catalogue = strings(tables("products").select("product_id").to_pyarrow()["product_id"])
         bought = pc.unique(rows.filter(pc.equal(rows["kind"], ORDER))["product_id"])
-        product_ids = np.unique(np.concatenate([catalogue, _strings(bought)]))
+        product_ids = np.unique(np.concatenate([catalogue, strings(bought)]))
     found = _from_rows(rows, customers, product_ids, as_of)
     return replace(
         found, catalogue=read_catalogue(tables, product_ids), segments=read_segments(tables, as_of, customers)
@@ -76,11 +76,11 @@ def read_visitors(tables: Tables, as_of: datetime, product_ids: np.ndarray) -> I
         looked.filter(looked.site.notnull()).group_by("visitor_id").aggregate(site=looked.site.argmax(looked.second))
     )
     told = sites.to_pyarrow()
-    visitors = np.unique(_strings(pc.unique(rows["customer_id"])))
+    visitors = np.unique(strings(pc.unique(rows["customer_id"])))
     found = _from_rows(rows, visitors, product_ids, as_of)
-    site = _strings(told["site"])
+    site = strings(told["site"])
     segments = np.full((len(visitors), 2), "", dtype=site.dtype if len(site) else "<U1")
-    segments[positions(visitors, _strings(told["visitor_id"])), 0] = site
+    segments[positions(visitors, strings(told["visitor_id"])), 0] = site
     return replace(found, segments=segments)
 
 
@@ -88,7 +88,7 @@ def read_segments(tables: Tables, as_of: datetime, customer_ids: np.ndarray) -> 
     """customers x 2: the site, and site, gender and decade of age, as the customers told them."""
     given = tables("customers")
     rows = given.select("customer_id", "site").join(told(given, as_of), "customer_id").to_pyarrow()
-    at = positions(customer_ids, _strings(rows["customer_id"]))
+    at = positions(customer_ids, strings(rows["customer_id"]))
     site = [s or "" for s in rows["site"].to_pylist()]
     decades = [f"{age // 10 * 10}" if age is not None else "" for age in rows["told_age"].to_pylist()]
     genders = [gender or "" for gender in rows["told_gender"].to_pylist()]
@@ -104,12 +104,12 @@ def catalogue_mask(tables: Tables, as_of: datetime, product_ids: np.ndarray, *, 
 
     A product is left out by `in_stock` false, `available_from` later than as_of, a category "service" (or below it:
     postage, fees, vouchers), or `{"recommend": false}` in its attributes. Unknown stock counts as in stock; with
-    `in_stock` false the stock of today doesn't matter, as in validation. Where a shop has no catalogue at all, whatever
-    was bought may be shown.
+    `in_stock` false the stock of today doesn't matter, as in validation. Where the reading knows no catalogue, whatever
+    was bought may be shown: also as of a day before the shop's first one, as on that day itself.
     """
     products = tables("products")
     if not products.limit(1).to_pyarrow().num_rows:
-        log.warning("there is no catalogue: all products that were bought may be shown")
+        log.warning("no catalogue is known as of %s: all products that were bought may be shown", as_of.isoformat())
         return np.ones(len(product_ids), dtype=bool)
     category = products.category.fill_null("").lower()
     service = (category == "service") | category.startswith("service >")
@@ -185,17 +185,17 @@ def _positions(ids: np.ndarray, column: pa.ChunkedArray) -> np.ndarray:
     coded = column.combine_chunks().dictionary_encode()
     if isinstance(coded, pa.ChunkedArray):
         coded = coded.combine_chunks()
-    return positions(ids, _strings(coded.dictionary))[coded.indices.to_numpy(zero_copy_only=False)]
+    return positions(ids, strings(coded.dictionary))[coded.indices.to_numpy(zero_copy_only=False)]
 
 
 def _mask(product_ids: np.ndarray, column: pa.ChunkedArray) -> np.ndarray:
-    at = positions(product_ids, _strings(column))
+    at = positions(product_ids, strings(column))
     mask = np.zeros(len(product_ids), dtype=bool)
     mask[at[at >= 0]] = True
     return mask
 
 
-def _strings(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+def strings(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """The texts as an array; by chunks, since Python's own strings take three times as much."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [np.array(chunk[i : i + PART].to_pylist(), np.str_) for chunk in chunks for i in range(0, len(chunk), PART)]

@@ -15,8 +15,9 @@ SLACK = 1e-5  # more than the rounding of scores
 OFTEN = 4  # of so many documents one has a term whose list is kept as a row: that is added much quicker
 FEW = 16  # to look at all documents takes as long as to keep a list of one in so many
 GROUP = 32  # documents of which only the best is looked at first
-HALVES = 12  # of what a score may be, to find how much is needed
+BINS = 1024  # of what a score may be, to find how much is needed
 TINY = np.float32(1e-45)  # the least that isn't 0
+TINY_SCORE = np.float32(1e-30)  # less than any score that counts
 ANY, NONE = np.zeros(0, np.bool_), np.zeros(0, np.int32)
 
 
@@ -32,7 +33,7 @@ class Index:
         self._ready()
 
     def _ready(self) -> None:
-        self._spare: list[np.ndarray] = []  # by document, zeros
+        self._spare: list[np.ndarray] = []  # by document, zeros; two threads never have the same
         length = np.diff(self.start)
         often = np.flatnonzero((length * OFTEN > self.documents) & (length <= MOST_ENTRIES))  # longer are hardly read
         self._row = np.full(len(length), -1, np.int32)
@@ -40,6 +41,7 @@ class Index:
         self._rows = np.zeros((len(often), self.documents), np.float32)
         row = np.repeat(self._row, length)
         self._rows[row[row >= 0], self.document[row >= 0]] = self.value[row >= 0]
+        self._lists = self.start, self.document, self.value, self._row, self._rows
 
     def score(self, terms: np.ndarray, weights: np.ndarray, unknown: float = -1.0) -> np.ndarray:
         """Sums of weight times value by document (float32). unknown: as `best` says."""
@@ -62,12 +64,11 @@ class Index:
         allowed: mask over the documents (empty: all); chosen: documents (sorted) that are told in any case
         """
         try:
-            score = self._spare.pop()  # two threads never have the same
+            score = self._spare.pop()
         except IndexError:
             score = np.zeros(-(-self.documents // GROUP) * GROUP, np.float32)
         weights = weights.astype(np.float32, copy=False)
-        lists = self.start, self.document, self.value, self._row, self._rows
-        found, all_of_them = _add(terms.astype(np.int64, copy=False), weights, unknown, lists, score)
+        found, all_of_them = _add(terms.astype(np.int64, copy=False), weights, unknown, self._lists, score)
         if not all_of_them:
             found = _above(score, _cut(_peaks(score, allowed), want, least, near, more) if want else TINY)
         if len(chosen):
@@ -108,13 +109,18 @@ def _add(
     Not worth it: to look up what may still be among the best in the longest lists takes as long as to read these.
     """
     start, document, value, row, rows = lists
-    order = np.argsort(start[terms + 1] - start[terms], kind="mergesort")
-    many, entries, total = 0, 0, max(unknown, 0.0)
+    length = start[terms + 1] - start[terms]
+    total = max(unknown, 0.0)
+    for i in range(len(terms)):
+        if length[i] == 0:
+            total += weights[i]
+    order = np.flatnonzero(length)  # of products in collections most are empty
+    order = order[np.argsort(length[order], kind="mergesort")]
+    many, entries = 0, 0
     for j in order:
-        length = start[terms[j] + 1] - start[terms[j]]
-        if many and entries + length > MOST_ENTRIES:
+        if (many or len(order) < len(terms)) and entries + length[j] > MOST_ENTRIES:
             break
-        many, entries, total = many + 1, entries + length, total + weights[j]
+        many, entries, total = many + 1, entries + length[j], total + weights[j]
     few = entries == 0 or entries * FEW < len(score)
     seen, n = np.empty(entries if few else 0, np.int32), 0
     for j in order[:many]:
@@ -170,23 +176,14 @@ def _cut(peaks: np.ndarray, want: int, least: float, near: float, more: float) -
     first = np.float32(0)
     for s in peaks:
         first = max(first, s)
-    worst, above = np.float32(0), first
-    for _ in range(HALVES):
-        middle = (worst + above) / np.float32(2)
-        if _count(peaks, middle) >= want:
-            worst = middle
-        else:
-            above = middle
-    needed = max(least, near * float(first), float(worst) - more)
+    many, size, at = np.zeros(BINS + 1, np.int32), 0, BINS
+    scale = np.float32(BINS) / max(first, TINY_SCORE)
+    for s in peaks:
+        many[int(s * scale)] += 1
+    while at > 0 and size + many[at] < want:
+        size, at = size + many[at], at - 1
+    needed = max(least, near * float(first), at / float(scale) - more)
     return max(np.float32(needed - SLACK), TINY)
-
-
-@compiled
-def _count(score: np.ndarray, least: np.float32) -> int:
-    size = 0
-    for s in score:
-        size += s >= least
-    return size
 
 
 @compiled
@@ -195,14 +192,14 @@ def _above(score: np.ndarray, least: np.float32) -> np.ndarray:
     has = np.empty(len(score), np.uint8)
     for d in range(len(score)):
         has[d] = score[d] >= least
-    found, n = np.empty(_count(score, least) + 1, np.int32), 0
+    found, n = np.empty(len(score) + 1, np.int32), 0
     eights = has.view(np.uint64)
     for e in range(len(eights)):
         if eights[e]:
             for d in range(8 * e, 8 * e + 8):
                 found[n] = d  # without a branch that would be guessed wrong
                 n += has[d]
-    return found[:n]
+    return found[:n].copy()
 
 
 @compiled
@@ -229,7 +226,34 @@ def warm_up() -> None:
     for terms in (np.zeros(1, np.int64), np.arange(2)):
         for allowed in (ANY, np.ones(GROUP, np.bool_)):
             for want in (0, 1):
-                index.best(terms, np.ones(2), want=want, allowed=allowed, chosen=np.zeros(1, np.int32))
+                product, score = index.best(terms, np.ones(2), want=want, allowed=allowed, chosen=np.zeros(1, np.int32))
+    blended(product, score, score, 0.5, score, np.ones(GROUP, np.bool_), 0.0, 0.0, 1)
+
+
+@compiled
+def _taking_part(
+    product: np.ndarray,
+    text: np.ndarray,
+    clicked: np.ndarray,
+    trust: float,
+    popular: np.ndarray,
+    allowed: np.ndarray,
+    least: float,
+    near: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What takes part, and its scores."""
+    best = np.float32(0)
+    for i in range(len(product)):
+        if allowed[product[i]]:
+            best = max(best, text[i])
+    bound = np.float32(max(least, near * np.float64(best)))
+    at, score, n = np.empty(len(product), np.int64), np.empty(len(product), np.float32), 0
+    for i in range(len(product)):
+        if allowed[product[i]] and (text[i] >= bound or clicked[i] > 0):
+            told = (1 - trust) * np.float64(text[i]) + trust * np.float64(clicked[i])
+            at[n], score[n] = i, np.float32(told + np.float64(popular[product[i]]))
+            n += 1
+    return at[:n], score[:n]
 
 
 def blended(
@@ -248,11 +272,7 @@ def blended(
     product (sorted), text and clicked (0..1) are aligned; popular and allowed are by product. What nobody clicked takes
     part if the text is at least `least`, and `near` times that of the best match.
     """
-    may = allowed[product]
-    bound = max(least, near * float(text[may].max(initial=0)))
-    at = np.flatnonzero(may & ((text >= np.float32(bound)) | (clicked > 0)))
-    score = (1 - trust) * text[at].astype(float) + trust * clicked[at].astype(float) + popular[product[at]]
-    score = score.astype(np.float32)
+    at, score = _taking_part(product, text, clicked, float(trust), popular, allowed, least, near)
     if len(score) > 4 * k:
         some = np.flatnonzero(score >= np.partition(score, len(score) - k)[len(score) - k])
         at, score = at[some], score[some]

@@ -31,6 +31,9 @@ class ItemToItem(Scorer):
         products = int(np.count_nonzero(np.bincount(interactions.product)))
         return max(1, min(self.config.keep, MOST_PAIRS // max(1, products)))
 
+    def leads(self) -> np.ndarray:
+        return np.diff(self.similarity.indptr) > 0
+
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:
         return Sparse(taken(self._recent(history), rows) @ self.similarity)
 

@@ -47,6 +47,8 @@ def taken(products: Interactions, collections: Collections) -> Interactions:
 def _latest(products: Interactions, count: np.ndarray) -> np.ndarray:
     """Mask of the entries of which something is left where a customer's latest MOST_ENTRIES are kept.
 
+    Where any are left out, those that are left count more than MOST_ENTRIES: `from_positions` cuts, and says so.
+
     count: as how many each counts
     """
     so_far = np.r_[0, count.cumsum()]
@@ -55,7 +57,7 @@ def _latest(products: Interactions, count: np.ndarray) -> np.ndarray:
     ends = np.flatnonzero(moment)
     end_of_moment = ends[np.searchsorted(ends, np.arange(len(products)))]
     end_of_customer = np.searchsorted(products.customer, products.customer, side="right") - 1
-    return np.asarray(so_far[end_of_customer + 1] - so_far[end_of_moment + 1] < MOST_ENTRIES)
+    return np.asarray(so_far[end_of_customer + 1] - so_far[end_of_moment + 1] <= MOST_ENTRIES)
 
 
 class Offers(Known):

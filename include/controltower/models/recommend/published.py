@@ -21,15 +21,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from controltower import clock
 from controltower.errors import BadSettings, NoData
+from controltower.models.recommend import shown
 from controltower.models.recommend.catalogue import Catalogue
-from controltower.models.recommend.history import Allowed
+from controltower.models.recommend.history import Allowed, strings
 from controltower.models.recommend.interactions import positions
 from controltower.models.recommend.rules import EVERYWHERE, Rules, parse
-from controltower.models.recommend.running import DATES, Running
+from controltower.models.recommend.running import Running
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.version import (
     EXHIBITION,
@@ -44,7 +46,7 @@ from controltower.models.recommend.version import (
     check,
 )
 
-FORMAT = 2
+FORMAT = 3
 SPARE = 3600  # seconds that a version is kept which serves no more: somebody may be opening it
 NOTHING = np.zeros(0, np.int32)
 EMPTY = 128  # bytes of an .npy file without entries
@@ -138,7 +140,7 @@ class Published:
         self.repeats = frozenset(told["repeats"])
         self.search_version: str = told["search_version"]
         self.rules: dict[str, Rules] = parse(told["rules"], "rules", told["placements"])
-        self.products = _table(folder / "products.arrow")
+        self.products = shown.read(folder / "products.arrow")
         self.product_ids, self.sold = _read(folder / "product_ids.npy"), _read(folder / "sold.npy")
         self.in_stock, self.popular = _read(folder / "in_stock.npy"), _read(folder / "popular.npy")
         self.items = {
@@ -155,21 +157,26 @@ class Published:
         if told["bought"]:
             self.bought, self._product, self._second = (_read(folder / f"bought.{part}.npy") for part in _BOUGHT)
         self.search = Search.load(folder / "search") if told["search"] else None
-        shown = folder / "exhibitions.arrow"
-        exhibitions = _table(shown) if shown.exists() else None
+        path = folder / "exhibitions.arrow"
+        exhibitions = shown.read(path) if path.exists() else None
         told_of = exhibitions.select(EXHIBITION).to_pylist() if exhibitions else []
         self._exhibitions: dict[str, dict[str, Any]] = {row["collection_id"]: row for row in told_of}
         self.running = Running.of(self.products)
         self.exhibited: Running | None = None  # of the search's collections
+        self.exhibited_at: dict[str, np.ndarray] = {}  # masks of them by site, "" where none has its own
         if self.search and exhibitions:
             known = exhibitions["collection_id"].to_pylist()
             at = {name: i for i, name in enumerate(known)}
             order = pa.array([at.get(name) for name in self.search.collection_ids.tolist()], pa.int64())
-            self.exhibited = Running.of(exhibitions.take(order))
+            theirs = exhibitions.take(order)
+            self.exhibited = Running.of(theirs)
+            site = np.array(theirs["site"].fill_null("").to_pylist(), object)
+            self.exhibited_at = {name: (site == "") | (site == name) for name in {"", *site.tolist()}}
+        self.sites: list[str] = told["sites"]
         self.listed: dict[str, Allowed] = {}
-        if sites := told.get("sites"):
+        if self.sites:
             masks = _read(folder / "listed.npy")
-            self.listed = {site: Allowed(*mask) for site, mask in zip(sites, masks, strict=True)}
+            self.listed = {site: Allowed(*mask) for site, mask in zip(self.sites, masks, strict=False)}
             self._site_of = _read(folder / "site_of.npy")
         self.offers = Published(folder / OFFERS) if (folder / OFFERS).exists() else None
 
@@ -188,10 +195,14 @@ class Published:
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Where the products stand, -1 for unknown ones."""
+        if not ids:
+            return NOTHING
         longest = self.product_ids.dtype.itemsize // 4
         cut = np.array([i[:longest] for i in ids], dtype=self.product_ids.dtype)  # another length would copy all ids
         found = positions(self.product_ids, cut)
-        return np.where([len(i) <= longest for i in ids], found, -1).astype(np.int32)
+        if max(map(len, ids)) > longest:
+            found = np.where([len(i) <= longest for i in ids], found, -1)
+        return found.astype(np.int32)
 
     def row(self, customer: str | None = None, visitor: str | None = None) -> int:
         """The person's row in `personal` and `bought`; -1 where they have none."""
@@ -210,13 +221,13 @@ class Published:
         return product[known], second[known]
 
     def site(self, row: int) -> str:
-        """The site of a person's row, where that lists products of its own; else ""."""
-        at = int(self._site_of[row]) if row >= 0 and self.listed else 0
-        return list(self.listed)[at - 1] if at else ""
+        """The site of a person's row, where that has products or exhibitions of its own; else ""."""
+        at = int(self._site_of[row]) if row >= 0 and self.sites else 0
+        return self.sites[at - 1] if at else ""
 
     def shown(self, products: Sequence[int]) -> list[dict[str, Any]]:
         """What is shown of products: product_id, title, url, image_url, price, currency; None where unknown."""
-        return [{name: column[i].as_py() for name, column in self._shown.items()} for i in products]
+        return [orjson.loads(self._shown[i].as_py()) for i in products]
 
     def exhibition(self, collection_id: str) -> dict[str, Any]:
         """What is shown of a collection: collection_id, title, url, image_url, kind; None where unknown."""
@@ -225,7 +236,7 @@ class Published:
 
     def title(self, product: int) -> str | None:
         """The title of a product, its id where it has none; None for -1."""
-        return (self._shown["title"][product].as_py() or str(self.product_ids[product])) if product >= 0 else None
+        return (self._titles[product].as_py() or str(self.product_ids[product])) if product >= 0 else None
 
     def category_name(self, product: int) -> str:
         """The last level of the product's category."""
@@ -240,8 +251,12 @@ class Published:
         return self.products["category"].combine_chunks()
 
     @cached_property
-    def _shown(self) -> dict[str, pa.Array]:
-        return {name: self.products[name].combine_chunks() for name in SHOWN[:6]}
+    def _titles(self) -> pa.Array:
+        return self.products["title"].combine_chunks()
+
+    @cached_property
+    def _shown(self) -> pa.Array:
+        return self.products["shown"].combine_chunks()
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -253,9 +268,14 @@ class Published:
         return Catalogue(self.product_ids, none, texts["category"], texts["brand"], self.prices, margin, since)
 
 
-_TYPES = {"product": np.int32, "algorithm": np.uint8, "code": np.uint8, "about": np.int32, "score": np.float32}
-_NUMBERS = ("price", "margin_rate")
-_TIME = pa.timestamp("us", tz="UTC")
+_TYPES = {
+    "product": np.int32,
+    "algorithm": np.uint8,
+    "code": np.uint8,
+    "about": np.int32,
+    "score": np.float32,
+    "start": np.int64,
+}
 _BOUGHT = ("start", "product", "second")
 
 
@@ -265,11 +285,11 @@ def _write(folder: Path, made: Artefacts) -> None:
     parse(rules, "rules", placements)
     for name in ("items", "personal", *(["search"] if made.search else [])):
         (folder / name).mkdir()
-    table = _shown(made.products, SHOWN)
-    _write_table(folder / "products.arrow", table)
+    table = shown.columns(made.products, SHOWN)
+    ids = strings(table["product_id"])
+    shown.write(folder / "products.arrow", shown.of_products(table))
     if made.exhibitions is not None:
-        _write_table(folder / "exhibitions.arrow", _shown(made.exhibitions, EXHIBITION))
-    ids = np.array(table["product_id"].to_pylist(), dtype=np.str_)
+        shown.write(folder / "exhibitions.arrow", shown.columns(made.exhibitions, (*EXHIBITION, "site")))
     np.save(folder / "product_ids.npy", ids)
     np.save(folder / "sold.npy", np.asarray(made.sold, bool))
     np.save(folder / "in_stock.npy", np.asarray(made.in_stock, bool))
@@ -293,9 +313,12 @@ def _write(folder: Path, made: Artefacts) -> None:
             np.save(folder / f"bought.{part}.npy", values.astype(of, copy=False))
     if made.search is not None:
         made.search.save(folder / "search")
-    if made.listed:
-        np.save(folder / "listed.npy", np.array([[a.sold, a.in_stock] for a in made.listed.values()], bool))
-        number = {site: i for i, site in enumerate(made.listed, 1)}
+    if names := made.site_names():
+        masks = np.zeros((len(made.listed), 2, len(ids)), bool)
+        for mask, allowed in zip(masks, made.listed.values(), strict=True):
+            mask[:] = allowed.sold, allowed.in_stock
+        np.save(folder / "listed.npy", masks)
+        number = {site: i for i, site in enumerate(names, 1)}
         sites = [""] * len(told) if made.sites is None else made.sites.tolist()
         site_of = np.fromiter((number.get(site, 0) for site in sites), np.uint16, len(told))
         _save_rows(folder / "site_of.npy", site_of, by_hash, np.uint16)
@@ -306,32 +329,11 @@ def _write(folder: Path, made: Artefacts) -> None:
         "format": FORMAT, "as_of": made.as_of.astimezone(UTC).isoformat(), "zone": made.zone.key, "key": key.hex(),
         "placements": placements, "rules": rules, "repeats": sorted(made.repeats),
         "bought": made.bought is not None, "search": made.search is not None, "search_version": made.search_version,
-        "sites": list(made.listed),
+        "sites": names,
         "items": {n: _rest(v, ITEM_PARTS) for n, v in made.items.items()},
         "personal": {n: _rest(v, PARTS) for n, v in made.personal.items()},
     }  # fmt: skip
     (folder / "placements.json").write_text(json.dumps(about, default=str), encoding="utf-8")  # dates of rules
-
-
-def _shown(given: pa.Table, names: Sequence[str]) -> pa.Table:
-    """These columns, null where they lack; and when each row is shown, where that is told."""
-    told = (*names, *(DATES if set(DATES) <= set(given.column_names) else ()))
-    types = {name: _TIME if name in DATES else pa.float64() if name in _NUMBERS else pa.string() for name in told}
-    columns = {
-        name: given[name].cast(of) if name in given.column_names else pa.nulls(len(given), of)
-        for name, of in types.items()
-    }
-    return pa.table(columns).combine_chunks()
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _table(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
 
 
 def _rest(lists: ItemLists | PersonalLists, arrays: Collection[str]) -> dict[str, Any]:

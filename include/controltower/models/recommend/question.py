@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controltower.models.recommend.interactions import positions
 from controltower.models.recommend.searches import hashed
 from controltower.models.recommend.text import MOST_QUERY, clean, key, words
 
@@ -61,9 +60,12 @@ class Question:
     def demand(self) -> Demanded:
         """What was chosen for it."""
         s, c = self.search, self.search.config
-        own = int(positions(s.hashes, np.array([hashed(self.key)]))[0])
+        wanted = hashed(self.key)
+        own = int(s.hashes.searchsorted(wanted))
+        own = own if own < len(s.hashes) and s.hashes[own] == wanted else -1
         lent, likeness = self.alike(c.alike)
-        lent, likeness = lent[lent != own], likeness[lent != own]
+        if own >= 0:
+            lent, likeness = lent[lent != own], likeness[lent != own]
         weight = likeness**2
         total = float(weight @ s._clicks[lent])
         weight = weight * min(1.0, c.shrinkage / total) if total else weight  # lent clicks don't drown own ones
@@ -79,14 +81,14 @@ class Question:
     def _near(self) -> tuple[np.ndarray, np.ndarray]:
         s = self.search
         near, likeness = s.queries.best(*unit(self.terms), want=NEIGHBOURS, least=min(RELATED, s.config.alike))
-        best = np.lexsort((near, -likeness))[:NEIGHBOURS]
+        best = np.argsort(-likeness, kind="stable")[:NEIGHBOURS]
         return near[best], likeness[best]
 
     def alike(self, least: float) -> tuple[np.ndarray, np.ndarray]:
         """The queries that are most like it, by cosine, and how much; least: that of the config, or RELATED."""
         near, likeness = self._near
-        some = likeness >= least
-        return near[some], np.minimum(likeness[some], 1)
+        many = int(np.count_nonzero(likeness >= least))  # they are sorted
+        return near[:many], np.minimum(likeness[:many], 1)
 
     def matching(self, k: int, allowed: np.ndarray, most: float, *, other_keyboard: bool = False) -> Matching:
         """Products (sorted) that may be among the k best allowed, the share of the query that their text has, clicks.

@@ -63,11 +63,11 @@ class Reranked:
 
     def told(self, row: int) -> dict[str, list[str] | dict[str, int]]:
         """What the rules did to one list: `acted`, `removed` by filter, and `pins` left out by fate."""
-        missed = np.bincount(self.fates[row], minlength=len(FATES))[1:]
+        acted, missed = int(self.acted[row]), np.bincount(self.fates[row], minlength=len(FATES))[1:].tolist()
         return {
-            "acted": [name for i, name in enumerate(ACTED) if self.acted[row] >> i & 1],
-            "removed": {name: int(n) for name, n in zip(FILTERS, self.removed[row], strict=True) if n},
-            "pins": {name: int(n) for name, n in zip(FATES[1:], missed, strict=True) if n},
+            "acted": [name for i, name in enumerate(ACTED) if acted >> i & 1],
+            "removed": {name: n for name, n in zip(FILTERS, self.removed[row].tolist(), strict=True) if n},
+            "pins": {name: n for name, n in zip(FATES[1:], missed, strict=True) if n},
         }
 
 
@@ -139,28 +139,30 @@ def rerank(
     """
     if k < 1:
         raise ValueError("k must be at least 1")
-    if len(row) and (row[0] < 0 or row[-1] >= rows or (np.diff(row) < 0).any()):
+    if len(row) and (row[0] < 0 or row[-1] >= rows or (rows > 1 and (np.diff(row) < 0).any())):
         raise ValueError(f"candidates must be sorted by row, from 0 to {rows - 1}")
     count = len(prepared.barred)
     if len(product) and (product.min() < 0 or product.max() >= count):
         raise ValueError("products must be positions in the catalogue that the rules were prepared for")
     if (own is not None and own.shape != (rows, count)) or (seed_price is not None and len(seed_price) != rows):
         raise ValueError(f"own must be {rows} x {count}, and seed_price {rows} long")
+    start = np.searchsorted(row, np.arange(rows + 1)) if rows > 1 else np.array([0, len(row)])
     rules, band = prepared.rules, prepared.rules.price
     low, high = np.zeros(0), np.zeros(0)
     if seed_price is not None and band is not None and (band.at_least_of_seed, band.at_most_of_seed) != (None, None):
         low = (band.at_least_of_seed or 0.0) * seed_price
         high = np.full(rows, np.inf) if band.at_most_of_seed is None else band.at_most_of_seed * seed_price
     kept, item, candidate, bits, *by_row = _rerank(
-        np.searchsorted(row, np.arange(rows + 1)), product.astype(np.int32, copy=False), k,
+        start, product.astype(np.int32, copy=False), k,
         (prepared.barred, *_plain(own, rows, np.uint8), prepared.price, low, high, bool(band and band.or_unknown)),
         (prepared.margin, rules.margin, prepared.factor),
         (prepared.brand, rules.most_per_brand or 0, prepared.category, rules.most_per_category or 0),
         (rules.diversity, prepared.levels, *_plain(prepared.similarity, 0, np.float32)),
         (prepared.pins, prepared.places),
     )  # fmt: skip
-    listed = np.repeat(np.arange(rows), kept)
-    rank = np.arange(len(item)) - np.repeat(np.cumsum(kept) - kept, kept) + 1
+    listed, rank = np.repeat(np.arange(rows), kept), np.arange(1, len(item) + 1)
+    if rows > 1:
+        rank -= np.repeat(np.cumsum(kept) - kept, kept)
     value = np.where(candidate >= 0, score[candidate], 0.0) if len(score) else np.zeros(len(item))
     return Reranked(listed, rank, item, value, candidate, bits, *by_row)
 

@@ -68,15 +68,18 @@ class Factors(Scores):
 
 
 class Same(Scores):
-    """The same for each row."""
+    """The same for each row. score: of all products, above 0; order: the products by it, the highest first."""
 
-    def __init__(self, score: np.ndarray, rows: int) -> None:
-        self.score, self.rows = score.astype(np.float32), rows
+    def __init__(self, score: np.ndarray, order: np.ndarray, rows: int) -> None:
+        self.score, self.order, self.rows = score, order, rows
 
     def best(self, n: int, barred: Barred) -> tuple[np.ndarray, np.ndarray]:
-        most = int(np.diff(barred.own.indptr).max(initial=0))
-        shown = np.flatnonzero(barred.allowed & (self.score > 0))
-        shown = shown[np.argsort(-self.score[shown], kind="stable")][: n + most]
+        wanted = n + int(np.diff(barred.own.indptr).max(initial=0))
+        shown, looked_at = self.order[:0], wanted
+        while len(shown) < wanted and (looked_at == wanted or looked_at < 4 * len(self.order)):
+            shown = self.order[:looked_at]
+            shown, looked_at = shown[barred.allowed[shown]], 4 * looked_at
+        shown = shown[:wanted]
         width = len(shown)
         indptr = np.arange(self.rows + 1) * width
         same = np.tile(shown, self.rows), np.tile(self.score[shown], self.rows)

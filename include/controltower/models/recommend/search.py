@@ -11,8 +11,10 @@ has in common with the catalogue and with what others asked, and what was chosen
 
 from __future__ import annotations
 
+import logging
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, Self
 
@@ -25,7 +27,9 @@ from controltower.models.recommend.interactions import CART, ORDER, VIEW, positi
 from controltower.models.recommend.inverted import Index, blended
 from controltower.models.recommend.question import MOST_MATCHES, RELATED, Question, unit
 from controltower.models.recommend.searches import Collections, Searches, demand
-from controltower.models.recommend.text import Text, key, terms_of, unit_rows
+from controltower.models.recommend.text import Terms, Text, key, terms_of, unit_rows
+
+log = logging.getLogger("controltower")
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Search(Model):
         near: float = 0.3  # and of the best match
         people: int = 3  # who must have asked a query before others may see it
         most_queries: int = 200_000
+        most_products: int = 1_000_000  # whose text is read, the most popular: 2 GB while it is learned
 
     config: Config
     product_ids: np.ndarray
@@ -105,8 +110,9 @@ class Search(Model):
         steps = {ORDER: c.order, CART: c.cart, VIEW: c.view}
         asked = demand(searches, self.product_ids, steps, c.half_life, c.people, c.most_queries)
         self.texts, self.people, self.hashes = asked.public, asked.people, asked.hashes
-        fields = (catalogue.title, c.title), (catalogue.brand, c.brand), (catalogue.category, c.category)
-        products, titles = terms_of(*fields), terms_of((collections.titles, 1.0))
+        popular = np.asarray(asked.clicks.sum(axis=0)).ravel() if popularity is None else popularity
+        self.popularity = (popular / max(popular.max(initial=0), 1e-9)).astype(np.float32)
+        products, titles = self._terms(catalogue), terms_of((collections.titles, 1.0))
         self.text = Text.fit(products, titles, terms_of((self.texts, 1.0)))
         self.products = Index(self._shortened(self.text.matrix(products)))
         self.queries = Index(self._vectors(asked.texts))
@@ -118,8 +124,6 @@ class Search(Model):
         members = sp.csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), (len(self.collection_ids), len(catalogue)))
         size = np.asarray(members.sum(axis=1)).ravel()
         self.members = Index(sp.diags(1 / (size + 3)) @ members)
-        popular = np.asarray(asked.clicks.sum(axis=0)).ravel() if popularity is None else popularity
-        self.popularity = (popular / max(popular.max(initial=0), 1e-9)).astype(np.float32)
         return self
 
     def question(self, typed: str) -> Question:
@@ -128,12 +132,12 @@ class Search(Model):
 
     def find(
         self, queries: Sequence[str | Question], k: int, *, allowed: np.ndarray | None = None,
-        popularity: np.ndarray | None = None, fill: bool = True,
+        popularity: np.ndarray | None = None,
     ) -> Found:  # fmt: skip
         """The k best allowed products of each query, filled up with popular ones: fewer only if fewer are allowed.
 
         queries: as typed, anything; allowed: mask over product_ids (None: all); popularity: of this site or group,
-        by product, 0..1 (None: the shop's); fill: whether it is filled up
+        by product, 0..1 (None: the shop's)
         """
         if k < 1:
             raise ValueError("k must be at least 1")
@@ -142,11 +146,17 @@ class Search(Model):
         popular = self._popular if popularity is None else self._lift(popularity)
         if not len(allowed) == len(popular) == len(self.product_ids):
             raise ValueError("allowed and popularity go by the model's product_ids")
-        made = [self._one(self._asked(query), k, allowed, popular, fill) for query in queries]
+        made = [self._one(self._asked(query), k, allowed, popular) for query in queries]
         sizes = np.array([len(product) for product, *_ in made], dtype=np.int64)
         rank = np.arange(1, sizes.sum() + 1) - np.repeat(sizes.cumsum() - sizes, sizes)
         columns = (np.concatenate(column) for column in zip(NOTHING, *made, strict=True))
         return Found(np.repeat(np.arange(len(queries)), sizes), rank, *columns)
+
+    def matches(self, asked: Question, k: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `find` of one question, without filling up: products and codes, the best first."""
+        k = min(k, max(len(self.product_ids), 1))
+        product, _, told = self._matches(asked, k, allowed, self._popular)
+        return product, _codes(asked, *told)
 
     def keywords(self, query: str | Question, k: int) -> list[Keyword]:
         """What the query may become, then other queries that led to the same or are like it; for none, the most asked.
@@ -158,23 +168,26 @@ class Search(Model):
         shown: dict[int, Keyword] = {}
         if not typed:
             return [Keyword(str(self.texts[g]), float(s), "popular") for g, s in _most(self._public, self.people, k)]
-        first = np.searchsorted(self._typed, [typed, typed + "\U0010ffff"])
-        begun = self._by_typed[first[0] : first[1]]
-        for g, s in _most(begun, self.people, k + 1):
-            shown[g] = Keyword(str(self.texts[g]), float(s), "completes")
+        first = bisect_left(self._typed, typed)
+        if self._typed[first : first + 1] and self._typed[first].startswith(typed):
+            begun = self._by_typed[first : bisect_left(self._typed, typed + "\U0010ffff", first)]
+            for g, s in _most(begun, self.people, k + 1):
+                shown[g] = Keyword(str(self.texts[g]), float(s), "completes")
         alike, likeness = asked.alike(RELATED)
         d = asked.demand
-        best = np.lexsort((d.chosen, -d.clicked))[:20]
+        best = np.argsort(-d.clicked, kind="stable")[:20]
         strongest, clicked = d.chosen[best], d.clicked[best]
         norm = float(np.linalg.norm(clicked)) or 1.0
         led, score = self.askers.best(strongest, np.float32(d.trust / norm) * clicked)
         at = positions(led, alike)
         both = at >= 0
         score[at[both]] = np.maximum(score[at[both]], likeness[both])
-        led, score = np.r_[led, alike[~both]], np.r_[score, likeness[~both]]
+        led, score = np.concatenate([led, alike[~both]]), np.concatenate([score, likeness[~both]])
         shows = (self.people[led] > 0) & (score >= 0.1)
         led, score = led[shows], score[shows]
         for i in np.lexsort((led, -score))[: 2 * k + 1].tolist():
+            if len(shown) > k:  # one of them may be what was typed
+                break
             shown.setdefault(int(led[i]), Keyword(str(self.texts[led[i]]), float(score[i]), "related"))
         return [w for g, w in shown.items() if self._key_of[g] != typed][:k]
 
@@ -183,6 +196,8 @@ class Search(Model):
 
         allowed: mask over collection_ids (None: all)
         """
+        if not len(self.collection_ids) or (allowed is not None and not allowed.any()):
+            return []
         asked = self._asked(query)
         product, score, _ = self._matches(asked, MOST_MATCHES, self._everything, self._nothing)
         inside = self.members.score(product, score)
@@ -194,18 +209,30 @@ class Search(Model):
         if not total.any():
             total, titled, inside = self._popular_exhibitions, titled * 0, inside * 0
         shown = np.flatnonzero((total > 0) & (True if allowed is None else allowed))
-        codes = np.where(titled > inside, "title", np.where(inside > 0, "products", "popular"))
-        return [Exhibition(str(self.collection_ids[i]), float(s), codes[i]) for i, s in _most(shown, total, k)]
+
+        def code(i: int) -> Literal["title", "products", "popular"]:
+            return "title" if titled[i] > inside[i] else "products" if inside[i] > 0 else "popular"
+
+        return [Exhibition(str(self.collection_ids[i]), s, code(i)) for i, s in _most(shown, total, k)]
+
+    def _terms(self, catalogue: Catalogue) -> Terms:
+        """Of the products' texts; where there are too many, of those that are most popular."""
+        c = self.config
+        read = np.sort(np.argsort(-self.popularity, kind="stable")[: c.most_products]).astype(np.int32)
+        if len(read) < len(catalogue):
+            log.warning("search reads the texts of the %d most popular of %d products", len(read), len(catalogue))
+        fields = (catalogue.title, c.title), (catalogue.brand, c.brand), (catalogue.category, c.category)
+        found = terms_of(*((texts[read], strength) for texts, strength in fields))
+        return replace(found, documents=len(catalogue), document=read[found.document])
 
     def _asked(self, query: str | Question) -> Question:
         return self.question(query) if isinstance(query, str) else query
 
-    def _one(
-        self, asked: Question, k: int, allowed: np.ndarray, popular: np.ndarray, fill: bool
-    ) -> tuple[np.ndarray, ...]:
-        product, score, code = self._matches(asked, k, allowed, popular)
+    def _one(self, asked: Question, k: int, allowed: np.ndarray, popular: np.ndarray) -> tuple[np.ndarray, ...]:
+        product, score, told = self._matches(asked, k, allowed, popular)
+        code = _codes(asked, *told)
         value = np.full(len(product), asked.text, dtype=object)
-        if fill and len(product) < k:
+        if len(product) < k:
             why = "few_matches" if len(product) else asked.unanswered
             ranked = self._ranked if popular is self._popular else np.argsort(-popular, kind="stable")
             ranked = ranked[allowed[ranked]][: k + len(product)]
@@ -217,18 +244,16 @@ class Search(Model):
 
     def _matches(
         self, asked: Question, k: int, allowed: np.ndarray, popular: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The k best products that match, their scores, and the code of what speaks most for them."""
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """The k best products that match, their scores, and how far by clicks and by their text."""
         c, d = self.config, asked.demand
-        by_clicks = "query_clicks" if d.known else "alike_clicks"
         most = self._most_popular if popular is self._popular else float(popular.max(initial=0))
         product, text, clicked = asked.matching(k, allowed, most)
         at, score = blended(product, text, clicked, d.trust, popular, allowed, c.least, c.near, k)
         if not d.known and not len(at):
             product, text, clicked = asked.matching(k, allowed, most, other_keyboard=True)
             at, score = blended(product, text, clicked, d.trust, popular, allowed, c.least, c.near, k)
-        by_demand = d.trust * clicked[at] > (1 - d.trust) * text[at]
-        return product[at], score, np.where(by_demand, by_clicks, "query_text")
+        return product[at], score, (clicked[at], text[at])
 
     def _vectors(self, texts: np.ndarray) -> sp.csr_matrix:
         """queries x terms, of length 1 with what the catalogue hasn't."""
@@ -290,8 +315,8 @@ class Search(Model):
         return self._public[np.argsort(self._key_of[self._public], kind="stable")]
 
     @cached_property
-    def _typed(self) -> np.ndarray:
-        return self._key_of[self._by_typed]
+    def _typed(self) -> list[str]:
+        return list(self._key_of[self._by_typed].tolist())
 
     def _state(self) -> State:
         state = {
@@ -310,8 +335,18 @@ class Search(Model):
             setattr(self, name, Index.restored(state, name))
 
 
-NOTHING = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.str_), np.zeros(0, object)
+NOTHING = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, object), np.zeros(0, object)
+CODES = {
+    known: np.array(["query_text", code], object) for known, code in ((True, "query_clicks"), (False, "alike_clicks"))
+}
 INDEXES = ("products", "queries", "chosen", "askers", "exhibited", "members")
+
+
+def _codes(asked: Question, clicked: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """The code of what speaks most for each product."""
+    d = asked.demand
+    by_demand = d.trust * clicked > (1 - d.trust) * text
+    return CODES[d.known][by_demand.view(np.uint8)]
 
 
 def _most(which: np.ndarray, score: np.ndarray, k: int) -> list[tuple[int, float]]:

@@ -45,6 +45,7 @@ RULES = [tuple(name for i, name in enumerate(ACTED) if bits >> i & 1) for bits i
 KEYWORDS = 8
 SEARCHES = 10_000  # results kept
 CATEGORIES = 3  # of the session, in which popular products are looked for
+NO_PRICE = np.array([np.nan])
 MOST = 2000  # popular products looked at where filters and caps leave too few
 
 
@@ -184,11 +185,12 @@ def answer(serving: Serving, request: Request, now: datetime) -> Answer:
     if request.placement == OFFER and OFFER not in p.personal:
         return serving.offers.of_collections(request, now) if serving.offers else _no_offers(p)
     session = Session(p, request)
-    site = p.site(session.row) if request.site is None else request.site if request.site in p.listed else ""
-    ready = serving.ready(request.placement if request.placement in p.rules else POPULAR, site, now)
-    asked = _asked(serving, request, session, ready, now)
+    site = request.site if request.site is not None else p.site(session.row) if p.sites else ""
+    placement = request.placement if request.placement in p.rules else POPULAR
+    ready = serving.ready(placement, site if site in p.listed else "", now)
+    asked = _asked(serving, request, session, ready, site, now)
     own, seed_price = _bars(serving, request, session, ready, now)
-    left = asked.candidates.taken(np.flatnonzero(~among(asked.candidates.product, session.here)))
+    left = _without(asked.candidates, session.here)
     fill = p.personal[request.placement].fill if request.placement in p.personal else True
     listed = _rerank(ready, left, request.k, own, seed_price) if len(left.product) or not fill else None
     if listed is None or (fill and len(listed.product) < request.k):
@@ -226,11 +228,11 @@ class _Asked:
     exhibitions: tuple[dict[str, Any], ...] = ()
 
 
-def _asked(serving: Serving, request: Request, session: Session, ready: Ready, now: datetime) -> _Asked:
+def _asked(serving: Serving, request: Request, session: Session, ready: Ready, site: str, now: datetime) -> _Asked:
     p = serving.published
     name, second = request.placement, p.personal.get(SECOND_LIST)
     if name == SEARCH:
-        return _found(serving, request, ready, now)
+        return _found(serving, request, ready, site, now)
     if (lists := p.personal.get(name)) is not None:
         own, because = own_list(lists, request, session)
         if lists.session is not None:
@@ -246,26 +248,30 @@ def _asked(serving: Serving, request: Request, session: Session, ready: Ready, n
     return _Asked(NOTHING, None if name == POPULAR else "unknown_placement")
 
 
-def _found(serving: Serving, request: Request, ready: Ready, now: datetime) -> _Asked:
+def _found(serving: Serving, request: Request, ready: Ready, site: str, now: datetime) -> _Asked:
     """What a search comes to, kept: shops are asked the same again and again."""
-    search, exhibited = serving.published.search, serving.published.exhibited
+    p = serving.published
+    search, exhibited = p.search, p.exhibited
     if search is None:
         return _Asked(NOTHING, "no_search")
     query = request.query or ""
-    asked = query, request.k, ready.prepared.until, ready.site, exhibited.passed(now) if exhibited else 0
+    there = site if site in p.exhibited_at else ""
+    asked = query, request.k, ready.prepared.until, ready.site, there, exhibited.passed(now) if exhibited else 0
     if (kept := serving.searched.get(asked)) is not None:
         return kept
     question = search.question(query)
-    found = search.find([question], SPARE * request.k, allowed=ready.allowed, fill=False)
-    because = None if len(found.product) else question.unanswered
-    made = Candidates.of(found.product.astype(np.int32), OWN, search.name, found.code.astype(object))
+    product, code = search.matches(question, SPARE * request.k, ready.allowed)
+    because = None if len(product) else question.unanswered
+    made = Candidates.of(product.astype(np.int32, copy=False), OWN, search.name, code)
     words = tuple(w.text for w in search.keywords(question, KEYWORDS))
-    run = exhibited.at(now) if exhibited else None
-    shown = search.exhibitions(question, KEYWORDS, allowed=run) if len(search.collection_ids) else []
-    about = tuple(serving.published.exhibition(e.collection_id) for e in shown)
-    result = _Asked(made, because, serving.published.search_version, words, about)
+    run = p.exhibited_at.get(there)
+    if run is not None and exhibited:
+        run = run & exhibited.at(now)
+    shown = search.exhibitions(question, KEYWORDS, allowed=run)
+    about = tuple(p.exhibition(e.collection_id) for e in shown)
+    result = _Asked(made, because, p.search_version, words, about)
     if len(serving.searched) >= SEARCHES:
-        serving.searched.pop(list(serving.searched)[0], None)  # noqa: RUF015 - others add meanwhile
+        serving.searched.pop(next(iter(serving.searched)), None)
     serving.searched[asked] = result
     return result
 
@@ -278,17 +284,23 @@ def _bars(
     A search finds what was bought, too.
     """
     p, beside = serving.published, session.here
-    bought, second = p.bought_by(session.row if request.placement != SEARCH else -1)
+    bought, second = p.bought_by(-1 if request.placement == SEARCH else session.row)
     if len(bought):
         bought = bought[too_soon(second, ready.again[serving.category[bought]], now.timestamp())]
-    price = p.prices[beside if len(beside) else session.latest[:1]]
-    known = price[~np.isnan(price)]
-    dearest = np.array([known.max() if len(known) else np.nan])
+    band, dearest = ready.prepared.rules.price, NO_PRICE
+    if band is not None and (band.at_least_of_seed, band.at_most_of_seed) != (None, None):
+        price = p.prices[beside if len(beside) else session.latest[:1]]
+        known = price[~np.isnan(price)]
+        dearest = np.array([known.max() if len(known) else np.nan])
     if not len(bought) and not len(beside):
         return None, dearest
     products, first = np.unique(np.concatenate([bought, beside]), return_index=True)
     bits = np.where(first < len(bought), np.uint8(1 << BOUGHT), np.uint8(1 << EXCLUDED))
     return sp.csr_matrix((bits, products, np.array([0, len(bits)])), (1, len(p))), dearest
+
+
+def _without(c: Candidates, few: np.ndarray) -> Candidates:
+    return c.taken(np.flatnonzero(~among(c.product, few))) if len(few) else c
 
 
 def _rerank(ready: Ready, c: Candidates, k: int, own: sp.csr_matrix | None, seed_price: np.ndarray) -> Reranked:
@@ -310,8 +322,7 @@ def _filled(
             parts += [Candidates.of(serving.popular_in(code, many), CATEGORY, "popularity", POPULAR)]
         parts.append(Candidates.of(popular[:many], POPULARITY, "popularity", POPULAR))
         made = joined(*parts)
-        made = made.taken(firsts(made.product))
-        made = made.taken(np.flatnonzero(~among(made.product, here)))
+        made = _without(made.taken(firsts(made.product)), here)
         listed = _rerank(ready, made, k, own, seed_price)
         if len(listed.product) >= k:
             break
@@ -339,17 +350,17 @@ def _permitted(ready: Ready, own: sp.csr_matrix | None, seed_price: np.ndarray) 
 
 def _items(serving: Serving, c: Candidates, listed: Reranked, query: str | None) -> tuple[Item, ...]:
     p = serving.published
-    at = listed.candidate
-    about = np.where(at >= 0, c.about[at], -1) if len(c.about) else np.full(len(at), -1)
+    products, rules = listed.product.tolist(), listed.rules.tolist()
     made = []
-    for i, shown in enumerate(p.shown(listed.product.tolist())):
-        if at[i] < 0:
-            algorithm, code, value = "rules", "", None
-        else:
-            algorithm, code, value = c.algorithm[at[i]], c.code[at[i]], p.title(int(about[i]))
-        if at[i] >= 0 and c.source[at[i]] == CATEGORY:
-            code, value = POPULAR, p.category_name(int(listed.product[i]))
-        elif algorithm == "search":
-            value = query
-        made.append(Item(i + 1, shown, algorithm, code, value, RULES[listed.rules[i]]))
+    for i, (at, shown) in enumerate(zip(listed.candidate.tolist(), p.shown(products), strict=True)):
+        algorithm, code, value = "rules", "", None
+        if at >= 0:
+            algorithm, code = c.algorithm[at], c.code[at]
+            if algorithm == "search":
+                value = query
+            elif c.source[at] == CATEGORY:
+                code, value = POPULAR, p.category_name(products[i])
+            else:
+                value = p.title(int(c.about[at]))
+        made.append(Item(i + 1, shown, algorithm, code, value, RULES[rules[i]]))
     return tuple(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,26 +59,46 @@ class Candidates:
 
 
 _FIELDS = tuple(Candidates.__dataclass_fields__)
-NOTHING = Candidates.of(np.zeros(0, np.int32), OWN, "", "")
+NO_PRODUCT = np.zeros(0, np.int32)
+NOTHING = Candidates.of(NO_PRODUCT, OWN, "", "")
 
 
 class Session:
-    """What a request says: the person's row (-1: none), positions of the known products, newest first."""
+    """What a request says, looked up where it is needed: many answers need little of it."""
 
     def __init__(self, published: Published, request: Request) -> None:
-        self.row = published.row(customer=request.customer) if request.customer is not None else -1
-        if self.row < 0 and request.visitor is not None:
-            self.row = published.row(visitor=request.visitor)
-        told = {"product": [request.product] if request.product else [], "cart": request.cart, "recent": request.recent}
-        found = published.positions([i for ids in told.values() for i in ids])
-        self.told = any(told.values())
-        self.of: dict[str, np.ndarray] = {}
-        for name, ids in told.items():
-            some, found = found[: len(ids)], found[len(ids) :]
-            some = some[some >= 0]
-            self.of[name] = distinct(some)
-        self.here = np.concatenate([self.of["product"], self.of["cart"]])  # in front of the customer already
-        self.latest = np.concatenate([self.of["product"], self.of["recent"], self.of["cart"]])
+        self.published, self.request = published, request
+        self.told = bool(request.product or request.cart or request.recent)
+
+    @cached_property
+    def row(self) -> int:
+        """The person's, -1: none."""
+        customer, visitor = self.request.customer, self.request.visitor
+        row = self.published.row(customer=customer) if customer is not None else -1
+        return self.published.row(visitor=visitor) if row < 0 and visitor is not None else row
+
+    @cached_property
+    def of(self) -> dict[str, np.ndarray]:
+        """Positions of the known products, the newest first."""
+        product = [self.request.product] if self.request.product else []
+        told = {"product": product, "recent": self.request.recent, "cart": self.request.cart}
+        ids = {name: list(dict.fromkeys(some)) for name, some in told.items()}
+        found = self.published.positions([i for some in ids.values() for i in some])
+        made = {}
+        for name, some in ids.items():
+            mine, found = found[: len(some)], found[len(some) :]
+            made[name] = mine[mine >= 0]
+        return made
+
+    @cached_property
+    def here(self) -> np.ndarray:
+        """What is in front of the customer already."""
+        beside = self.request.product or self.request.cart
+        return np.concatenate([self.of["product"], self.of["cart"]]) if beside else NO_PRODUCT
+
+    @cached_property
+    def latest(self) -> np.ndarray:
+        return np.concatenate(list(self.of.values())) if self.told else NO_PRODUCT
 
     def seeds(self, first: str) -> tuple[np.ndarray, np.ndarray]:
         """Seeds and their weights: what the placement is about, else what else the session has."""
@@ -110,10 +131,9 @@ def together(items: ItemLists, session: Session, first: str, source: int) -> Can
     seeds, weights = session.seeds(first)
     if not len(seeds):
         return NOTHING
-    product = items.product[seeds].ravel()
-    value = (items.score[seeds] * weights[:, None]).ravel()
-    seed = np.repeat(seeds, items.product.shape[1])
-    at = np.flatnonzero((product >= 0) & ~among(product, seeds))
+    entry, of = items.entries(seeds)
+    product, value, seed = items.product[entry], items.score[entry] * weights[of], seeds[of]
+    at = np.flatnonzero(~among(product, seeds))
     if not len(at):
         return NOTHING
     at = at[np.lexsort((-value[at], product[at]))]  # of each product its strongest seed first

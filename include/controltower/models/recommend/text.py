@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 from zlib import crc32
 
@@ -92,6 +93,11 @@ def _parts(kind: str, letters: str) -> list[str]:
     return [kind + edged[i : i + 3] for i in range(len(edged) - 2)]
 
 
+@lru_cache(maxsize=8192)  # new searches are made of words that came before
+def _coded_parts(word: str, other_keyboard: bool) -> tuple[int, ...]:
+    return tuple(map(code, swapped(word) if other_keyboard else grams(word, short=False)))
+
+
 def code(term: str) -> int:
     return crc32(term.encode())
 
@@ -165,9 +171,8 @@ class Text:
         found: dict[int, float] = {}
         whole: dict[int, float] = {}
         for word in words(text)[:MOST_WORDS]:
-            parts = swapped(word) if other_keyboard else grams(word, short=False)
-            for part in parts:
-                c = code(part)
+            parts = _coded_parts(word, other_keyboard)
+            for c in parts:
                 found[c] = found.get(c, 0.0) + 1 / len(parts)
             if not other_keyboard:
                 whole[code("w" + word)] = WHOLE

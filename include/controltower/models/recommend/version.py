@@ -6,23 +6,26 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 
 from controltower.models.recommend.history import Allowed
 from controltower.models.recommend.rules import EVERYWHERE
 from controltower.models.recommend.search import Search
+from controltower.models.recommend.shown import ON_PAGES
 
 POPULAR, SEARCH = "popular", "search"  # placements that need no lists
-SHOWN = ("product_id", "title", "url", "image_url", "price", "currency", "category", "brand", "margin_rate")
+SHOWN = (*ON_PAGES, "category", "brand", "margin_rate")
 EXHIBITION = ("collection_id", "title", "url", "image_url", "kind")
-ITEM_PARTS = ("product", "score")
+ITEM_PARTS = ("start", "product", "score")
 PARTS = ("product", "algorithm", "code", "about")
+
+PIECE = 100_000  # ids compared at a time
 
 Seeds = Literal["product", "cart", "recent"]
 
@@ -31,18 +34,26 @@ Seeds = Literal["product", "cart", "recent"]
 class ItemLists:
     """What goes with one product, best first.
 
-    product: products x width, int32 positions, -1 behind the last; score: float32, same shape, above 0, comparable
-    between rows: several seeds add up
+    start: products + 1, int64: where each product's list begins in the two others, and ends; product: int32 positions;
+    score: float32, above 0, comparable between lists: several seeds add up
     reason: the code that content words with the seed's title
     seeds: what of a request it is about first: the product shown, the cart, or what was viewed lately
     """
 
+    start: np.ndarray
     product: np.ndarray
     score: np.ndarray
     algorithm: str
     model_version: str
     reason: str = "because_you_viewed"
     seeds: Seeds = "product"
+
+    def entries(self, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The entries of some products' lists, in their order, and of each the place in `seeds` it belongs to."""
+        begin = self.start[seeds]
+        count = self.start[seeds + 1] - begin
+        of = np.repeat(np.arange(len(seeds)), count)
+        return np.arange(len(of)) + (begin - count.cumsum() + count)[of], of
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,8 @@ class Artefacts:
     bought: people x products: when each ordered a product last (epoch seconds, UTC); None: nobody did
     repeats: the placements where it may come again at once, unless the rules say after how many days
     search: over the same product_ids; None: the placement `search` shows popular products
-    exhibitions: what is shown of the search's collections, by the names of EXHIBITION (text), where known with
-    starts_at and ends_at; None: their ids alone
+    exhibitions: what is shown of the search's collections, by the names of EXHIBITION (text), where known with their
+    site (text; null: all), starts_at and ends_at; None: their ids alone
     listed: sold and in_stock of the sites that list products of their own; sites: of each person the site's name
     offers: the same of collections instead of products, with the one placement `offer`
     rules: as declared and checked (`rules.parse`), by placement and everywhere; those of other placements are left out
@@ -106,19 +117,33 @@ class Artefacts:
     offers: Artefacts | None = None
     rules: Mapping[str, Any] | None = None
 
+    def site_names(self) -> list[str]:
+        """The sites that matter: those of `listed` first, then others that have exhibitions of their own."""
+        told = self.exhibitions
+        sites = told["site"].to_pylist() if told is not None and "site" in told.column_names else ()
+        return list(dict.fromkeys([*self.listed, *sorted({site for site in sites if site})]))
+
+
+def _same(ids: pa.Array, others: np.ndarray) -> bool:
+    """By pieces: of millions pyarrow would make several arrays."""
+    pieces = range(0, len(ids), PIECE)
+    return len(ids) == len(others) and all(
+        ids[i : i + PIECE].equals(pa.array(others[i : i + PIECE], pa.string())) for i in pieces
+    )
+
 
 def check(made: Artefacts) -> None:
     """ValueError where the parts don't fit each other, or a name can't be one."""
-    ids = made.products["product_id"].to_pylist()
+    ids = made.products["product_id"].combine_chunks()
     products, people = len(ids), len(made.customers) + len(made.visitors)
-    if any(a >= b for a, b in pairwise(ids)):
+    if pc.any(pc.greater_equal(ids[:-1], ids[1:])).as_py():  # UTF-8 is in the order of its characters
         raise ValueError("products must be sorted by product_id, each once")
     if not len(made.sold) == len(made.in_stock) == len(made.popularity) == products:
         raise ValueError(f"sold, in_stock and popularity need an entry for each of {products} products")
-    if made.search is not None and made.search.product_ids.tolist() != ids:
+    if made.search is not None and not _same(ids, made.search.product_ids):
         raise ValueError("the search model must be fitted on these product_ids")
-    if len(made.listed) > np.iinfo(np.uint16).max:
-        raise ValueError(f"{len(made.listed)} sites list products of their own: at most 65535 can")
+    if (many := len(made.site_names())) > np.iinfo(np.uint16).max:
+        raise ValueError(f"{many} sites have products or exhibitions of their own: at most 65535 can")
     if made.offers is not None:
         check(made.offers)
     for site, masks in made.listed.items():
@@ -135,8 +160,12 @@ def check(made: Artefacts) -> None:
         raise ValueError(f"{', '.join(sorted(both))}: lists of products or of people, not both")
     all_lists: dict[str, ItemLists | PersonalLists] = {**made.items, **made.personal}
     for name, lists in all_lists.items():
-        rows = products if isinstance(lists, ItemLists) else people
-        parts = [getattr(lists, part) for part in (ITEM_PARTS if isinstance(lists, ItemLists) else PARTS)]
+        if isinstance(lists, ItemLists):
+            ends = np.diff(lists.start, prepend=0, append=len(lists.product))
+            if len(lists.start) != products + 1 or ends.min() < 0 or ends[0] or ends[-1]:
+                raise ValueError(f"{name}: start must tell where the lists of {products} products begin and end")
+        rows = len(lists.product) if isinstance(lists, ItemLists) else people
+        parts = [lists.score] if isinstance(lists, ItemLists) else [getattr(lists, part) for part in PARTS]
         if len(lists.product) != rows or any(part.shape != lists.product.shape for part in parts):
             raise ValueError(f"{name}: the arrays must have {rows} rows and one shape")
         if lists.product.size and not -1 <= lists.product.min() <= lists.product.max() < products:

@@ -27,7 +27,8 @@ _BY_STATUS = {404: "not_found", 405: "wrong_method", 413: "too_large", 400: "bad
 def create_app(settings: Settings) -> FastAPI:
     """The app of one home; nothing is opened or written before the first request."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for part in (webhooks, events, clicks, unsubscribe, preferences, view, in_app, recommendations):
+    # The first is asked most: routes are tried in this order.
+    for part in (recommendations, webhooks, events, clicks, unsubscribe, preferences, view, in_app):
         app.include_router(part.router(settings))
 
     @app.get("/health")

@@ -7,11 +7,12 @@ is named but by a customer token, and only impressions and clicks are taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from controltower import clock
 from controltower.content import reasons
 from controltower.content.customer_tokens import verify_customer
 from controltower.content.links import BadToken
+from controltower.data.contract import LONGEST_ID
 from controltower.errors import ControlTowerError
 from controltower.ledger import event_bodies
 from controltower.ledger.database import begin
@@ -38,15 +40,18 @@ if TYPE_CHECKING:
 TOKEN: Final = "x-customer-token"  # noqa: S105 - a header's name
 NAMES: Final = ("placement", "customer", "visitor", "product", "cart", "query", "recent", "site", "k", "locale")
 MOST: Final = {"cart": 100, "recent": 50}
-LONGEST, LONGEST_QUERY, LONGEST_LIST = 200, 500, 16_384  # characters: of an id, of a search, of all parameters
+LONGEST_QUERY, LONGEST_LIST = 500, 16_384  # characters: of a search, of all parameters
 K, MOST_K = 12, 50
 MOST_EVENTS, LARGEST_BODY = 100, 65_536  # of one post of a page; bytes
 
+_PLACEMENT: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NUMBER: Final = re.compile(r"[0-9]{1,3}")
+_LOCALE: Final = re.compile(r"([A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,3})?")
 _EVENT: Final = {  # what a page tells of an impression or a click: what each field looks like
     "event_id": re.compile(r"[0-9A-Za-z-]{16,64}"),
     "event_name": re.compile(r"view_item_list|select_item"),
     "visitor_id": re.compile(r"[^\x00-\x1f\x7f]{1,200}"),
-    "list_id": re.compile(r"[a-z][a-z0-9_]{0,39}"),
+    "list_id": _PLACEMENT,
     "recommendation_id": re.compile(r"[0-9a-f]{32}"),
 }
 _OF: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")  # a product_id, or a collection_id
@@ -61,8 +66,15 @@ class BadParameter(Exception):
         self.name, self.remedy = name, remedy
 
 
+class Plain(APIRoute):
+    """A route whose function takes the request and makes the response: FastAPI has nothing to work out of it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return cast("Callable[[Request], Coroutine[Any, Any, Response]]", self.endpoint)
+
+
 def router(settings: Settings) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(route_class=Plain)
     live = Live(settings)
 
     def store_all(some: Sequence[bytes]) -> list[bool]:
@@ -118,7 +130,7 @@ def router(settings: Settings) -> APIRouter:
         return _json({"body": await together.store(orjson.dumps(found)), "events": len(found)}, 202)
 
     @routes.get("/recommend.js")
-    def script() -> Response:
+    async def script(request: Request) -> Response:  # noqa: ARG001 - as all routes here
         headers = HEADERS | {"Cache-Control": "public, max-age=3600"}
         return Response((PAGES / "recommend.js").read_bytes(), media_type="text/javascript", headers=headers)
 
@@ -140,24 +152,30 @@ def read(told: QueryParams, customer: str | None = None) -> Asked:
     """The parameters as a request; `customer` as a token says. BadParameter for the first that can't be used."""
     from controltower.models.recommend.session import Request as Asked
 
-    if sum(len(value) for _, value in told.multi_items()) > LONGEST_LIST:
+    given = told.multi_items()
+    several = len(given) > len(told)
+    if sum(len(value) for _, value in given) > LONGEST_LIST:
         raise BadParameter("recent", f"Send at most {LONGEST_LIST} characters in all.")
     for name in told:
         if name not in NAMES:
             raise BadParameter(name[:40], f"Known are {', '.join(NAMES)}.")
-        if name not in MOST and len(told.getlist(name)) > 1:
+        if several and name not in MOST and len(told.getlist(name)) > 1:
             raise BadParameter(name, "Send it once.")
     placement, k = told.get("placement", ""), told.get("k") or str(K)
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", placement):
+    if not _PLACEMENT.fullmatch(placement):
         raise BadParameter("placement", "Send the name of a placement, such as for_you or similar.")
-    if not re.fullmatch(r"[0-9]{1,3}", k, re.ASCII) or not 1 <= int(k) <= MOST_K:
+    if not _NUMBER.fullmatch(k) or not 1 <= int(k) <= MOST_K:
         raise BadParameter("k", f"Send a number from 1 to {MOST_K}.")
-    if not re.fullmatch(r"([A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,3})?", told.get("locale", "")):
+    if not _LOCALE.fullmatch(told.get("locale", "")):
         raise BadParameter("locale", "Send a language tag, such as ko-KR.")
     query = told.get("query")
     if query is not None and len(query) > LONGEST_QUERY:
         raise BadParameter("query", f"Send at most {LONGEST_QUERY} characters.")
-    ids = {name: _id(name, told[name]) for name in ("customer", "visitor", "product", "site") if told.get(name)}
+    ids = {
+        name: _id(name, told[name])
+        for name in ("customer", "visitor", "product", "site")
+        if told.get(name, "").strip(" ")
+    }
     lists = {name: _ids(name, told.getlist(name)) for name in MOST}
     return Asked(
         placement, int(k), customer if customer is not None else ids.get("customer"), ids.get("visitor"),
@@ -170,12 +188,13 @@ def _ids(name: str, values: Sequence[str]) -> list[str]:
     ids = list(values) if len(values) > 1 else values[0].split(",") if values else []
     if len(ids) > MOST[name]:
         raise BadParameter(name, f"Send at most {MOST[name]} product ids.")
-    return [_id(name, i.strip()) for i in ids if i.strip()]
+    return [_id(name, i) for i in ids if i.strip()]
 
 
 def _id(name: str, value: str) -> str:
-    if len(value) > LONGEST or _CONTROL.search(value):
-        raise BadParameter(name, f"Send an id of at most {LONGEST} characters, without control characters.")
+    value = value.strip(" ")  # as it is loaded
+    if len(value) > LONGEST_ID or _CONTROL.search(value):
+        raise BadParameter(name, f"Send an id of at most {LONGEST_ID} characters, without control characters.")
     return value
 
 

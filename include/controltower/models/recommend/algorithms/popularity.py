@@ -19,5 +19,8 @@ class Popularity(Scorer):
     def _fit(self, interactions: Interactions) -> None:
         """The popularity that every recommender fills up with is all there is to learn."""
 
+    def leads(self) -> np.ndarray:
+        return np.zeros(len(self.product_ids), dtype=bool)
+
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:  # noqa: ARG002 - the same for everyone
         return self.popular(len(rows))

@@ -79,6 +79,20 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
     return made;
   };
 
+  // How it looks where the shop says nothing: any rule of the shop's, whatever its selector, is stronger than :where.
+  const STYLE = `:where(.ct-list) { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem;
+    list-style: none; margin: 0; padding: 0 }
+  :where(.ct-link) { display: flex; flex-direction: column; gap: .25rem; color: inherit; text-decoration: none }
+  :where(.ct-image) { width: 100%; aspect-ratio: 1; object-fit: cover; background: #8881 }
+  :where(.ct-title) { overflow-wrap: anywhere; word-break: keep-all }
+  :where(.ct-price) { font-weight: 600 }
+  :where(.ct-reason) { font-size: .85em; opacity: .7 }`;
+  try {
+    const sheet = new CSSStyleSheet(); // no style element: a page's CSP may forbid these
+    sheet.replaceSync(STYLE);
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  } catch { /* an older browser: as the shop styles it */ }
+
   const card = (list, item, target) => {
     const made = part("li", "item"), url = web(item.url), image = web(item.image_url);
     const link = part(url ? "a" : "span", "link");
@@ -93,9 +107,10 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
       const picture = part("img", "image");
       picture.loading = "lazy";
       picture.alt = "";
+      picture.addEventListener("error", () => picture.replaceWith(part("span", "image")));
       picture.src = image;
       link.append(picture);
-    }
+    } else link.append(part("span", "image")); // its place stays, so that titles stand in a row
     link.append(part("span", "title", item.title || item.product_id || item.collection_id));
     const cost = price(item), why = item.reason && item.reason.text;
     if (cost) link.append(part("span", "price", cost));
