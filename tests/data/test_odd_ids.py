@@ -66,6 +66,14 @@ def test_an_odd_id_is_kept_or_told(lake: Lake, ingest: Ingest, shop: Path, form:
 
 
 def test_a_shop_whose_ids_are_such_words_puts_something_before_them(lake: Lake, ingest: Ingest) -> None:
-    mapping = "tables: {customers: {expressions: {customer_id: \"'u-' || customer_id\"}}}"
-    ingest({"customers.csv": "customer_id,first_name\nNULL,Ann\nnan,Bob\n", "source.yaml": mapping})
+    mapping = "{expressions: {customer_id: \"'u-' || nullif(trim(customer_id), '')\"}}"
+    heads = "event_id,occurred_at,event_name,customer_id\n"
+    seen = heads + "".join(f"{n},2025-06-01,login,{i}\n" for n, i in enumerate((" NULL ", " ", "")))
+    ingest({
+        "customers.csv": "customer_id,first_name\nNULL,Ann\nnan,Bob\n", "events.csv": seen,
+        "source.yaml": f"tables: {{customers: {mapping}, events: {mapping}}}",
+    })  # fmt: skip
     assert [row["customer_id"] for row in rows(lake, "customers")] == ["u-NULL", "u-nan"]
+    assert [row.get("customer_id") for row in sorted(rows(lake, "events"), key=lambda row: row["event_id"])] == [
+        "u-NULL", None, None,
+    ], "who has no id isn't one customer"  # fmt: skip

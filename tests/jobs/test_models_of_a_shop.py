@@ -327,7 +327,10 @@ def test_scoring_publishes_for_serving(shop: Lake, home: Path) -> None:
     together = serving.items["bought_together"]
     entry, seed = together.entries(np.arange(len(serving.product_ids)))
     assert len(entry) == len(together.product) > 0 and not (together.product[entry] == seed).any(), "not with itself"
-    assert serving.search is not None and serving.search.find(["p03"], 1).product.size
+    search = serving.search
+    assert search is not None
+    found_by_text, _ = search.matches(search.question("p03"), 1, np.ones(len(search.product_ids), bool))
+    assert search.product_ids[found_by_text].tolist() == ["p03"]
     earlier = (T - timedelta(days=1)).isoformat()
     train_models(earlier)
     assert "serving" not in score_customers(earlier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -73,6 +74,15 @@ def test_an_erased_person_has_no_lists_in_any_version_also_where_it_is_open(root
         for part in ("product", "second"):
             assert np.load(root / found.version / f"bought.{part}.npy").tolist() == [-1], "nor when she bought it"
         assert found.personal["for_you"].product[found.row(visitor="v1")].max() == POSITION["lamp"]
+
+
+def test_a_version_of_another_form_is_emptied_for_who_has_it_open_and_removed(root: Path) -> None:
+    folder = root / publish(root, artefacts())
+    before = Published.open(folder)
+    told = json.loads((folder / "placements.json").read_text())
+    (folder / "placements.json").write_text(json.dumps(told | {"format": 2}))
+    assert erase(root, ["ann"]) == 0 and not folder.exists()
+    assert before.personal["for_you"].product.max() == -1, "whose lists are in it can't be told"
 
 
 def test_versions_that_serve_no_more_are_removed_after_a_while(root: Path) -> None:

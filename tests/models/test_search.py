@@ -17,6 +17,7 @@ from controltower.models.recommend.algorithms.content import Content
 from controltower.models.recommend.catalogue import Catalogue
 from controltower.models.recommend.interactions import CART, ORDER, VIEW, Interactions, from_arrays
 from controltower.models.recommend.inverted import Index, blended
+from controltower.models.recommend.question import Question
 from controltower.models.recommend.search import Search
 from controltower.models.recommend.searches import (
     ASKED,
@@ -82,10 +83,22 @@ def model(*done: tuple[str, int, str | None], kind: int = VIEW) -> Search:
     return Search().fit(catalogue(), searches(*done, kind=kind), EXHIBITIONS, POPULARITY)
 
 
+def matches(
+    found: Search, query: str | Question, k: int = 5, allowed: np.ndarray | None = None
+) -> tuple[list[str], list[str]]:
+    """The products and why, the best first. allowed: mask over the products (None: all)."""
+    asked = found.question(query) if isinstance(query, str) else query
+    product, code = found.matches(asked, k, np.ones(len(found.product_ids), bool) if allowed is None else allowed)
+    return found.product_ids[product].tolist(), code.tolist()
+
+
 def answers(found: Search, query: str, k: int = 5) -> list[str]:
-    """What matches, without what only fills up."""
-    got = found.find([query], k)
-    return found.product_ids[got.product[got.code != "popular"]].tolist()
+    return matches(found, query, k)[0]
+
+
+def scores(found: Search, query: str | Question, k: int = 5) -> np.ndarray:
+    asked = found.question(query) if isinstance(query, str) else query
+    return found._matches(asked, k, np.ones(len(found.product_ids), bool), by_popularity=True)[1]
 
 
 @pytest.fixture(scope="module")
@@ -124,17 +137,14 @@ def test_keys_are_those_of_a_korean_keyboard() -> None:
 def test_a_known_query_prefers_what_people_chose() -> None:
     assert answers(model(), "이어폰")[0] != "buds"
     learned = model(("이어폰", 30, "buds"), ("이어폰", 3, "qcy"))
-    got = learned.find(["이어폰"], 3)
-    assert learned.product_ids[got.product].tolist()[:2] == ["buds", "qcy"]
-    assert (got.code[0], got.value[0]) == ("query_clicks", "이어폰")
+    products, codes = matches(learned, "이어폰", 3)
+    assert (products[:2], codes[0]) == (["buds", "qcy"], "query_clicks")
 
 
 def test_what_people_chose_needs_no_word_in_common() -> None:
     learned = model(("에어팟", 20, "airpods"))
     assert answers(learned, "에어팟") == ["airpods"]
-    like = learned.find(["에어팟 프로"], 1)
-    assert learned.product_ids[like.product].tolist() == ["airpods"], "a query like it lends its clicks"
-    assert like.code.tolist() == ["alike_clicks"]
+    assert matches(learned, "에어팟 프로", 1) == (["airpods"], ["alike_clicks"]), "a query like it lends its clicks"
 
 
 def test_lent_clicks_do_not_drown_own_ones() -> None:
@@ -149,49 +159,37 @@ def test_lent_clicks_do_not_drown_own_ones() -> None:
 
 def test_one_click_decides_nothing_and_an_order_counts_more() -> None:
     assert answers(model(("무선 청소기", 1, "robot")), "무선 청소기")[0] == "vacuum"
-    viewed, ordered = (model(("커피", 12, "mug"), kind=kind).find(["커피"], 1) for kind in (VIEW, ORDER))
-    assert ordered.score[0] > viewed.score[0]
+    viewed, ordered = (scores(model(("커피", 12, "mug"), kind=kind), "커피", 1) for kind in (VIEW, ORDER))
+    assert ordered[0] > viewed[0]
 
 
 def test_each_person_counts_once() -> None:
     rows = ["이어폰"] * 500
     bot = searches_from(rows, ["bot"] * 500, ["case"] * 500, np.full(500, VIEW), np.full(500, AT), AT)
-    many = Search().fit(catalogue(), bot, EXHIBITIONS, POPULARITY).find(["이어폰"], 4)
-    once = model(("이어폰", 1, "case")).find(["이어폰"], 4)
-    assert many.product.tolist() == once.product.tolist()
-    assert many.score == pytest.approx(once.score, abs=0.01)
+    many, once = Search().fit(catalogue(), bot, EXHIBITIONS, POPULARITY), model(("이어폰", 1, "case"))
+    assert answers(many, "이어폰", 4) == answers(once, "이어폰", 4)
+    assert scores(many, "이어폰", 4) == pytest.approx(scores(once, "이어폰", 4), abs=0.01)
 
 
 @pytest.mark.parametrize(("query", "why"), [("qzxkvq", "no_match"), ("", "no_query"), (" ?!\n", "no_query")])
-def test_nothing_found_gives_what_is_popular_and_says_so(fresh: Search, query: str, why: str) -> None:
-    got = fresh.find([query], 2)
-    assert fresh.product_ids[got.product].tolist() == ["toast", "mug"]
-    assert set(zip(got.code, got.value, strict=True)) == {("popular", why)}
+def test_it_says_why_nothing_is_found(fresh: Search, query: str, why: str) -> None:
+    assert (answers(fresh, query, 2), fresh.question(query).unanswered) == ([], why)
 
 
-def test_few_matches_are_filled_up_and_filters_are_kept(fresh: Search) -> None:
-    got = fresh.find(["tea 烏龍茶", "이어폰"], 30, allowed=fresh.product_ids != "sony")
-    assert got.query.tolist() == [0] * (len(SHOP) - 1) + [1] * (len(SHOP) - 1)
-    assert got.rank.tolist() == list(range(1, len(SHOP))) * 2
-    assert "sony" not in fresh.product_ids[got.product]
-    assert (got.code[0], got.value[1]) == ("query_text", "few_matches")
-    assert len(set(got.product[got.query == 1].tolist())) == len(SHOP) - 1
-    assert len(fresh.find([], 3).product) == 0
-    assert len(fresh.find(["이어폰"], 3, allowed=np.zeros(len(SHOP), bool)).product) == 0
-    with pytest.raises(ValueError, match="product_ids"):
-        fresh.find(["a"], 3, allowed=np.ones(3, bool))
+def test_filters_are_kept(fresh: Search) -> None:
+    found = answers(fresh, "이어폰", 30)
+    assert "sony" in found and len(set(found)) == len(found)
+    others, codes = matches(fresh, "이어폰", 30, fresh.product_ids != "sony")
+    assert others == [name for name in found if name != "sony"] and set(codes) == {"query_text"}
+    assert matches(fresh, "이어폰", 3, np.zeros(len(SHOP), bool)) == ([], [])
 
 
 def test_a_question_asked_once_gives_the_same_answers(fresh: Search) -> None:
     for typed in ("무선 이어폰", "antjs dldjvhs", "커피", "qzxkvq", ""):
         asked = fresh.question(typed)
         for k in (3, len(SHOP)):
-            one, two = fresh.find([typed], k), fresh.find([asked], k)
-            assert all((getattr(one, c) == getattr(two, c)).all() for c in ("product", "score", "code", "value"))
-        short, codes = fresh.matches(asked, len(SHOP), np.ones(len(SHOP), bool))
-        found = one.code != "popular"
-        assert (short.tolist(), codes.tolist()) == (one.product[found].tolist(), one.code[found].tolist())
-        assert len(short) or asked.unanswered == one.value[0]
+            assert matches(fresh, typed, k) == matches(fresh, asked, k)
+            assert (scores(fresh, typed, k) == scores(fresh, asked, k)).all()
         assert fresh.keywords(typed, 5) == fresh.keywords(asked, 5)
         assert fresh.exhibitions(typed, 2) == fresh.exhibitions(asked, 2)
 
@@ -231,13 +229,13 @@ def test_of_too_many_products_the_most_popular_are_read(caplog: pytest.LogCaptur
     assert answers(few, "이어폰") == [] and answers(few, "coffee")[0] == "machine", "clicks count for all"
 
 
-def test_popularity_of_a_site_decides_among_equals(fresh: Search) -> None:
+def test_popularity_decides_among_equals() -> None:
+    shop = catalogue()
+    twins = np.isin(shop.product_ids, ["robot", "vacuum"])
+    texts = {f: np.where(twins, "청소기", getattr(shop, f)) for f in ("title", "category", "brand")}
     for name in ("robot", "vacuum"):
-        assert answers_with(fresh, "청소기", (fresh.product_ids == name).astype(float) * 100)[0] == name
-
-
-def answers_with(found: Search, query: str, popularity: np.ndarray) -> list[str]:
-    return found.product_ids[found.find([query], 2, popularity=popularity).product].tolist()
+        found = Search().fit(replace(shop, **texts), searches(), EXHIBITIONS, (shop.product_ids == name).astype(float))
+        assert answers(found, "청소기")[0] == name
 
 
 def test_what_few_asked_is_never_shown_to_others() -> None:
@@ -290,9 +288,9 @@ def test_exhibitions_by_title_and_by_products(fresh: Search) -> None:
     ids=range(12),
 )  # fmt: skip
 def test_any_text_is_only_text(fresh: Search, query: str) -> None:
-    got = fresh.find([query], 4)
-    assert len(got.product) == 4
-    assert all(len(v) <= 80 and (not v or v.isprintable()) for v in got.value)
+    text = fresh.question(query).text
+    assert len(text) <= 80 and text.isprintable()
+    assert len(answers(fresh, query, 4)) <= 4
     fresh.keywords(query, 3)
     fresh.exhibitions(query, 3)
 
@@ -306,8 +304,8 @@ def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
     learned.save(tmp_path)
     again = Search.load(tmp_path)
     for query in ("이어폰", "무선이어폰", "earbds", "zzz"):
-        one, two = learned.find([query], 6), again.find([query], 6)
-        assert (one.product == two.product).all() and (one.score == two.score).all()
+        assert matches(learned, query, 6) == matches(again, query, 6)
+        assert (scores(learned, query, 6) == scores(again, query, 6)).all()
         assert learned.keywords(query, 4) == again.keywords(query, 4)
         assert learned.exhibitions(query, 2) == again.exhibitions(query, 2)
 
@@ -318,9 +316,8 @@ def test_ids_mean_nothing() -> None:
     plain = Search().fit(catalogue(), searches(*done), EXHIBITIONS)
     renamed = Search().fit(catalogue(names.__getitem__), searches(*done, name=names.__getitem__), EXHIBITIONS)
     for query in ("이어폰", "무선이어폰", "커피"):
-        one, two = plain.find([query], 3), renamed.find([query], 3)
-        assert [names[i] for i in plain.product_ids[one.product]] == renamed.product_ids[two.product].tolist()
-        assert one.score == pytest.approx(two.score)
+        assert [names[i] for i in answers(plain, query, 3)] == answers(renamed, query, 3)
+        assert scores(plain, query, 3) == pytest.approx(scores(renamed, query, 3))
 
 
 def test_an_empty_shop_and_no_searches() -> None:
@@ -329,7 +326,7 @@ def test_an_empty_shop_and_no_searches() -> None:
     assert (nobody.keywords("무선", 3), nobody.exhibitions("무선", 3)) == ([], [])
     empty = Catalogue(*(getattr(catalogue(), f)[:0] for f in Catalogue.__dataclass_fields__))
     bare = Search().fit(empty, searches(("a", 3, "gone")), EXHIBITIONS)
-    assert len(bare.find(["a", ""], 3).product) == 0
+    assert answers(bare, "a", 3) == answers(bare, "", 3) == []
 
 
 # What follows a search
@@ -396,8 +393,7 @@ def test_no_events_and_no_collections() -> None:
 
 def test_searches_that_nobody_went_on_from() -> None:
     """Not one product was chosen after any: the text alone finds."""
-    found = model(("mug", 5, None), ("커피", 4, None)).find(["mug"], 1)
-    assert sorted(NAMES)[found.product[0]] == "mug" and found.code[0] == "query_text"
+    assert matches(model(("mug", 5, None), ("커피", 4, None)), "mug", 1) == (["mug"], ["query_text"])
 
 
 def test_collections_that_run() -> None:

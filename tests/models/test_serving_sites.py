@@ -131,6 +131,11 @@ def test_a_search_shows_no_exhibition_of_another_site(tmp_path: Path, listed: di
         assert shown(visitor="v1") == ["cn", "every"]
         assert shown(customer="bob") == shown() == shown(site="us") == ["every"], "whose site isn't known"
         assert shown(customer="ann", site="cn") == ["cn", "every"], "the page knows better"
+    at_kr = table.set_column(1, "site", pa.array(["kr", None, "kr", "kr"]))
+    serving = made(tmp_path / "one", sites=np.array(["kr", "", ""]), search=model, exhibitions=at_kr)
+    assert shown() == shown(site="KR") == shown(customer="ann") == ["cn", "every", "kr"], "there is one site only"
+    serving = made(tmp_path / "two", sites=SITES, search=model, exhibitions=at_kr)
+    assert shown() == shown(visitor="v1") == ["every"] != shown(customer="ann"), "some are at another"
 
 
 def test_offers_of_two_sites_are_kept_apart(tmp_path: Path) -> None:

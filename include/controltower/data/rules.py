@@ -34,6 +34,7 @@ _STATUSES = "('placed', 'cancelled', 'returned')"
 
 # of whom and what lists and models are
 _LISTED = frozenset("customer_id visitor_id product_id parent_product_id collection_id".split())
+_WHATEVER = frozenset(("consents", "devices", "identities"))  # tables that tell who may be written to, and where
 
 # times at which something has happened: never later than the interval's end
 _PAST = frozenset(
@@ -179,8 +180,11 @@ def rules(table: Table, end: datetime) -> list[Rule]:
             found.append(Rule("control_character", name, f"_odd_keys AND regexp_matches({c}, '[\\x00-\\x1f\\x7f]')"))
             is_long = f"_odd_keys AND regexp_matches({c}, {literal(_LONG_FLOAT)})"
             found.append(Rule("float_key", name, is_long))
-        if name in _LISTED:
-            found.append(Rule("long_key", name, f"strlen({c}) > {LONGEST_ID} AND length({c}) > {LONGEST_ID}"))
+        if name in _LISTED and table.name not in _WHATEVER:
+            is_long = f"strlen({c}) > {LONGEST_ID} AND length({c}) > {LONGEST_ID}"
+            if name == "visitor_id":
+                is_long += " AND customer_id IS NULL"  # else it is the customer who counts
+            found.append(Rule("long_key", name, is_long))
         if name in _PAST:
             found.append(Rule("future", name, f"{c} > {moment(end)}"))
         if column.type is Type.MONEY:

@@ -136,7 +136,7 @@ def test_without_a_style_of_the_shops_it_fits_a_phone(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     tops = [items.nth(1).locator(f".ct-{name}").evaluate("e => e.getBoundingClientRect().top") for name in PARTS]
     assert tops == sorted(set(tops)), "one below the other"
-    page.add_style_tag(content="ul { padding: 7px }")
+    page.add_style_tag(content="* { padding: 7px }")
     assert page.locator("#similar ul").evaluate("e => getComputedStyle(e).padding") == "7px", "the shop's rule wins"
 
 

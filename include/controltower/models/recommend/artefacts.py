@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from controltower.models.recommend.base import CHUNK, Recommender, barred, chunks, popularity
+from controltower.models.recommend.base import CHUNK, Recommender, Scorer, barred, chunks, popularity
 from controltower.models.recommend.batch import Lists, of_offers
 from controltower.models.recommend.choose import KINDS
 from controltower.models.recommend.history import strings
@@ -132,7 +132,8 @@ def with_each(
     asked = Interactions(each, model.product_ids, each, each, seconds, kind, history.until, history.catalogue)
     found = np.zeros(count + 1, np.int64)
     products, scores = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
-    for _, rows in chunks(leading, max(CHUNK, count // 256)):  # each takes some arrays as wide as the catalogue
+    # each chunk takes some arrays as wide as the catalogue; a blend, what all its members propose for each product
+    for _, rows in chunks(leading, max(CHUNK, count // 256) if isinstance(model, Scorer) else CHUNK):
         ranking = model.rank(asked, rows, width, barred(asked, rows, False, allowed))
         ranking = ranking.where((ranking.part != "popularity") & (ranking.score > 0))
         found[1 + rows] = np.bincount(ranking.customer, minlength=len(rows))

@@ -146,7 +146,7 @@ class Scorer(Recommender):
         if kept is None or kept[0] is not self.popularity:
             score = (self.popularity + 1e-12).astype(np.float32)
             kept = self._sorted = (self.popularity, score, np.argsort(-score, kind="stable"))
-        return Same(kept[1], kept[2], rows)
+        return Same(kept[1], rows, kept[2])
 
     @abstractmethod
     def _score(self, history: Interactions, rows: np.ndarray) -> Scores:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -46,6 +47,7 @@ from controltower.models.recommend.version import (
     check,
 )
 
+log = logging.getLogger("controltower")
 FORMAT = 3
 SPARE = 3600  # seconds that a version is kept which serves no more: somebody may be opening it
 NOTHING = np.zeros(0, np.int32)
@@ -99,7 +101,12 @@ def erase(root: Path, customers: Collection[str], visitors: Collection[str] = ()
         try:
             opened = Published.open(folder)
         except (NoData, BadSettings):
+            for name in ("personal/*.npy", "site_of.npy", "bought.*.npy"):
+                for path in folder.rglob(name):
+                    with contextlib.suppress(ValueError, OSError):  # one that is damaged
+                        _overwrite(path, slice(None))  # for who has it open
             shutil.rmtree(folder, ignore_errors=True)  # nobody can read it; whose lists are in it can't be told
+            log.warning("%s can't be read, and is removed with its lists: `controltower score` publishes anew", folder)
             continue
         emptied += _empty(folder, opened, customers, visitors)
         if opened.offers:
@@ -120,7 +127,7 @@ def _empty(folder: Path, opened: Published, customers: Collection[str], visitors
     return len(rows)
 
 
-def _overwrite(path: Path, rows: Sequence[int] | np.ndarray) -> None:
+def _overwrite(path: Path, rows: Sequence[int] | np.ndarray | slice) -> None:
     if path.stat().st_size > EMPTY:
         lists = np.load(path, mmap_mode="r+")
         lists[rows] = 0 if lists.dtype.kind == "u" else -1
@@ -171,7 +178,8 @@ class Published:
             theirs = exhibitions.take(order)
             self.exhibited = Running.of(theirs)
             site = np.array(theirs["site"].fill_null("").to_pylist(), object)
-            self.exhibited_at = {name: (site == "") | (site == name) for name in {"", *site.tolist()}}
+            everywhere = (site == "") | told["one_site"]
+            self.exhibited_at = {name: everywhere | (site == name) for name in {"", *site.tolist()}}
         self.sites: list[str] = told["sites"]
         self.listed: dict[str, Allowed] = {}
         if self.sites:
@@ -329,7 +337,7 @@ def _write(folder: Path, made: Artefacts) -> None:
         "format": FORMAT, "as_of": made.as_of.astimezone(UTC).isoformat(), "zone": made.zone.key, "key": key.hex(),
         "placements": placements, "rules": rules, "repeats": sorted(made.repeats),
         "bought": made.bought is not None, "search": made.search is not None, "search_version": made.search_version,
-        "sites": names,
+        "sites": names, "one_site": made.has_one_site(),
         "items": {n: _rest(v, ITEM_PARTS) for n, v in made.items.items()},
         "personal": {n: _rest(v, PARTS) for n, v in made.personal.items()},
     }  # fmt: skip

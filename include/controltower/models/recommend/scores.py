@@ -68,10 +68,13 @@ class Factors(Scores):
 
 
 class Same(Scores):
-    """The same for each row. score: of all products, above 0; order: the products by it, the highest first."""
+    """The same for each row. order: the products with a score above 0, the highest first, where that is known."""
 
-    def __init__(self, score: np.ndarray, order: np.ndarray, rows: int) -> None:
-        self.score, self.order, self.rows = score, order, rows
+    def __init__(self, score: np.ndarray, rows: int, order: np.ndarray | None = None) -> None:
+        self.score, self.rows = score.astype(np.float32, copy=False), rows
+        if order is None:
+            order = np.argsort(-self.score, kind="stable")[: np.count_nonzero(self.score > 0)]
+        self.order = order
 
     def best(self, n: int, barred: Barred) -> tuple[np.ndarray, np.ndarray]:
         wanted = n + int(np.diff(barred.own.indptr).max(initial=0))

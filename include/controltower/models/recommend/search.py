@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, Self
@@ -30,25 +29,6 @@ from controltower.models.recommend.searches import Collections, Searches, demand
 from controltower.models.recommend.text import Terms, Text, key, terms_of, unit_rows
 
 log = logging.getLogger("controltower")
-
-
-@dataclass(frozen=True)
-class Found:
-    """The best products of queries, aligned arrays; `product` is a position in the model's product_ids.
-
-    `query` is a position in the list asked for; sorted by query, rank (1 = best). Scores compare within a query: about
-    1 where all of it is found or most people chose it, 0 where the list is filled up. `code`, `value` are the reason:
-    `query_clicks` (people who searched for it chose this), `alike_clicks` (who searched for something like it) and
-    `query_text` (it matches) with the query in one spelling, which is text from outside; `popular` with the reason why
-    it isn't more than that: `no_query`, `no_match`, or `few_matches` where the list is only filled up.
-    """
-
-    query: np.ndarray
-    rank: np.ndarray
-    product: np.ndarray
-    score: np.ndarray
-    code: np.ndarray
-    value: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -130,32 +110,14 @@ class Search(Model):
         """A query as typed, anything, for what asks several things about it."""
         return Question(self, typed)
 
-    def find(
-        self, queries: Sequence[str | Question], k: int, *, allowed: np.ndarray | None = None,
-        popularity: np.ndarray | None = None,
-    ) -> Found:  # fmt: skip
-        """The k best allowed products of each query, filled up with popular ones: fewer only if fewer are allowed.
-
-        queries: as typed, anything; allowed: mask over product_ids (None: all); popularity: of this site or group,
-        by product, 0..1 (None: the shop's)
-        """
-        if k < 1:
-            raise ValueError("k must be at least 1")
-        k = min(k, max(len(self.product_ids), 1))
-        allowed = self._everything if allowed is None else allowed
-        popular = self._popular if popularity is None else self._lift(popularity)
-        if not len(allowed) == len(popular) == len(self.product_ids):
-            raise ValueError("allowed and popularity go by the model's product_ids")
-        made = [self._one(self._asked(query), k, allowed, popular) for query in queries]
-        sizes = np.array([len(product) for product, *_ in made], dtype=np.int64)
-        rank = np.arange(1, sizes.sum() + 1) - np.repeat(sizes.cumsum() - sizes, sizes)
-        columns = (np.concatenate(column) for column in zip(NOTHING, *made, strict=True))
-        return Found(np.repeat(np.arange(len(queries)), sizes), rank, *columns)
-
     def matches(self, asked: Question, k: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `find` of one question, without filling up: products and codes, the best first."""
+        """The k best allowed products that match, the best first (none, if none does), and the code of why each does.
+
+        `query_clicks` (people who searched for it chose this), `alike_clicks` (who searched for something like it) or
+        `query_text` (it is what is written). allowed: mask over product_ids
+        """
         k = min(k, max(len(self.product_ids), 1))
-        product, _, told = self._matches(asked, k, allowed, self._popular)
+        product, _, told = self._matches(asked, k, allowed, by_popularity=True)
         return product, _codes(asked, *told)
 
     def keywords(self, query: str | Question, k: int) -> list[Keyword]:
@@ -199,7 +161,7 @@ class Search(Model):
         if not len(self.collection_ids) or (allowed is not None and not allowed.any()):
             return []
         asked = self._asked(query)
-        product, score, _ = self._matches(asked, MOST_MATCHES, self._everything, self._nothing)
+        product, score, _ = self._matches(asked, MOST_MATCHES, self._everything, by_popularity=False)
         inside = self.members.score(product, score)
         titled = self.exhibited.score(*asked.terms)
         titled[titled < self.config.least] = 0
@@ -228,26 +190,16 @@ class Search(Model):
     def _asked(self, query: str | Question) -> Question:
         return self.question(query) if isinstance(query, str) else query
 
-    def _one(self, asked: Question, k: int, allowed: np.ndarray, popular: np.ndarray) -> tuple[np.ndarray, ...]:
-        product, score, told = self._matches(asked, k, allowed, popular)
-        code = _codes(asked, *told)
-        value = np.full(len(product), asked.text, dtype=object)
-        if len(product) < k:
-            why = "few_matches" if len(product) else asked.unanswered
-            ranked = self._ranked if popular is self._popular else np.argsort(-popular, kind="stable")
-            ranked = ranked[allowed[ranked]][: k + len(product)]
-            more = ranked[~np.isin(ranked, product)][: k - len(product)]
-            product, score = np.r_[product, more], np.r_[score, np.zeros(len(more), np.float32)]
-            code = np.r_[code, np.full(len(more), "popular")]
-            value = np.r_[value, np.full(len(more), why, dtype=object)]
-        return product.astype(np.int64), score.astype(float), code, value
-
     def _matches(
-        self, asked: Question, k: int, allowed: np.ndarray, popular: np.ndarray
+        self, asked: Question, k: int, allowed: np.ndarray, *, by_popularity: bool
     ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """The k best products that match, their scores, and how far by clicks and by their text."""
+        """The k best allowed products that match, their scores, and how far by clicks and by their text.
+
+        Scores compare within a query: about 1 where all of it is found or most people chose it.
+        by_popularity: whether what is popular is better
+        """
         c, d = self.config, asked.demand
-        most = self._most_popular if popular is self._popular else float(popular.max(initial=0))
+        popular, most = (self._popular, self._most_popular) if by_popularity else (self._nothing, 0.0)
         product, text, clicked = asked.matching(k, allowed, most)
         at, score = blended(product, text, clicked, d.trust, popular, allowed, c.least, c.near, k)
         if not d.known and not len(at):
@@ -269,12 +221,9 @@ class Search(Model):
         b = self.config.length
         return (sp.diags(1 / (1 - b + b * length / mean)) @ matrix).tocsr()
 
-    def _lift(self, popularity: np.ndarray) -> np.ndarray:
-        return (self.config.popular * np.sqrt(np.maximum(popularity, 0))).astype(np.float32)
-
     @cached_property
     def _popular(self) -> np.ndarray:
-        return self._lift(self.popularity)
+        return (self.config.popular * np.sqrt(np.maximum(self.popularity, 0))).astype(np.float32)
 
     @cached_property
     def _most_popular(self) -> float:
@@ -287,10 +236,6 @@ class Search(Model):
     @cached_property
     def _everything(self) -> np.ndarray:
         return np.ones(len(self.product_ids), dtype=bool)
-
-    @cached_property
-    def _ranked(self) -> np.ndarray:
-        return np.argsort(-self.popularity, kind="stable")
 
     @cached_property
     def _popular_exhibitions(self) -> np.ndarray:
@@ -335,7 +280,6 @@ class Search(Model):
             setattr(self, name, Index.restored(state, name))
 
 
-NOTHING = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, object), np.zeros(0, object)
 CODES = {
     known: np.array(["query_text", code], object) for known, code in ((True, "query_clicks"), (False, "alike_clicks"))
 }

@@ -270,7 +270,7 @@ def _found(serving: Serving, request: Request, ready: Ready, site: str, now: dat
     shown = search.exhibitions(question, KEYWORDS, allowed=run)
     about = tuple(p.exhibition(e.collection_id) for e in shown)
     result = _Asked(made, because, p.search_version, words, about)
-    if len(serving.searched) >= SEARCHES:
+    if len(serving.searched) >= SEARCHES:  # one thread asks: the event loop
         serving.searched.pop(next(iter(serving.searched)), None)
     serving.searched[asked] = result
     return result

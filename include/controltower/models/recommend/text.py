@@ -93,7 +93,7 @@ def _parts(kind: str, letters: str) -> list[str]:
     return [kind + edged[i : i + 3] for i in range(len(edged) - 2)]
 
 
-@lru_cache(maxsize=8192)  # new searches are made of words that came before
+@lru_cache(maxsize=2048)  # new searches are made of words that came before
 def _coded_parts(word: str, other_keyboard: bool) -> tuple[int, ...]:
     return tuple(map(code, swapped(word) if other_keyboard else grams(word, short=False)))
 

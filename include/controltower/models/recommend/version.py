@@ -123,6 +123,11 @@ class Artefacts:
         sites = told["site"].to_pylist() if told is not None and "site" in told.column_names else ()
         return list(dict.fromkeys([*self.listed, *sorted({site for site in sites if site})]))
 
+    def has_one_site(self) -> bool:
+        """Whether nobody is, and nothing is listed or exhibited, at a second site: then it is where everybody is."""
+        people = () if self.sites is None else np.unique(self.sites).tolist()
+        return len({*self.site_names(), *people} - {""}) < 2
+
 
 def _same(ids: pa.Array, others: np.ndarray) -> bool:
     """By pieces: of millions pyarrow would make several arrays."""

@@ -188,7 +188,7 @@ def _ids(name: str, values: Sequence[str]) -> list[str]:
     ids = list(values) if len(values) > 1 else values[0].split(",") if values else []
     if len(ids) > MOST[name]:
         raise BadParameter(name, f"Send at most {MOST[name]} product ids.")
-    return [_id(name, i) for i in ids if i.strip()]
+    return [_id(name, i.strip()) for i in ids if i.strip()]
 
 
 def _id(name: str, value: str) -> str:

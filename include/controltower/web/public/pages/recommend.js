@@ -79,14 +79,16 @@ are followed. `ControlTower.show(element)` fills an element that came later. */
     return made;
   };
 
-  // How it looks where the shop says nothing: any rule of the shop's, whatever its selector, is stronger than :where.
-  const STYLE = `:where(.ct-list) { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem;
-    list-style: none; margin: 0; padding: 0 }
-  :where(.ct-link) { display: flex; flex-direction: column; gap: .25rem; color: inherit; text-decoration: none }
-  :where(.ct-image) { width: 100%; aspect-ratio: 1; object-fit: cover; background: #8881 }
-  :where(.ct-title) { overflow-wrap: anywhere; word-break: keep-all }
-  :where(.ct-price) { font-weight: 600 }
-  :where(.ct-reason) { font-size: .85em; opacity: .7 }`;
+  // How it looks where the shop says nothing: any rule outside a cascade layer is stronger.
+  const STYLE = `@layer controltower {
+    .ct-list { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem; list-style: none;
+      margin: 0; padding: 0 }
+    .ct-link { display: flex; flex-direction: column; gap: .25rem; color: inherit; text-decoration: none }
+    .ct-image { width: 100%; aspect-ratio: 1; object-fit: cover; background: #8881 }
+    .ct-title { overflow-wrap: anywhere; word-break: keep-all }
+    .ct-price { font-weight: 600 }
+    .ct-reason { font-size: .85em; opacity: .7 }
+  }`;
   try {
     const sheet = new CSSStyleSheet(); // no style element: a page's CSP may forbid these
     sheet.replaceSync(STYLE);
