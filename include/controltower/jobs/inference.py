@@ -50,7 +50,8 @@ def train_traits(
 ) -> Iterator[Outcome]:
     """The models of gender and age, from those who told theirs and agree to profiling. in_service: `Past.in_service`;
     without, none was."""
-    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     from controltower.models import publication
     from controltower.models.traits import training
@@ -59,7 +60,8 @@ def train_traits(
     dates = [as_of, *training.past_dates(as_of)]
     by = [_told_by(lake, date, shop) for date in dates]
     for name, histories, values in _who_told(conf, lake, as_of, shop):
-        had = [np.isin(histories.customer_ids, told[_TOLD[name]]) for told in by]
+        ids = pa.array(histories.customer_ids.tolist(), pa.string())
+        had = [pc.is_in(ids, told[_TOLD[name]]).to_numpy(zero_copy_only=False) for told in by]
         past = [
             training.ToldBy(date, before, after & ~before)
             for date, before, after in zip(dates[1:], had[1:], had[:-1], strict=True)
@@ -68,16 +70,11 @@ def train_traits(
         yield training.train(name, histories, values, as_of, past, then)
 
 
-def _told_by(lake: Lake, time: datetime, shop: Shop) -> dict[str, np.ndarray]:
+def _told_by(lake: Lake, time: datetime, shop: Shop) -> dict[str, pa.Array]:
     """By column of what is told, the ids of the customers of whom it was known at a moment."""
-    import numpy as np
-
     with lake.read(time) as reading:
         rows = reading.arrow(_told(reading, time, shop))
-    return {
-        name: np.array(rows["customer_id"].filter(rows[name].is_valid()).to_pylist(), dtype=np.str_)
-        for name in _TOLD.values()
-    }
+    return {name: rows["customer_id"].filter(rows[name].is_valid()).combine_chunks() for name in _TOLD.values()}
 
 
 def _who_told(conf: Settings, lake: Lake, as_of: datetime, shop: Shop) -> Iterator[tuple[str, Histories, np.ndarray]]:
